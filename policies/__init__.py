@@ -1,0 +1,1 @@
+"""Pure rules, no I/O: zones, levels, actions, gates, permits, provenance, budgets, frames, distillates."""

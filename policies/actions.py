@@ -1,0 +1,96 @@
+"""Actions and proposals: what an agent wants to do, in a form that can be hashed, shown and judged."""
+
+from enum import StrEnum
+from hashlib import sha256
+from typing import NewType
+
+import rfc8785
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from karkas.policies.errors import KarkasError
+from karkas.policies.provenance import ArgumentOrigin
+from karkas.policies.zones import ZoneName
+
+Digest = NewType("Digest", str)
+"""A SHA-256 in lower-case hexadecimal."""
+
+
+class Effect(StrEnum):
+    """What a tool does to the world; a later member is graver."""
+
+    READ = "read"
+    REVERSIBLE = "reversible"
+    IRREVERSIBLE = "irreversible"
+
+
+class ActionError(KarkasError):
+    """The action's arguments cannot be written as canonical JSON (RFC 8785)."""
+
+
+class Action(BaseModel):
+    """One call of a tool. Two actions are the same exactly when their digests are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tool: str = Field(min_length=1, max_length=200)
+    args: dict[str, JsonValue]
+    effect: Effect
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 over the RFC 8785 form of tool, arguments and effect."""
+        return digest_of({"tool": self.tool, "args": self.args, "effect": self.effect.value})
+
+
+class Evidence(BaseModel):
+    """A span of a stored extracted text: `text[start:end] == quote`, in code points, half open."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+    quote: str
+
+
+class Variant(BaseModel):
+    """One way to do what is proposed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    action: Action
+    why: str = ""
+    origins: tuple[ArgumentOrigin, ...] = ()
+
+
+class Proposal(BaseModel):
+    """One to n variants of an action, why, and the evidence. `proposer` names agent and engine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    zones: tuple[ZoneName, ...]
+    task: str
+    why: str
+    proposer: str
+    variants: tuple[Variant, ...] = Field(min_length=1, max_length=16)
+    evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def digest(self) -> Digest:
+        return digest_of(self.model_dump(mode="json"))
+
+
+def canonical(value: JsonValue) -> bytes:
+    """The RFC 8785 form of `value`."""
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
+        raise ActionError(f"cannot be written as canonical JSON (RFC 8785): {error}") from error
+
+
+def digest_of(value: JsonValue) -> Digest:
+    return Digest(sha256(canonical(value)).hexdigest())
+
+
+def digest_of_bytes(data: bytes) -> Digest:
+    return Digest(sha256(data).hexdigest())

@@ -1,0 +1,283 @@
+"""Gates: what policy says of a proposal, what a critic may release, and which verdict a person may give."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, NewType
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from karkas.policies.actions import Action, Digest, Effect, Evidence, Variant, digest_of
+from karkas.policies.errors import VerdictError
+from karkas.policies.frames import Rule
+from karkas.policies.routing import Route
+from karkas.policies.zones import ControlLevel, ZoneState
+
+GateId = NewType("GateId", str)
+
+POLICY_VERSION: Digest = digest_of({"policy": "karkas", "version": 1})
+"""Bound by every permit: change `version` whenever a rule in this folder changes what may pass."""
+
+
+class GateKind(StrEnum):
+    """What a gate waits for: a verdict on an action, a frame, an answer, or what became of a crashed action."""
+
+    ACTION = "action"
+    FRAME = "frame"
+    QUESTION = "question"
+    OUTCOME = "outcome"
+
+
+class GateStatus(StrEnum):
+    """`open` and `deferred` wait; `passed`, `rejected` and `answered` were decided; the rest is the system's."""
+
+    OPEN = "open"
+    DEFERRED = "deferred"
+    PASSED = "passed"
+    REJECTED = "rejected"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    STALE = "stale"
+    CANCELLED = "cancelled"
+
+    @property
+    def waits(self) -> bool:
+        return self in {GateStatus.OPEN, GateStatus.DEFERRED}
+
+
+class PolicyVerdict(StrEnum):
+    """What policy lets happen to a proposal; a later member is stricter."""
+
+    ALLOW = "allow"
+    PROPOSE = "propose"
+    DRAFT = "draft"
+    DENY = "deny"
+
+
+class PolicyDecision(BaseModel):
+    """The strictest verdict that any rule gave, and what every rule said."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: PolicyVerdict
+    reasons: tuple[str, ...]
+
+
+BY_LEVEL = {
+    ControlLevel.AUTONOMOUS: PolicyVerdict.ALLOW,
+    ControlLevel.PROPOSE_ONLY: PolicyVerdict.PROPOSE,
+    ControlLevel.DRAFT_ONLY: PolicyVerdict.DRAFT,
+}
+
+
+def judge(
+    variants: Iterable[Variant], *, route: Route, states: Iterable[ZoneState], known_tools: Iterable[str], rules: Iterable[Rule] = ()
+) -> PolicyDecision:
+    """Judges a proposal: the strictest verdict of all rules, over all variants and all zones touched."""
+    known, said = frozenset(known_tools), [(BY_LEVEL[route.level], route.why)]
+    said += [
+        (
+            PolicyVerdict.DENY,
+            f"zone {state.zone.name} is {state.stage} and understood at {state.zone.understanding}:"
+            f" nothing acts there before it is framed; `karkas explore {state.zone.name} --source ...`",
+        )
+        for state in states
+        if not state.may_act
+    ]
+    said += [rule for one in rules if (rule := _frame_rule(one)) is not None]
+    for variant in variants:
+        action = variant.action
+        if action.tool not in known:
+            said.append((PolicyVerdict.DENY, f"tool {action.tool!r} is not registered"))
+        if action.effect is Effect.IRREVERSIBLE:
+            said.append((PolicyVerdict.PROPOSE, f"{action.tool} is irreversible, so a person decides"))
+        ungrounded = [origin for origin in variant.origins if not origin.grounded]
+        said += [
+            (PolicyVerdict.PROPOSE, f"argument {one.pointer} comes from {one.origin}, so a person decides")
+            for one in ungrounded
+        ]
+        if action.args and not variant.origins:
+            said.append((PolicyVerdict.PROPOSE, "its arguments were not traced, so a person decides"))
+    order = list(PolicyVerdict)
+    verdict = max((verdict for verdict, _ in said), key=order.index, default=PolicyVerdict.DENY)
+    return PolicyDecision(verdict=verdict, reasons=tuple(dict.fromkeys(reason for _, reason in said)))
+
+
+def _frame_rule(rule: Rule) -> tuple[PolicyVerdict, str] | None:
+    match rule:
+        case Rule.FORBID:
+            return PolicyVerdict.DENY, "the frame forbids it"
+        case Rule.ASK:
+            return PolicyVerdict.PROPOSE, "the frame says to ask"
+        case Rule.ALLOW:
+            return None
+
+
+class CriticStatus(StrEnum):
+    """What a critic's pass came to. Only `passed` releases anything; every other one leaves it to a person."""
+
+    PASSED = "passed"
+    OBJECTED = "objected"
+    UNSURE = "unsure"
+    REFUSED = "refused"
+    ERROR = "error"
+
+
+class CriticFinding(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+class CriticReport(BaseModel):
+    """A critic's verdict on exactly the actions with these digests. `critic` names agent and engine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    critic: str
+    status: CriticStatus
+    digests: tuple[Digest, ...]
+    reason: str
+    findings: tuple[CriticFinding, ...] = ()
+
+
+def critic_releases(
+    decision: PolicyDecision, variants: tuple[Variant, ...], report: CriticReport | None, *, proposer: str
+) -> bool:
+    """Whether a critic alone may pass the gate: one reversible or read action that policy allows, judged by
+    somebody other than its proposer, on exactly this digest."""
+    return (
+        report is not None
+        and report.status is CriticStatus.PASSED
+        and decision.verdict is PolicyVerdict.ALLOW
+        and len(variants) == 1
+        and variants[0].action.effect in {Effect.READ, Effect.REVERSIBLE}
+        and report.digests == (variants[0].action.digest,)
+        and bool(report.critic)
+        and report.critic != proposer
+    )
+
+
+class _Verdict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Approve(_Verdict):
+    kind: Literal["approve"] = "approve"
+
+
+class Choose(_Verdict):
+    kind: Literal["choose"] = "choose"
+    variant: int = Field(ge=0)
+
+
+class Edit(_Verdict):
+    """Replaces the proposal by a new action, which passes policy, critic and gate again."""
+
+    kind: Literal["edit"] = "edit"
+    action: Action
+
+
+class Adopt(_Verdict):
+    """The person becomes the author of a draft, or of a frame. An adopted edit is a new action with its own gate."""
+
+    kind: Literal["adopt"] = "adopt"
+    variant: int = Field(default=0, ge=0)
+    frame: Digest | None = None
+    """The artifact that holds the person's frame, at a gate that frames a zone."""
+
+
+class Retry(StrEnum):
+    NEVER = "never"
+    REVISED = "revised"
+
+
+class Reject(_Verdict):
+    kind: Literal["reject"] = "reject"
+    reason: str = Field(min_length=1)
+    retry: Retry = Retry.NEVER
+
+
+class Answer(_Verdict):
+    kind: Literal["answer"] = "answer"
+    text: str = Field(min_length=1)
+
+
+class Defer(_Verdict):
+    kind: Literal["defer"] = "defer"
+    until: datetime
+
+
+class Stop(_Verdict):
+    """Stops the whole run; all its open gates are cancelled."""
+
+    kind: Literal["stop"] = "stop"
+    reason: str = ""
+
+
+Verdict = Annotated[
+    Approve | Choose | Edit | Adopt | Reject | Answer | Defer | Stop, Field(discriminator="kind")
+]
+
+
+class GateFacts(BaseModel):
+    """What a verdict is checked against."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: GateKind
+    status: GateStatus
+    policy: PolicyVerdict
+    variants: int = 0
+    choices: tuple[str, ...] = ()
+    """The answers that a question accepts; any text where it is empty."""
+
+
+def possible(gate: GateFacts) -> tuple[str, ...]:
+    """The verdicts that a person may give at this gate, in the order in which they are offered."""
+    if not gate.status.waits:
+        return ()
+    match gate.kind:
+        case GateKind.ACTION if gate.policy is PolicyVerdict.DENY:
+            deciding: tuple[str, ...] = ()
+        case GateKind.ACTION if gate.policy is PolicyVerdict.DRAFT:
+            deciding = ("adopt", "edit", "reject")
+        case GateKind.ACTION:
+            deciding = ("approve" if gate.variants == 1 else "choose", "edit", "reject")
+        case GateKind.FRAME:
+            deciding = ("adopt", "reject")
+        case GateKind.QUESTION | GateKind.OUTCOME:
+            deciding = ("answer",)
+    return (*deciding, "defer", "stop")
+
+
+def decide(gate: GateFacts, verdict: Verdict) -> GateStatus:
+    """The status that a person's verdict leads to, or `VerdictError` with what is possible instead."""
+    if not gate.status.waits:
+        raise VerdictError(f"the gate is {gate.status} already; nothing more can be decided at it")
+    allowed = possible(gate)
+    if verdict.kind not in allowed:
+        raise VerdictError(f"{verdict.kind!r} is not possible at this gate; possible: {', '.join(allowed)}")
+    match verdict:
+        case Approve():
+            return GateStatus.PASSED
+        case Choose(variant=index) | Adopt(variant=index):
+            if gate.kind is GateKind.ACTION and index >= gate.variants:
+                raise VerdictError(f"there is no variant {index + 1}; there are {gate.variants}")
+            if gate.kind is GateKind.FRAME and (not isinstance(verdict, Adopt) or verdict.frame is None):
+                raise VerdictError("a frame must be given: `karkas frame ZONE`")
+            return GateStatus.PASSED
+        case Edit():
+            return GateStatus.SUPERSEDED
+        case Reject():
+            return GateStatus.REJECTED
+        case Answer(text=text):
+            if gate.choices and text not in gate.choices:
+                raise VerdictError(f"the answer must be one of: {', '.join(gate.choices)}")
+            return GateStatus.ANSWERED
+        case Defer():
+            return GateStatus.DEFERRED
+        case Stop():
+            return GateStatus.CANCELLED
