@@ -1,0 +1,62 @@
+"""The critic: judges an exact action or a map. Whatever goes wrong, the answer is never a pass."""
+
+from collections.abc import Sequence
+
+from karkas.agents.prompts import instructions
+from karkas.policies.actions import Digest
+from karkas.policies.distillates import Claim, Conflict
+from karkas.policies.errors import EngineRefusedError
+from karkas.policies.gates import CriticFinding, CriticReport, CriticStatus
+from karkas.server.protocol import Document, Engine, JudgeAction, Judged, JudgeMap, Request, Role
+
+STATUS = {"pass": CriticStatus.PASSED, "object": CriticStatus.OBJECTED, "unsure": CriticStatus.UNSURE}
+
+
+async def judge_action(
+    engine: Engine, *, zone: str, task: str, frame: str, shown: str, digests: tuple[Digest, ...]
+) -> CriticReport:
+    """Judges exactly the text `shown`; the report is bound to the digests of the actions in it."""
+    question = JudgeAction(zone=zone, task=task, frame=frame, shown=shown)
+    return await _ask(engine, question, (), digests)
+
+
+async def judge_map(
+    engine: Engine,
+    *,
+    zone: str,
+    claims: Sequence[Claim],
+    conflicts: Sequence[Conflict],
+    documents: Sequence[Document],
+) -> CriticReport:
+    question = JudgeMap(zone=zone, claims=tuple(claims), conflicts=tuple(conflicts))
+    return await _ask(engine, question, documents, ())
+
+
+async def _ask(
+    engine: Engine,
+    question: JudgeAction | JudgeMap,
+    documents: Sequence[Document],
+    digests: tuple[Digest, ...],
+) -> CriticReport:
+    critic = f"critic/{engine.info}"
+    request = Request(
+        role=Role.CRITIC,
+        instructions=instructions(Role.CRITIC),
+        documents=documents,
+        question=question,
+        answer=Judged,
+    )
+    try:
+        judged = (await engine.ask(request)).value
+    except EngineRefusedError as refusal:
+        return CriticReport(critic=critic, status=CriticStatus.REFUSED, digests=digests, reason=str(refusal))
+    except Exception as error:  # noqa: BLE001  whatever failed, the gate stays shut and says so
+        reason = f"the critic failed: {type(error).__name__}: {error}"
+        return CriticReport(critic=critic, status=CriticStatus.ERROR, digests=digests, reason=reason)
+    return CriticReport(
+        critic=critic,
+        status=STATUS.get(judged.verdict, CriticStatus.ERROR),
+        digests=digests,
+        reason=judged.reason,
+        findings=tuple(CriticFinding(text=finding) for finding in judged.findings),
+    )
