@@ -1,0 +1,181 @@
+"""A project: the folder that holds `karkas.toml`, with its settings, its record and its engine."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from karkas import settings as toml
+from karkas.policies.errors import EngineError, NotFoundError, ProjectError, SettingsError
+from karkas.policies.zones import Zone, ZoneRecord, ZoneState, zone_state
+from karkas.settings import Settings
+
+if TYPE_CHECKING:
+    from karkas.agents.tools import ToolBox
+    from karkas.server.protocol import Engine
+    from karkas.storage import Store
+
+FOLDER = ".karkas"
+"""Beside `karkas.toml`: database, artifacts, logs, the signing key."""
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` (default: the current one) that holds a `karkas.toml`.
+
+    One found above that belongs to somebody else is refused, since a project may name code to load.
+    """
+    start = Path.cwd() if start is None else start
+    if not start.is_dir():
+        raise ProjectError(f"{start} is no folder; give the project's folder, or a folder in it")
+    for folder in _upwards(start.resolve()):
+        file = folder / toml.FILE
+        if not file.exists():
+            continue
+        if folder != start.resolve() and file.stat().st_uid not in {os.geteuid(), 0}:
+            raise ProjectError(
+                f"{file} belongs to another user; if you trust it, name the folder: --project {folder}"
+            )
+        return folder
+    raise ProjectError(f"no {toml.FILE} in {start} or above it; `karkas init` makes a project here")
+
+
+def _upwards(folder: Path) -> Iterator[Path]:
+    yield folder
+    yield from folder.parents
+
+
+class Project:
+    """An open project. Use it as a context manager, or call `close`."""
+
+    def __init__(self, root: Path, settings: Settings, store: "Store") -> None:
+        self.root = root
+        self.settings = settings
+        self.store = store
+        self._declared: dict[str, Zone] = dict(settings.zones)
+        self._tools: ToolBox | None = None
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Self:
+        """Opens the nearest project at or above `start` (default: the current folder). Raises `ProjectError`."""
+        return cls.open(find_root(start))
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Opens the project at exactly `root`. Raises `SettingsError`, `StorageError` or `ProjectError`."""
+        from karkas.storage import Store
+
+        root = root.resolve()
+        settings = toml.load(root)
+        if not (root / FOLDER).is_dir():
+            raise ProjectError(
+                f"{root} has a {toml.FILE}, but no {FOLDER} folder; `karkas init {root}` makes it and changes nothing else"
+            )
+        return cls(root, settings, Store.open(root / FOLDER, url=settings.storage.url))
+
+    @classmethod
+    def init(cls, root: Path, *, force: bool = False) -> Self:
+        """Makes what is missing of a project at `root` and opens it; what is there stays as it is.
+
+        A folder inside another project is refused unless `force`, since it would hide that project's zones.
+        """
+        from karkas.storage import Store
+
+        root = root.resolve()
+        outer = next((folder for folder in root.parents if (folder / toml.FILE).exists()), None)
+        if outer is not None and not force and not (root / toml.FILE).exists():
+            raise ProjectError(
+                f"{outer} is a karkas project already; use it from here, or pass --force to start another one inside it"
+            )
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            if not os.path.lexists(root / toml.FILE):
+                (root / toml.FILE).write_bytes(toml.TEMPLATE.read_bytes())
+            settings = toml.load(root)
+            folder = root / FOLDER
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if not (folder / ".gitignore").exists():
+                (folder / ".gitignore").write_text("*\n")
+        except OSError as error:
+            raise ProjectError(
+                f"{error.filename}: {error.strerror}; choose a folder that you may write to"
+            ) from error
+        return cls(root, settings, Store.open(folder, url=settings.storage.url, create=True))
+
+    @property
+    def folder(self) -> Path:
+        return self.root / FOLDER
+
+    def declare(self, *zones: Zone) -> None:
+        """Declares zones in Python, on the same terms as in `karkas.toml`: a declaration only tightens."""
+        for zone in zones:
+            if self._declared.setdefault(zone.name, zone) != zone:
+                raise SettingsError(
+                    f"zone {zone.name} is declared already, and differently; declare it in one place"
+                )
+
+    def zones(self) -> dict[str, ZoneState]:
+        """Every zone in force by name: those declared, then those that are only on the record. Records new ones."""
+        states = {
+            name: zone_state(zone, self.store.zones.observe(zone)) for name, zone in self._declared.items()
+        }
+        states |= {
+            name: _undeclared(record)
+            for name, record in self.store.zones.all().items()
+            if name not in self._declared
+        }
+        return states
+
+    def zone(self, name: str) -> ZoneState:
+        """The zone `name` in force. Raises `NotFoundError`."""
+        from difflib import get_close_matches
+
+        states = self.zones()
+        if name not in states:
+            near = get_close_matches(name, states, n=1)
+            hint = f"did you mean {near[0]}?" if near else "`karkas zone list` shows what there is"
+            raise NotFoundError(f"there is no zone {name}; {hint}")
+        return states[name]
+
+    def is_declared(self, name: str) -> bool:
+        """Whether the zone is declared, in `karkas.toml` or in Python."""
+        return name in self._declared
+
+    def engine(self) -> "Engine":
+        """What answers the agents: the offline engine, as long as `[model]` names no server."""
+        from karkas.server.offline import OfflineEngine
+
+        if self.settings.model.base_url is not None:
+            raise EngineError(
+                "this version cannot ask a model server yet; comment out `base_url` in [model] of karkas.toml to use"
+                " the offline engine"
+            )
+        return OfflineEngine()
+
+    def close(self) -> None:
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _undeclared(record: ZoneRecord) -> ZoneState:
+    """A zone whose declaration is gone: what is on the record holds, and what was only declared does not."""
+    reasons = [
+        f"it is not declared in karkas.toml, but on the record: {record.level} stays in force until"
+        f' `karkas zone drop {record.name} --reason "..."`'
+    ]
+    if record.author and record.reason:
+        reasons.append(f"{record.level} on the record by {record.author}: {record.reason}")
+    return ZoneState(
+        zone=Zone(name=record.name, scope=record.scope),
+        level=record.level,
+        stage=record.stage,
+        scope=record.scope,
+        reasons=tuple(reasons),
+    )
