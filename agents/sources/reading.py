@@ -1,0 +1,133 @@
+"""From a candidate to a record and a document. Nothing that is read is ever imported or executed."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+from karkas.agents.sources.decoding import decode, mend
+from karkas.agents.sources.extract import Extract, one_line
+from karkas.agents.sources.folders import suffix_of
+from karkas.agents.sources.found import Found, Limits, Payload, Reading
+from karkas.agents.sources.language import language
+from karkas.agents.sources.markdown import front_matter, read_markdown
+from karkas.agents.sources.plaintext import read_text
+from karkas.policies.distillates import ExtractedText, SourceRecord, SourceStatus, part_id
+from karkas.policies.errors import SourceError
+from karkas.server.protocol import Document
+
+_READERS: dict[str, Callable[[str], Extract]] = {
+    ".md": read_markdown,
+    ".markdown": read_markdown,
+    ".mdx": read_markdown,
+    ".qmd": read_markdown,
+    ".txt": read_text,
+    ".text": read_text,
+}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_EXCERPT_CHARS = 400
+_EXCERPT_BYTES = 8_000
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_TAGS = re.compile(r"<[^<>]*>|!\[[^\]]*\]\([^)]*\)")
+
+
+async def read(found: Found, *, limits: Limits) -> Reading:
+    """Reads one candidate. Never raises for a bad document: its record says unreadable or skipped, and why."""
+    if found.skip:
+        return Reading(_record(found, SourceStatus.SKIPPED, found.skip), None, None)
+    raw = b""
+    try:
+        payload = await asyncio.to_thread(_payload, found, limits)
+        raw = payload.raw
+        return await asyncio.to_thread(_reading, found, payload)
+    except SourceError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}"
+    except Exception as error:  # noqa: BLE001 - one bad document must not end a night's job
+        reason = f"the reader failed: {type(error).__name__}: {error}"[:300]
+    return Reading(_record(found, SourceStatus.UNREADABLE, reason, raw), None, None)
+
+
+def excerpt(found: Found) -> str:
+    """The first 400 characters or so of a local candidate, for choosing; empty where that is not cheap."""
+    suffix = suffix_of(found.path.rpartition("/")[2])
+    if found.skip or found.kind not in {"file", "code"} or suffix in {".pdf", ".ipynb", ".html", ".htm"}:
+        return ""
+    try:
+        with Path(found.at).open("rb") as file:
+            head = file.read(_EXCERPT_BYTES).decode("utf-8", "ignore")
+    except OSError:
+        return ""
+    head = mend(head)[0]
+    front = front_matter(head)
+    words = " ".join((front.title, front.description, _TAGS.sub(" ", _COMMENT.sub(" ", head[front.end :]))))
+    return one_line(words)[:_EXCERPT_CHARS]
+
+
+def _payload(found: Found, limits: Limits) -> Payload:
+    path = Path(found.at)
+    with path.open("rb") as file:
+        raw = file.read(limits.max_bytes + 1)
+    if len(raw) > limits.max_bytes:
+        raise SourceError(f"larger than {limits.max_bytes:,} bytes")
+    return Payload(raw, suffix_of(path.name))
+
+
+def _reading(found: Found, payload: Payload) -> Reading:
+    decoded = decode(payload.raw, charset=payload.charset)
+    extract = _READERS[payload.suffix](decoded.text)
+    text, repairs = extract.text, [*decoded.repairs, *extract.repairs]
+    if lone := len(_SURROGATE.findall(text)):
+        text = _SURROGATE.sub("\ufffd", text)
+        repairs.append(f"lone surrogates: {lone} replaced")
+    if not extract.blocks:
+        return Reading(
+            _record(found, SourceStatus.SKIPPED, "nothing to quote in it", payload.raw), None, None
+        )
+    digest = sha256(text.encode()).hexdigest()
+    stored = ExtractedText(
+        artifact=digest,
+        extractor=extract.extractor,
+        encoding=decoded.encoding,
+        repairs=tuple(repairs),
+        chars=len(text),
+        sha256=digest,
+    )
+    title = extract.title or found.title
+    lang = language(text, extract.blocks)
+    modified = extract.modified or payload.modified
+    record = _record(found, SourceStatus.USED, None, payload.raw).model_copy(
+        update={"title": title, "lang": lang, "modified": modified, "text": stored}
+    )
+    document = Document(
+        source=record.id,
+        title=title,
+        text=text,
+        blocks=extract.blocks,
+        rank=found.rank,
+        kind=found.kind,
+        path=found.path,
+        lang=lang,
+        sha256=digest,
+        modified=modified,
+        meta=dict(found.meta),
+    )
+    return Reading(record, document, text)
+
+
+def _record(found: Found, status: SourceStatus, reason: str | None, raw: bytes = b"") -> SourceRecord:
+    digest = sha256(raw).hexdigest() if raw else ""
+    return SourceRecord(
+        id=part_id("s", found.kind, found.identity, digest),
+        kind=found.kind,
+        locator=dict(found.locator),
+        rank=found.rank,
+        title=found.title,
+        license=found.license,
+        status=status,
+        reason=reason,
+        bytes=len(raw) or found.size or 0,
+        sha256_raw=digest,
+    )
