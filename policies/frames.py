@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from karkas.policies.distillates import Distillate
 from karkas.policies.zones import ControlLevel, ZoneName
@@ -56,6 +56,11 @@ class DistillateRef(BaseModel):
     sha256: str
 
 
+def _none_is_empty(value: Any) -> Any:
+    """`decisions:` with every entry still commented out reads as null."""
+    return () if value is None else value
+
+
 class Frame(BaseModel):
     """`karkas.frame/1`, as FORMATS describes it and `docs/frame.schema.json` fixes it."""
 
@@ -67,7 +72,7 @@ class Frame(BaseModel):
     author: str = Field(min_length=1)
     level: ControlLevel
     nodes: tuple[FrameNode, ...] = Field(min_length=1)
-    decisions: tuple[ConflictDecision, ...] = ()
+    decisions: Annotated[tuple[ConflictDecision, ...], BeforeValidator(_none_is_empty)] = ()
 
 
 def check_frame(frame: Frame, distillate: Distillate, distillate_sha256: str) -> tuple[str, ...]:
@@ -115,8 +120,16 @@ def _check_references(frame: Frame, distillate: Distillate) -> Iterable[str]:
     claims = {claim.id for claim in distillate.claims}
     questions = {question.id for question in distillate.open_questions}
     for node in frame.nodes:
-        yield from (f"node {node.id} names claim {one}, which is not in the distillate" for one in node.claims if one not in claims)
-        yield from (f"node {node.id} names question {one}, which is not in the distillate" for one in node.unknowns if one not in questions)
+        yield from (
+            f"node {node.id} names claim {one}, which is not in the distillate"
+            for one in node.claims
+            if one not in claims
+        )
+        yield from (
+            f"node {node.id} names question {one}, which is not in the distillate"
+            for one in node.unknowns
+            if one not in questions
+        )
 
 
 def _check_decisions(frame: Frame, distillate: Distillate) -> Iterable[str]:

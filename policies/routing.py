@@ -1,6 +1,8 @@
 """Routing: which zones a task or an action touches, and the strictest level that follows."""
 
+import posixpath
 import re
+import unicodedata
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
@@ -50,7 +52,9 @@ def route(
         if because:
             touches.append(Touch(zone=state.zone.name, level=state.level, because=tuple(because)))
     if not touches:
-        return Route(touches=(), level=ControlLevel.DRAFT_ONLY, why="it touches no declared zone, so draft-only")
+        return Route(
+            touches=(), level=ControlLevel.DRAFT_ONLY, why="it touches no declared zone, so draft-only"
+        )
     level = strictest(touch.level for touch in touches)
     decisive = ", ".join(touch.zone for touch in touches if touch.level is level)
     rest = " (the strictest of the zones touched wins)" if len(touches) > 1 else ""
@@ -60,31 +64,80 @@ def route(
 def matches(scope: Scope, *, text: str, paths: Iterable[str], tools: Iterable[str]) -> list[str]:
     """What of a scope is touched, in words."""
     found = [f"topic {topic!r}" for topic in scope.topics if topic_in(topic, text)]
-    found += [f"path {path}" for path in paths if any(path_matches(path, glob) for glob in scope.paths)]
-    found += [f"tool {tool}" for tool in tools if any(fnmatchcase(tool, glob) for glob in scope.tools)]
+    found += [f"path {path}" for path in paths if any(path_touches(path, glob) for glob in scope.paths)]
+    found += [
+        f"tool {tool}"
+        for tool in tools
+        if any(fnmatchcase(tool.casefold(), glob.casefold()) for glob in scope.tools)
+    ]
     return found
 
 
 def topic_in(topic: str, text: str) -> bool:
-    """Whether the words of `topic` stand in `text` in order, case-insensitively, endings of up to three letters open.
+    """Whether the words of `topic` stand in `text` in order; case, endings and the way of joining do not count.
 
-    The open ending lets `adapter` find "adapters" and `адаптер` find «адаптеров».
+    Endings are open so that `adapter` finds "adapters" and `настройка` finds «настройки». Hyphens, underscores and
+    camel case join words: `lora config` finds "LoraConfig" and `learning rate` finds "learning_rate".
     """
-    words = [rf"{re.escape(word)}\w{{0,3}}" for word in topic.casefold().split()]
-    phrase = r"[\s_-]+".join(words)
-    return bool(words) and re.search(rf"\b{phrase}\b", text.casefold()) is not None
+    words = [word for word in re.split(r"[\s_-]+", _plain(topic)) if word]
+    phrase = r"[\s_-]*".join(_with_ending(word) for word in words)
+    pattern = re.compile(rf"(?<![^\W_]){phrase}(?![^\W_])")
+    return bool(words) and any(pattern.search(_plain(form)) for form in (text, _HUMP.sub(" ", text)))
+
+
+def path_touches(path: str, glob: str) -> bool:
+    """As `path_matches`, for rules that tighten: a path that leaves the workspace touches whatever it may be."""
+    return _inside(path) is None or path_matches(path, glob)
 
 
 def path_matches(path: str, glob: str) -> bool:
-    """Case-insensitive glob over a POSIX path: `*` within a folder, `**` across, a bare folder covers what is in it.
+    """Case-insensitive glob (gitwildmatch) over a POSIX path relative to the workspace.
 
-    Case does not count because a file system may ignore it, and a match can only tighten.
+    `*` matches within a folder, `**` across; a glob without a slash matches at any depth; a folder covers what is
+    in it. Case does not count because a file system may ignore it. A path that leaves the workspace matches nothing.
     """
-    path, glob = path.casefold().strip("/"), glob.casefold().strip("/")
-    return glob_pattern(glob).fullmatch(path) is not None
+    inside = _inside(path)
+    return inside is not None and glob_pattern(_plain(glob)).fullmatch(inside) is not None
 
 
 def glob_pattern(glob: str) -> re.Pattern[str]:
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob)
+    """The glob as a pattern over a normalised path, written in the same case as the glob."""
+    body = re.sub(r"/+", "/", glob).removeprefix("./").rstrip("/")
+    body = "**" if body == "." else body if "/" in body else f"**/{body}"
+    body = body.removesuffix("/**")
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])", body.lstrip("/"))
+    return re.compile("".join(_glob_part(part) for part in parts) + r"(?:/.*)?", re.DOTALL)
+
+
+_HUMP = re.compile(r"(?<=[a-zа-яё0-9])(?=[A-ZА-ЯЁ])")
+_SILENT = re.compile(r"[\u00ad\u200b-\u200f\u2060\ufeff]")
+_OPEN_STEM = 4
+
+
+def _plain(text: str) -> str:
+    """Case, compatibility forms, soft hyphens, zero-width characters and ё do not count."""
+    return _SILENT.sub("", unicodedata.normalize("NFKC", text)).casefold().replace("ё", "е")
+
+
+def _with_ending(word: str) -> str:
+    """The word with its ending open; short words only take what English adds."""
+    stem = re.sub(r"(?<=\w{3})(?:[аеиоуыэюяйь]{1,2}|e|y)$", "", word)
+    if len(stem) < _OPEN_STEM and stem == word:
+        return re.escape(word) + r"(?:s|es)?"
+    return re.escape(stem) + r"[^\W_]{0,4}"
+
+
+def _inside(path: str) -> str | None:
+    """The path normalised, or None where it is absolute, climbs out or cannot be a path of the workspace."""
+    if not path or path.startswith("/") or "\0" in path:
+        return None
+    plain = posixpath.normpath(_plain(path.replace("\\", "/")))
+    return None if plain == ".." or plain.startswith(("../", "/")) else plain
+
+
+def _glob_part(part: str) -> str:
     table = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
-    return re.compile("".join(table.get(part, re.escape(part)) for part in parts) + r"(?:/.*)?", re.DOTALL)
+    if part.startswith("[") and part.endswith("]") and len(part) > 2:  # noqa: PLR2004
+        negated = part[1] in "!^"
+        return f"[{'^/' if negated else ''}{re.escape(part[2:-1] if negated else part[1:-1]).replace(chr(92) + '-', '-')}]"
+    return table.get(part, re.escape(part))

@@ -1,0 +1,250 @@
+"""YAML as karkas writes and reads it: pleasant to read, exact to the last invisible character, nothing executed.
+
+Written: block style where it is long, flow style where it fits on a line. Characters that a person could not see
+(control, bidi, zero-width, line separators) stand escaped inside double quotes. Read: the core schema of YAML
+1.2.2, section 10.3, where `no`, `on` and dates are texts; anchors, aliases, tags and keys given twice are refused.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from karkas.policies.errors import KarkasError
+from karkas.policies.rendering import OPEN, TAB, visible_line
+
+Plain: TypeAlias = "str | int | float | bool | None | Sequence[Plain] | Mapping[str, Plain]"
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+WIDTH = 110
+MAX_BYTES = 64 * 1024 * 1024
+_MAX_DEPTH = 50
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PLAIN = re.compile(r"[^\W\d_](?:[\w./@+-]|(?<! ) (?! ))*(?<! )")
+_RESERVED = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NAMED = {"null": None, "Null": None, "NULL": None, "~": None, "": None}
+_NAMED |= dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
+_ODD = {".inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
+_SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
+_MARKS = {OPEN, TAB}
+"""Escaped on a screen because they mark escapes there; here they mean themselves."""
+
+
+def written(value: Mapping[str, Plain]) -> str:
+    """`value` as YAML; reading it gives exactly the same value."""
+    return "\n".join(_mapping(value, 0)) + "\n"
+
+
+def inline(value: Plain) -> str:
+    """`value` as YAML in flow style, on one line."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float():
+            return _float(value)
+        case str():
+            plain = _PLAIN.fullmatch(value) and _seen(value) and value.lower() not in _RESERVED
+            return value if plain else quoted(value)
+        case Mapping():
+            return "{" + ", ".join(f"{inline(key)}: {inline(item)}" for key, item in value.items()) + "}"
+        case _:
+            return "[" + ", ".join(inline(item) for item in value) + "]"
+
+
+def quoted(text: str) -> str:
+    """`text` in double quotes, everything that could not be seen escaped."""
+    return '"' + "".join(_escaped(character) for character in text) + '"'
+
+
+def read(data: str | bytes, model: type[ModelT], error: type[KarkasError], *, what: str) -> ModelT:
+    """The `model` that is written in `data`, or `error` with the line and what is wrong there."""
+    return _validated(*_parsed(data, error, what), model, error, what)
+
+
+def _seen(text: str) -> bool:
+    """Whether a person sees all of `text` as it is; a letter may carry its accents."""
+    return visible_line(text) == text
+
+
+def _escaped(character: str) -> str:
+    if character in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[character]
+    if _seen(character) or character in _MARKS:
+        return character
+    code = ord(character)
+    return f"\\x{code:02X}" if code <= 0xFF else f"\\u{code:04X}" if code <= 0xFFFF else f"\\U{code:08X}"  # noqa: PLR2004
+
+
+def _float(value: float) -> str:
+    text = repr(value)
+    if text.lstrip("-") in {"inf", "nan"}:
+        return text.replace("inf", ".inf").replace("nan", ".nan")
+    # YAML 1.1 readers take an exponent without a point for a text.
+    return text.replace("e", ".0e") if "e" in text and "." not in text else text
+
+
+def _fits(value: Plain, indent: int) -> bool:
+    if isinstance(value, str):
+        return "\n" not in value and len(value) + indent <= WIDTH
+    return indent + len(inline(value)) <= WIDTH
+
+
+def _mapping(value: Mapping[str, Plain], indent: int) -> Iterator[str]:
+    for key, item in value.items():
+        yield from _entry(f"{' ' * indent}{inline(key)}:", item, indent)
+
+
+def _entry(head: str, item: Plain, indent: int) -> Iterator[str]:
+    if isinstance(item, str):
+        yield from _text(head, item, indent)
+    elif isinstance(item, Mapping) and item and not _fits(item, len(head) + 1):
+        yield head
+        yield from _mapping(item, indent + 2)
+    elif isinstance(item, Sequence) and item and not _flat(item, len(head) + 1):
+        yield head
+        yield from _sequence(item, indent)
+    else:
+        yield f"{head} {inline(item)}"
+
+
+def _flat(items: Sequence[Plain], indent: int) -> bool:
+    return not any(isinstance(item, Mapping) for item in items) and _fits(items, indent)
+
+
+def _sequence(items: Sequence[Plain], indent: int) -> Iterator[str]:
+    flow = all(_fits(item, indent + 2) for item in items)
+    for item in items:
+        if isinstance(item, Mapping) and item and not flow:
+            first, *rest = _mapping(item, indent + 2)
+            yield f"{' ' * indent}- {first[indent + 2 :]}"
+            yield from rest
+        elif isinstance(item, str):
+            yield from _text(f"{' ' * indent}-", item, indent)
+        else:
+            yield f"{' ' * indent}- {inline(item)}"
+
+
+def _text(head: str, text: str, indent: int) -> Iterator[str]:
+    pad = " " * (indent + 2)
+    body, chomp = (text[:-1], "") if text.endswith("\n") else (text, "-")
+    lines = body.split("\n")
+    seen = all(_seen(line) and not line.endswith(" ") for line in lines)
+    if not seen or not lines[0] or not lines[-1] or lines[0].startswith(" ") or _fits(text, len(head) + 3):
+        yield f"{head} {inline(text)}"
+    elif len(lines) > 1:
+        yield f"{head} |{chomp}"
+        yield from (pad + line if line else "" for line in lines)
+    else:
+        yield f"{head} >{chomp}"
+        yield from (pad + line for line in _folded(body, WIDTH - len(pad)))
+
+
+def _folded(line: str, width: int) -> Iterator[str]:
+    """Cuts at single spaces only: a reader joins the lines with one space each."""
+    start = at = 0
+    for space in re.finditer(r"(?<! ) (?! )", line):
+        if space.start() - start > width and at > start:
+            yield line[start:at]
+            start = at + 1
+        at = space.start()
+    if len(line) - start > width and at > start:
+        yield line[start:at]
+        start = at + 1
+    yield line[start:]
+
+
+def _parsed(data: str | bytes, error: type[KarkasError], what: str) -> tuple[Any, yaml.Node]:
+    if len(data) > MAX_BYTES:
+        raise error(f"the {what} is larger than {MAX_BYTES // 1024 // 1024} MiB and is not read")
+    try:
+        text = data.decode() if isinstance(data, bytes) else data
+        node = yaml.compose(text, Loader=_LOADER)
+        if node is None:
+            raise error(f"the {what} is empty")
+        return _value(node, error, what, set(), 0), node
+    except UnicodeError as fault:
+        raise error(f"the {what} is not UTF-8 text: {fault}") from fault
+    except yaml.MarkedYAMLError as fault:
+        mark = fault.problem_mark or fault.context_mark
+        raise error(f"{_line(what, mark)}: {fault.problem or fault.context}") from fault
+    except (yaml.YAMLError, RecursionError) as fault:
+        raise error(f"the {what} is not YAML: {fault}") from fault
+
+
+def _line(what: str, mark: Any) -> str:
+    return f"{what}, line {mark.line + 1}" if mark is not None else f"the {what}"
+
+
+def _value(node: yaml.Node, error: type[KarkasError], what: str, seen: set[int], depth: int) -> Any:
+    where = _line(what, node.start_mark)
+    if id(node) in seen:
+        raise error(f"{where}: an alias (*name) stands for this part; write it out")
+    if depth > _MAX_DEPTH:
+        raise error(f"{where}: nested deeper than {_MAX_DEPTH} levels")
+    seen.add(id(node))
+    if not node.tag.startswith("tag:yaml.org,2002:"):
+        raise error(f"{where}: the tag {node.tag} is not read; remove it")
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, error, what, seen, depth + 1) for item in node.value]
+    found: dict[str, Any] = {}
+    for key, item in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise error(f"{_line(what, key.start_mark)}: a key must be a text")
+        if key.value in found:
+            raise error(f"{_line(what, key.start_mark)}: the key {key.value!r} stands there twice")
+        found[key.value] = _value(item, error, what, seen, depth + 1)
+    return found
+
+
+def _scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
+    text: str = node.value
+    if node.style in {"'", '"', "|", ">"}:
+        return text
+    if text in _NAMED:
+        return _NAMED[text]
+    if _INT.fullmatch(text) and len(text) < 20:  # noqa: PLR2004
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else _ODD.get(text, text)
+
+
+def _validated(
+    value: Any, root: yaml.Node, model: type[ModelT], error: type[KarkasError], what: str
+) -> ModelT:
+    try:
+        return model.model_validate(value)
+    except ValidationError as fault:
+        said = []
+        for one in fault.errors(include_url=False)[:10]:
+            path = ".".join(str(step + 1) if isinstance(step, int) else str(step) for step in one["loc"])
+            said.append(f"{_line(what, _mark(root, one['loc']))}: {path or 'the whole'}: {one['msg']}")
+        more = fault.error_count() - len(said)
+        raise error("\n".join([*said, *([f"and {more} more"] if more else [])])) from fault
+
+
+def _mark(node: yaml.Node, path: Sequence[str | int]) -> Any:
+    mark = node.start_mark
+    for step in path:
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+        elif isinstance(node, yaml.MappingNode):
+            entry = next(((key, item) for key, item in node.value if key.value == step), None)
+            if entry is None:
+                return mark
+            key, node = entry
+            mark = key.start_mark
+            continue
+        else:
+            return mark
+        mark = node.start_mark
+    return mark

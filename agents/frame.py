@@ -1,0 +1,206 @@
+"""Frames: drafted out of a composed map for a person to edit, read back, applied to actions, and told to agents."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from karkas.agents.distillate import notation
+from karkas.agents.distillate.changes import source_path
+from karkas.policies.distillates import Claim, Conflict, Distillate
+from karkas.policies.errors import FrameError
+from karkas.policies.frames import DistillateRef, Frame, FrameNode, Rule
+from karkas.policies.rendering import visible_line
+from karkas.policies.routing import path_touches, topic_in
+from karkas.policies.zones import ControlLevel
+from karkas.server.protocol import MapArea, MapRule
+
+MAX_TOPICS = 4
+
+
+def draft(
+    distillate: Distillate, sha256: str, areas: Sequence[MapArea], *, author: str, level: ControlLevel
+) -> Frame:
+    """The composed map as a frame in which every rule says `ask`; conflicts are left for the person to decide.
+
+    A drafted rule names the subjects of its claims as its `topics`, so that it holds for tasks that touch them.
+    """
+    return Frame(
+        zone=distillate.zone,
+        distillate=DistillateRef(id=distillate.id, sha256=sha256),
+        author=author,
+        level=level,
+        nodes=tuple(_drafted(areas, {claim.id: claim for claim in distillate.claims}, distillate.zone)),
+    )
+
+
+def draft_text(
+    distillate: Distillate, sha256: str, areas: Sequence[MapArea], *, author: str, level: ControlLevel
+) -> str:
+    """The drafted frame as YAML for an editor: it teaches what to decide and shows what the claims say."""
+    frame = draft(distillate, sha256, areas, author=author, level=level)
+    claims = {claim.id: claim for claim in distillate.claims}
+    paths = {source.id: source_path(source) for source in distillate.sources}
+    head = {
+        "schema": frame.schema_,
+        "zone": frame.zone,
+        "distillate": frame.distillate.model_dump(),
+        "author": frame.author,
+    }
+    lines = [
+        *_comment(_HELP.format(zone=frame.zone)),
+        "",
+        *(f"{name}: {notation.inline(value)}" for name, value in head.items()),
+        "",
+        *_comment(_LEVELS),
+        f"level: {frame.level}",
+        "",
+        *_comment(_NODES),
+        "nodes:",
+    ]
+    for node in frame.nodes:
+        lines += [""] if node.level < 3 else []  # noqa: PLR2004
+        lines += [f"# {_said(claims[one], paths)}" for one in node.claims if one in claims]
+        lines.append(f"- {notation.inline(_written(node))}")
+    ruled = {one for node in frame.nodes if node.rule is not None for one in node.claims}
+    lines += ["", *_comment(_DECISIONS), "decisions:"]
+    for conflict in sorted(distillate.conflicts, key=lambda one: not ruled & set(one.claims)):
+        lines += ["", *_undecided(conflict, claims, paths, must=bool(ruled & set(conflict.claims)))]
+    return "\n".join(lines) + "\n"
+
+
+def load_frame(data: str | bytes) -> Frame:
+    """The frame in a file's content; `FrameError` names the line of what is wrong."""
+    return notation.read(data, Frame, FrameError, what="frame")
+
+
+def rules_for(frame: Frame, *, tool: str, paths: Iterable[str], task: str) -> list[tuple[FrameNode, Rule]]:
+    """The rules that hold for an action, in the frame's order; the strictest of them counts.
+
+    A rule holds where each of its selectors (`tools`, `paths`, `topics`) is met; one without any holds for every
+    action in the zone. Where a rule selects by path and the action does not tell what it touches, the rule cannot
+    be ruled out, so it asks.
+    """
+    paths = tuple(paths)
+    found = []
+    for node in frame.nodes:
+        if node.rule is None:
+            continue
+        by_tool = not node.tools or any(fnmatchcase(tool.casefold(), one.casefold()) for one in node.tools)
+        by_topic = not node.topics or any(topic_in(topic, task) for topic in node.topics)
+        if not by_tool or not by_topic:
+            continue
+        if node.paths and not paths:
+            found.append((node, Rule.ASK))
+        elif not node.paths or any(path_touches(path, glob) for path in paths for glob in node.paths):
+            found.append((node, node.rule))
+    return found
+
+
+def frame_text(frame: Frame, distillate: Distillate | None) -> str:
+    """The frame as plain text for executors, critics and prompts; with what its claims say where they are at hand."""
+    claims = {claim.id: claim for claim in distillate.claims} if distillate else {}
+    questions = {one.id: one.text for one in distillate.open_questions} if distillate else {}
+    paths = {source.id: source_path(source) for source in distillate.sources} if distillate else {}
+    lines = [f"Zone {frame.zone}, framed by {visible_line(frame.author)}; control level {frame.level}."]
+    for node in frame.nodes:
+        pad = "  " * (node.level - 1)
+        mark = f"[{node.rule}] " if node.rule is not None else ""
+        selectors = (("tools", node.tools), ("paths", node.paths), ("topics", node.topics))
+        only = "; ".join(f"{name}: {', '.join(values)}" for name, values in selectors if values)
+        lines.append(visible_line(f"{pad}- {mark}{node.title}{f' ({only})' if only else ''}"))
+        lines += [f"{pad}    {_said(claims[one], paths)}" for one in node.claims if one in claims]
+        lines += [
+            visible_line(f"{pad}    not known: {questions[one]}") for one in node.unknowns if one in questions
+        ]
+    for decision in frame.decisions:
+        lines.append(
+            visible_line(f"Decided on {decision.conflict}: {decision.verdict}, since {decision.reason}")
+        )
+        lines += [f"    {_said(claims[decision.verdict], paths)}"] if decision.verdict in claims else []
+    return "\n".join(lines) + "\n"
+
+
+def _drafted(areas: Sequence[MapArea], claims: dict[str, Claim], zone: str) -> Iterator[FrameNode]:
+    if not areas:
+        yield FrameNode(id="n1", level=1, title=zone)
+    for i, area in enumerate(areas, 1):
+        top = f"n{i}"
+        yield FrameNode(id=top, level=1, title=area.title)
+        for j, mechanism in enumerate(area.mechanisms, 1):
+            middle = f"{top}.{j}"
+            yield FrameNode(id=middle, level=2, title=mechanism.title, parent=top, claims=mechanism.claims)
+            for k, rule in enumerate(mechanism.rules, 1):
+                yield FrameNode(
+                    id=f"{middle}.{k}",
+                    level=3,
+                    title=rule.title,
+                    parent=middle,
+                    claims=rule.claims,
+                    unknowns=rule.unknowns,
+                    topics=_topics(rule, claims),
+                    rule=Rule.ASK,
+                )
+
+
+def _topics(rule: MapRule, claims: dict[str, Claim]) -> tuple[str, ...]:
+    subjects = [claims[one].subject.strip() for one in rule.claims if one in claims]
+    return tuple(dict.fromkeys(subject for subject in subjects if subject))[:MAX_TOPICS]
+
+
+def _written(node: FrameNode) -> dict[str, notation.Plain]:
+    given: dict[str, notation.Plain] = node.model_dump(mode="json")
+    kept = {"id", "level", "title", "parent"}
+    return {name: value for name, value in given.items() if name in kept or value not in ([], None)}
+
+
+def _undecided(
+    conflict: Conflict, claims: dict[str, Claim], paths: dict[str, str], *, must: bool
+) -> Iterator[str]:
+    weight = "must be decided, a rule stands on it" if must else "under no rule: decide it or leave it"
+    yield f"# {visible_line(f'{conflict.id}, {conflict.kind} ({weight}): {conflict.why}'.rstrip(' :'))}"
+    yield from (f"#   {_said(claims[one], paths)}" for one in conflict.claims if one in claims)
+    choice = f"{' | '.join(conflict.claims)} | both | neither"
+    yield visible_line(f'# - {{conflict: {conflict.id}, verdict: {choice}, reason: "..."}}')
+
+
+def _said(claim: Claim, paths: dict[str, str]) -> str:
+    where = ", ".join(dict.fromkeys(paths.get(span.source, span.source) for span in claim.evidence))
+    scope = ", ".join(f"{key} {value}" for key, value in claim.scope.items())
+    held = f" (for {scope})" if scope else ""
+    return visible_line(f"{claim.id}, {where}{held}: “{claim.text}”")
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}".rstrip() for line in text.strip().splitlines()]
+
+
+_HELP = """
+The frame of zone {zone}: your map of it. Agents act by this map, not by their own idea of the zone.
+
+It was drafted out of the distillate; now make it yours: rename, move, delete, add. Save and close to have it
+checked. An empty file, or closing without a change of mind, decides nothing by itself.
+"""
+
+_LEVELS = """
+How far agents may go in this zone from now on:
+  autonomous    agents act; a critic agent is the gate, irreversible effects still ask you
+  propose-only  agents offer variants, you choose
+  draft-only    agents write a draft, you edit and adopt it
+"""
+
+_NODES = """
+Three levels: 1 an area, 2 a mechanism in it, 3 a rule for agents. Each rule says one of
+  allow   nothing more than the zone's level asks for
+  ask     a person decides, even in an autonomous zone
+  forbid  no agent does it
+A rule holds for an action when every selector that it has is met:
+  tools: [write_file, run_*]     the tool's name
+  paths: ["src/train/**"]        a file that the action touches
+  topics: [learning rate, r]     words of the task
+A rule without selectors holds for every action in the zone. Several rules hold: the strictest counts.
+`claims` are what the rule rests on, `unknowns` the open questions about it.
+"""
+
+_DECISIONS = """
+Where the sources disagree. Every conflict on which a rule stands needs your decision: take away the `# ` in front of
+its last line, keep one verdict (a claim's id, both, or neither) and say why.
+"""
