@@ -1,1 +1,39 @@
-""""""
+"""Storage: runs, gates, permits, zones, artifacts, the audit log and checkpoints, on SQLite or PostgreSQL."""
+
+from karkas.storage.artifacts import Artifacts
+from karkas.storage.audit import Audit, AuditEntry
+from karkas.storage.checkpoints import open_checkpointer
+from karkas.storage.database import worker_name
+from karkas.storage.gates import Gate, Gates, NewGate, ShownVariant
+from karkas.storage.keys import SigningKey
+from karkas.storage.leases import Lease, LeaseError
+from karkas.storage.ledger import Claimed, Ledger, Permit
+from karkas.storage.runs import Run, RunId, Runs, RunStatus, RunStatusError
+from karkas.storage.store import Store
+from karkas.storage.zones import ZoneGround, Zones
+
+__all__ = [
+    "Artifacts",
+    "Audit",
+    "AuditEntry",
+    "Claimed",
+    "Gate",
+    "Gates",
+    "Lease",
+    "LeaseError",
+    "Ledger",
+    "NewGate",
+    "Permit",
+    "Run",
+    "RunId",
+    "RunStatus",
+    "RunStatusError",
+    "Runs",
+    "ShownVariant",
+    "SigningKey",
+    "Store",
+    "ZoneGround",
+    "Zones",
+    "open_checkpointer",
+    "worker_name",
+]

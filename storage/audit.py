@@ -1,0 +1,190 @@
+"""The audit log: who did what, when, on which digest and why; append-only, chained by hash, signed."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from sqlmodel import Session, col, func, select
+
+from karkas.policies.actions import Digest, canonical, digest_of
+from karkas.storage.database import Database
+from karkas.storage.keys import SigningKey
+from karkas.storage.tables import AuditRow, storable
+
+GENESIS = Digest("0" * 64)
+"""What the first row names as the one before it."""
+
+
+class AuditEntry(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    seq: int
+    at: datetime
+    actor: str
+    event: str
+    subject: str
+    data: JsonValue
+    hash: Digest
+
+
+class _Head(BaseModel):
+    """The last row, as a file beside the database remembers it."""
+
+    seq: int
+    hash: str
+    signature: str
+
+
+class Audit:
+    """Every row names the hash of the one before it; hash and signature cover all of the row.
+
+    The last row is mirrored to `audit.head` after each commit, because a chain alone cannot tell that its end is
+    missing. The mirror may lag behind the log (a crash in between), never the other way round.
+    """
+
+    def __init__(self, database: Database, key: SigningKey, head: Path) -> None:
+        self._database, self._key, self._head = database, key, head
+        database.after_commit.append(self._mirror)
+
+    def append(
+        self, session: Session, event: str, subject: str, *, actor: str, at: datetime, data: JsonValue = None
+    ) -> None:
+        """Appends within the caller's writing transaction, so that a change and its row stand or fall together."""
+        last = session.exec(select(AuditRow).order_by(col(AuditRow.seq).desc()).limit(1)).first()
+        row = AuditRow(
+            seq=last.seq + 1 if last else 1,
+            at=at.astimezone(UTC).isoformat(),
+            actor=storable(actor),
+            event=event,
+            subject=storable(subject),
+            data=canonical(data).decode(),
+            prev=last.hash if last else GENESIS,
+            hash="",
+            signature="",
+        )
+        row.hash = _hash(row)
+        row.signature = self._key.sign(row.hash.encode())
+        session.add(row)
+        session.flush()
+        session.info["audit_head"] = _Head(seq=row.seq, hash=row.hash, signature=row.signature)
+
+    def log(
+        self, *, limit: int | None = None, since: datetime | None = None, subject: str | None = None
+    ) -> list[AuditEntry]:
+        """The newest `limit` entries, oldest first. `subject` is exact, such as `gate:g-...` or `zone:lora`."""
+        query = select(AuditRow).order_by(col(AuditRow.seq).desc())
+        if since is not None:
+            query = query.where(AuditRow.at >= since.astimezone(UTC).isoformat())
+        if subject is not None:
+            query = query.where(AuditRow.subject == subject)
+        with self._database.read() as session:
+            rows = session.exec(query.limit(limit) if limit is not None else query).all()
+        return [_entry(row) for row in reversed(rows)]
+
+    def verify(self) -> list[str]:
+        """Names every break; empty when nothing was changed, dropped, reordered or forged."""
+        with self._database.read() as session:
+            found = list(self._breaks(session))
+        return found
+
+    def _breaks(self, session: Session) -> Iterator[str]:
+        prev, expected = str(GENESIS), 1
+        mirrored = self._mirrored()
+        at_mirror: str | None = None
+        for row in session.exec(
+            select(AuditRow).order_by(col(AuditRow.seq)).execution_options(yield_per=1000)
+        ):
+            if row.seq != expected:
+                gap = (
+                    f"row {expected} is"
+                    if row.seq == expected + 1
+                    else f"rows {expected} to {row.seq - 1} are"
+                )
+                yield f"{gap} missing"
+            if row.hash != _hash(row):
+                yield f"row {row.seq} ({row.event} {row.subject}) was changed: its content does not have its hash"
+            elif row.prev != prev and row.seq == expected:
+                yield f"row {row.seq} ({row.event} {row.subject}) does not follow the row before it"
+            if not self._key.verifies(row.hash.encode(), row.signature):
+                yield f"row {row.seq} ({row.event} {row.subject}) was not signed with this project's key"
+            if isinstance(mirrored, _Head) and row.seq == mirrored.seq:
+                at_mirror = row.hash
+            prev, expected = row.hash, row.seq + 1
+        match mirrored:
+            case str():
+                if expected > 1:
+                    yield mirrored
+            case _Head() if not self._key.verifies(mirrored.hash.encode(), mirrored.signature):
+                yield f"{self._head} was not signed with this project's key"
+            case _Head() if at_mirror is None:
+                yield f"the log ends at row {expected - 1}, but {self._head} remembers row {mirrored.seq}: rows were dropped"
+            case _Head() if at_mirror != mirrored.hash:
+                yield f"row {mirrored.seq} is not the one that {self._head} remembers: the log was rewritten"
+            case _:
+                pass
+
+    def _mirrored(self) -> _Head | str:
+        try:
+            return _Head.model_validate_json(self._head.read_bytes())
+        except FileNotFoundError:
+            return f"{self._head} is missing, so it cannot be told whether rows were dropped from the end"
+        except (OSError, ValidationError):
+            return f"{self._head} cannot be read, so it cannot be told whether rows were dropped from the end"
+
+    def _mirror(self, session: Session) -> None:
+        head = session.info.pop("audit_head", None)
+        if not isinstance(head, _Head):
+            return
+        draft = self._head.with_name(f"{self._head.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        try:
+            with draft.open("wb") as file:
+                file.write(head.model_dump_json().encode())
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._head)
+        except OSError as error:
+            # The decision is committed and must not look undone; a mirror that lags is no break.
+            structlog.get_logger().warning("audit_head_not_written", path=str(self._head), error=str(error))
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def said(session: Session, event: str, subject: str) -> bool:
+    """Whether the log holds such a row."""
+    query = select(func.count()).where(AuditRow.event == event, AuditRow.subject == subject)
+    return session.exec(query).one() > 0
+
+
+def _hash(row: AuditRow) -> Digest:
+    try:
+        data = json.loads(row.data)
+    except ValueError:
+        return Digest("")
+    return digest_of(
+        {
+            "seq": row.seq,
+            "at": row.at,
+            "actor": row.actor,
+            "event": row.event,
+            "subject": row.subject,
+            "data": data,
+            "prev": row.prev,
+        }
+    )
+
+
+def _entry(row: AuditRow) -> AuditEntry:
+    return AuditEntry(
+        seq=row.seq,
+        at=datetime.fromisoformat(row.at),
+        actor=row.actor,
+        event=row.event,
+        subject=row.subject,
+        data=json.loads(row.data),
+        hash=Digest(row.hash),
+    )

@@ -1,0 +1,171 @@
+"""The database: one engine, short transactions, one writer at a time, and errors that say what to do next."""
+
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlmodel import Session
+
+from karkas.policies.errors import StorageError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+BUSY_SECONDS = 30
+"""How long a transaction waits for another writer before it gives up."""
+
+WRITER_LOCK = 0x6B61726B6173
+"""The PostgreSQL advisory lock that every writing transaction takes first ("karkas" in ASCII)."""
+
+
+class Database:
+    """SQLite by default, PostgreSQL by URL. Safe to share between threads, not across a fork.
+
+    Writers are serialised on both: `BEGIN IMMEDIATE` on SQLite, an advisory lock on PostgreSQL. So a transaction
+    reads what it then changes, no two of them can deadlock, and the audit chain cannot fork.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self.after_commit: list[Callable[[Session], None]] = []
+        self._engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
+        self._writing = self._engine.execution_options(karkas_write=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        with self._translated(), Session(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises."""
+        with self._translated(), Session(self._writing, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+            for hook in self.after_commit:
+                hook(session)
+
+    @contextmanager
+    def connection(self, *, write: bool = False) -> Iterator[Connection]:
+        engine = self._writing if write else self._engine
+        with self._translated(), engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def detached(self) -> Iterator[Connection]:
+        """A connection of its own that is in no transaction and is closed, not kept, afterwards."""
+        with self._translated(), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            try:
+                yield connection
+            finally:
+                connection.invalidate()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise StorageError(_explained(error, self.url)) from error
+
+
+def database_url(folder: Path, url: str | None) -> URL:
+    """The URL in use: `folder/karkas.db` where none is given; PostgreSQL always through psycopg 3."""
+    if url is None:
+        return URL.create("sqlite", database=str(folder / "karkas.db"))
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StorageError(f"the database URL {url!r} cannot be read: {error}") from error
+    match parsed.get_backend_name():
+        case "sqlite" if parsed.database and parsed.database != ":memory:":
+            return parsed
+        case "postgresql":
+            return parsed.set(drivername="postgresql+psycopg")
+        case other:
+            raise StorageError(
+                f"karkas keeps its records in a SQLite file or in PostgreSQL, not in {other!r}"
+                f" ({parsed.render_as_string()}); give sqlite:///FILE or postgresql://USER@HOST/NAME"
+            )
+
+
+def worker_name() -> str:
+    """This process, as others see it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    # The driver would begin transactions by itself, late and deferred: a reader that then writes could not wait
+    # for another writer and would fail at once. So it is told not to, and `begin` says it.
+    @event.listens_for(engine, "connect")
+    def configure(connection: "DBAPIConnection", _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.cursor().execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("karkas_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _postgres_engine(url: URL) -> Engine:
+    options: dict[str, Any] = {
+        "application_name": f"karkas {worker_name()}",
+        "connect_timeout": 10,
+        "options": f"-c lock_timeout={BUSY_SECONDS}s",
+    }
+    try:
+        engine = create_engine(
+            url, connect_args=options | dict(url.query), isolation_level="READ COMMITTED", pool_pre_ping=True
+        )
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise StorageError("PostgreSQL needs a driver: `pip install 'karkas[postgres]'`") from error
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("karkas_write", False):
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+
+    return engine
+
+
+SQLITE_TROUBLE = {
+    "file is not a database": "{where} is not a karkas database; move it away, or restore it from a backup",
+    "malformed": "{where} is damaged; restore it from a backup (`sqlite3 {where} .recover` saves what is left)",
+    "disk is full": "the disk that holds {where} is full; free some space and repeat: nothing was half written",
+    "readonly database": "{where} cannot be written; check the permissions of the file and of its folder",
+    "unable to open": "{where} cannot be opened; check that its folder exists and may be written",
+    "locked": f"{{where}} has been busy for {BUSY_SECONDS} seconds; see which other process is at work",
+    "disk i/o error": "{where} cannot be read or written (I/O error); check the disk and the folder's permissions",
+}
+
+
+def _explained(error: SQLAlchemyError, url: URL) -> str:
+    cause = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.Error):
+        for sign, words in SQLITE_TROUBLE.items():
+            if sign in cause.lower():
+                return words.format(where=url.database)
+    where = url.database if url.get_backend_name() == "sqlite" else url.render_as_string()
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return f"the connection to {where} was lost: {cause.strip()}; nothing was half written, repeat it"
+    if "connection" in cause.lower():
+        return f"{where} cannot be reached: {cause.strip()}; check that the server runs and the URL is right"
+    return f"the database {where} refused: {cause.strip()}"

@@ -1,0 +1,445 @@
+"""Gates: what waits for a verdict, and the signed record of each decision."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
+from sqlalchemy import update
+from sqlalchemy.engine import CursorResult
+from sqlmodel import col, select
+
+from karkas.policies.actions import Action, Digest, Proposal, canonical
+from karkas.policies.errors import KernelError, PermitError, VerdictError
+from karkas.policies.gates import (
+    Choose,
+    CriticReport,
+    Adopt,
+    Defer,
+    GateFacts,
+    GateId,
+    GateKind,
+    GateStatus,
+    PolicyDecision,
+    Stop,
+    Verdict,
+    critic_releases,
+)
+from karkas.policies.gates import decide as decide_by_policy
+from karkas.policies.permits import Binding, PermitId, PermitStatus, step
+from karkas.policies.zones import ControlLevel, ZoneName
+from karkas.storage.artifacts import Artifacts
+from karkas.storage.records import Change, Records, find, fresh_id
+from karkas.storage.runs import SYSTEM, RunId, RunStatus, move
+from karkas.storage.tables import GateRow, PermitRow, RunRow, storable
+
+WAITING = [status.value for status in GateStatus if status.waits]
+
+
+class ShownVariant(BaseModel):
+    """One variant as it stands at a gate: the action's digest, the artifact of the exact text shown, the binding."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: Digest
+    shown: Digest
+    binding: Binding
+
+    @model_validator(mode="after")
+    def _binds_itself(self) -> Self:
+        if self.binding.action != self.digest or self.binding.shown != self.shown:
+            raise ValueError("the binding is of another action, or of another text than the one shown")
+        return self
+
+
+class NewGate(BaseModel):
+    """A gate as it is opened. `key` names the point in the run, so that a repeated node opens no second gate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    run: RunId
+    lane: str = ""
+    """The parallel branch of the run that waits here."""
+    kind: GateKind
+    zones: tuple[ZoneName, ...] = ()
+    level: ControlLevel
+    level_why: str = ""
+    policy: PolicyDecision
+    proposal: Digest | None = None
+    """The artifact that holds the `Proposal` as JSON."""
+    variants: tuple[ShownVariant, ...] = ()
+    critic: CriticReport | None = None
+    prompt: str = ""
+    choices: tuple[str, ...] = ()
+    detail: dict[str, JsonValue] = {}
+    """Small, and for the reader; never documents."""
+    expires_at: datetime | None = None
+
+
+class Gate(NewGate):
+    """A gate as it stands. `reason` is the person's, or the system's where it closed the gate."""
+
+    id: GateId
+    status: GateStatus
+    opened_at: datetime
+    decided_at: datetime | None = None
+    decided_by: str | None = None
+    verdict: Verdict | None = None
+    reason: str = ""
+    deferred_until: datetime | None = None
+    superseded_by: GateId | None = None
+
+    @property
+    def facts(self) -> GateFacts:
+        return GateFacts(
+            kind=self.kind,
+            status=self.status,
+            policy=self.policy.verdict,
+            variants=len(self.variants),
+            choices=self.choices,
+        )
+
+
+class Gates:
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def open(self, new: NewGate, *, by: str = SYSTEM) -> Gate:
+        """Opens a gate, or returns the one that this key opened before, unchanged.
+
+        Raises `PermitError` where the stored proposal is not what the gate would show.
+        """
+        with self._records.change() as change:
+            row = change.session.exec(select(GateRow).where(GateRow.key == new.key)).first()
+            if row is not None:
+                return read_gate(self._records, row)
+            if new.kind is GateKind.ACTION:
+                stored_actions(self._records.artifacts, new)
+            run = find(change.session, RunRow, new.run)
+            if RunStatus(run.status).ended:
+                raise VerdictError(f"run {run.id} is {run.status}; no gate can be opened in it any more")
+            row = GateRow(
+                id=fresh_id(GateRow),
+                key=new.key,
+                run=run.id,
+                kind=new.kind,
+                status=GateStatus.OPEN,
+                facts=NewGate.model_validate(new, from_attributes=True).model_dump(mode="json"),
+                opened_at=change.now,
+                expires_at=new.expires_at,
+            )
+            _seal(self._records, row)
+            change.session.add(row)
+            change.session.flush()
+            data: dict[str, JsonValue] = {
+                "kind": new.kind.value,
+                "run": run.id,
+                "zones": list(new.zones),
+                "level": new.level.value,
+                "policy": new.policy.verdict.value,
+                "proposal": new.proposal,
+                "actions": [variant.digest for variant in new.variants],
+            }
+            change.note("gate_opened", f"gate:{row.id}", actor=by, data=data)
+            return read_gate(self._records, row)
+
+    def get(self, name: str) -> Gate:
+        """By id, or by the beginning of one."""
+        with self._records.database.read() as session:
+            return read_gate(self._records, find(session, GateRow, name))
+
+    def list(
+        self,
+        *,
+        status: GateStatus | Sequence[GateStatus] | None = None,
+        zone: str | None = None,
+        run: str | None = None,
+    ) -> list[Gate]:
+        """The oldest first, as a queue is worked off."""
+        query = select(GateRow).order_by(col(GateRow.opened_at), col(GateRow.id))
+        if status is not None:
+            wanted = [status] if isinstance(status, GateStatus) else status
+            query = query.where(col(GateRow.status).in_([one.value for one in wanted]))
+        if run is not None:
+            query = query.where(GateRow.run == run)
+        with self._records.database.read() as session:
+            gates = [read_gate(self._records, row) for row in session.exec(query)]
+        return [gate for gate in gates if zone is None or zone in gate.zones]
+
+    def decide(self, gate: str, verdict: Verdict, *, by: str) -> Gate:
+        """A person's verdict, in one transaction with its signed record and with what follows from it.
+
+        A passed action gate issues its permit; `Stop` stops the run; `Edit` leaves the new action in `verdict`, for
+        the workflow to open its own gate. Raises `VerdictError` where it is not possible, or somebody was faster.
+        """
+        if not by.strip():
+            raise VerdictError("a verdict needs the name of the person who gives it")
+        with self._records.change() as change:
+            row = find(change.session, GateRow, gate)
+            before = read_gate(self._records, row)
+            _still_waits(before, change.now)
+            status = decide_by_policy(before.facts, verdict)
+            if isinstance(verdict, Defer):
+                _check_deferral(verdict, change.now)
+            document = verdict.model_dump(mode="json")
+            self._settle(change, row, status, verdict=document, by=by, reason=getattr(verdict, "reason", ""))
+            if isinstance(verdict, Defer):
+                row.deferred_until = verdict.until
+            if status is GateStatus.PASSED and before.kind is GateKind.ACTION:
+                chosen = verdict.variant if isinstance(verdict, Choose | Adopt) else 0
+                self._issue(change, row, before.variants[chosen], chosen, by=by, verdict=document)
+            else:
+                self._sign(row, by=by, verdict=document)
+            change.note("gate_decided", f"gate:{row.id}", actor=by, data=_summary(row, document))
+            if isinstance(verdict, Stop):
+                run = find(change.session, RunRow, row.run)
+                if not RunStatus(run.status).ended:
+                    move(
+                        change, run, RunStatus.STOPPED, reason=verdict.reason or f"stopped by {by}", actor=by
+                    )
+            return read_gate(self._records, row)
+
+    def pass_by_critic(self, gate: str, report: CriticReport) -> Gate:
+        """Lets a critic pass a gate alone, where policy allows it on the stored proposal; else `PermitError`."""
+        with self._records.change() as change:
+            row = find(change.session, GateRow, gate)
+            before = read_gate(self._records, row)
+            _still_waits(before, change.now)
+            proposal = stored_actions(self._records.artifacts, before)
+            if before.kind is not GateKind.ACTION or not critic_releases(
+                before.policy, proposal.variants, report, proposer=proposal.proposer
+            ):
+                raise PermitError(
+                    f"gate {row.id} cannot be passed by {report.critic or 'a critic'} alone: that takes one reversible"
+                    " action which policy allows, judged and passed by somebody other than its proposer;"
+                    f" a person decides it: `karkas queue show {row.id}`"
+                )
+            document: dict[str, JsonValue] = {"kind": "critic", "report": report.model_dump(mode="json")}
+            self._settle(change, row, GateStatus.PASSED, verdict=None, by=report.critic, reason=report.reason)
+            row.facts = row.facts | {"critic": report.model_dump(mode="json")}
+            _seal(self._records, row)
+            self._issue(change, row, before.variants[0], 0, by=report.critic, verdict=document)
+            change.note(
+                "gate_passed_by_critic", f"gate:{row.id}", actor=report.critic, data=_summary(row, document)
+            )
+            return read_gate(self._records, row)
+
+    def close(self, gate: str, status: GateStatus, reason: str, *, by: str = SYSTEM) -> Gate:
+        """The system's own end of a gate: expired, superseded, stale or cancelled.
+
+        A passed gate can still become stale; that voids its permit, unless the action was begun already.
+        """
+        if status not in {
+            GateStatus.EXPIRED,
+            GateStatus.SUPERSEDED,
+            GateStatus.STALE,
+            GateStatus.CANCELLED,
+        }:
+            raise VerdictError(f"{status} is a person's to say; `decide` takes the verdict")
+        with self._records.change() as change:
+            row = find(change.session, GateRow, gate)
+            if row.status == GateStatus.PASSED and status is GateStatus.STALE:
+                _void(change, row, reason)
+            elif not GateStatus(row.status).waits:
+                raise VerdictError(_meanwhile(read_gate(self._records, row)))
+            _close(change, row, status, reason=reason, actor=by)
+            return read_gate(self._records, row)
+
+    def supersede_by(self, old: str, new: str, *, by: str = SYSTEM) -> Gate:
+        """Links a gate to the one that took its place, and closes it where it still waits."""
+        with self._records.change() as change:
+            row, successor = find(change.session, GateRow, old), find(change.session, GateRow, new)
+            if row.status == GateStatus.PASSED or row.id == successor.id:
+                raise VerdictError(
+                    f"gate {row.id} is {row.status} and cannot be superseded by {successor.id}"
+                )
+            if GateStatus(row.status).waits:
+                _close(change, row, GateStatus.SUPERSEDED, reason=f"by {successor.id}", actor=by)
+            row.superseded_by = successor.id
+            change.note("gate_superseded", f"gate:{row.id}", actor=by, data={"by": successor.id})
+            return read_gate(self._records, row)
+
+    def wake_due(self, now: datetime | None = None) -> tuple[Gate, ...]:
+        """Expires what is over its time and reopens what was deferred until now; returns the gates it moved."""
+        moved: tuple[Gate, ...] = ()
+        with self._records.change() as change:
+            at = now or change.now
+            for row in change.session.exec(select(GateRow).where(col(GateRow.status).in_(WAITING))).all():
+                if row.expires_at is not None and row.expires_at <= at:
+                    _close(
+                        change,
+                        row,
+                        GateStatus.EXPIRED,
+                        reason=f"nobody decided by {row.expires_at:%F %H:%M} UTC",
+                        actor=SYSTEM,
+                    )
+                elif row.deferred_until is not None and row.deferred_until <= at:
+                    row.status, row.deferred_until = GateStatus.OPEN, None
+                    change.note("gate_reopened", f"gate:{row.id}", actor=SYSTEM)
+                else:
+                    continue
+                moved = (*moved, read_gate(self._records, row))
+        return moved
+
+    def _settle(
+        self,
+        change: Change,
+        row: GateRow,
+        status: GateStatus,
+        *,
+        verdict: dict[str, JsonValue] | None,
+        by: str,
+        reason: str,
+    ) -> None:
+        """The one place at which a gate is decided: one conditional UPDATE, so that only one decider wins."""
+        # Writers are serialised already; the condition holds even where that is broken from outside.
+        settled = change.session.connection().execute(
+            update(GateRow)
+            .where(col(GateRow.id) == row.id, col(GateRow.status).in_(WAITING))
+            .values(
+                status=status.value,
+                decided_at=change.now,
+                decided_by=by,
+                verdict=verdict,
+                reason=reason,
+                deferred_until=None,
+            )
+        )
+        change.session.refresh(row)
+        if settled.rowcount != 1:
+            raise VerdictError(_meanwhile(read_gate(self._records, row)))
+
+    def _issue(
+        self, change: Change, row: GateRow, variant: ShownVariant, index: int, *, by: str, verdict: JsonValue
+    ) -> None:
+        permit = PermitRow(
+            id=fresh_id(PermitRow),
+            gate=row.id,
+            run=row.run,
+            variant=index,
+            action=variant.digest,
+            binding=variant.binding.model_dump(mode="json"),
+            status=PermitStatus.APPROVED,
+            issued_at=change.now,
+            changed_at=change.now,
+        )
+        self._sign(row, by=by, verdict=verdict, permit=permit)
+        change.session.add(permit)
+        change.session.flush()
+        data: dict[str, JsonValue] = {"gate": row.id, "action": permit.action, "binding": permit.binding}
+        change.note("permit_issued", f"permit:{permit.id}", actor=by, data=data)
+
+    def _sign(self, row: GateRow, *, by: str, verdict: JsonValue, permit: PermitRow | None = None) -> None:
+        row.decision = canonical(decision_of(row, by=by, verdict=verdict, permit=permit)).decode()
+        row.signature = self._records.key.sign(row.decision.encode())
+
+
+def decision_of(
+    row: GateRow, *, by: str, verdict: JsonValue, permit: PermitRow | None
+) -> dict[str, JsonValue]:
+    """What is signed when a gate is decided. `seal` stands for all that the gate showed."""
+    return {
+        "gate": row.id,
+        "seal": row.seal,
+        "run": row.run,
+        "status": row.status,
+        "by": storable(by),
+        "at": row.decided_at.isoformat() if row.decided_at else None,
+        "verdict": verdict,
+        "permit": None
+        if permit is None
+        else {
+            "id": permit.id,
+            "variant": permit.variant,
+            "action": permit.action,
+            "binding": permit.binding,
+        },
+    }
+
+
+def stored_actions(artifacts: Artifacts, gate: NewGate) -> Proposal:
+    """The stored proposal of an action gate, after checking that its variants are the ones that the gate shows."""
+    if gate.proposal is None or not gate.variants:
+        raise PermitError("a gate on an action needs a stored proposal and its variants as they are shown")
+    proposal = Proposal.model_validate(artifacts.json(gate.proposal))
+    digests = tuple(variant.action.digest for variant in proposal.variants)
+    if digests != tuple(variant.digest for variant in gate.variants):
+        raise PermitError("the stored proposal holds other actions than the gate shows; open a new gate")
+    return proposal
+
+
+def read_gate(records: Records, row: GateRow) -> Gate:
+    """Raises `PermitError` where the row is not what karkas wrote."""
+    if not records.verifies(_sealed(row), row.seal):
+        raise PermitError(
+            f"gate {row.id} was changed outside karkas, so nothing may pass at it;"
+            " `karkas audit verify`, then stop its run and begin anew"
+        )
+    return Gate.model_validate(
+        {
+            **row.facts,
+            "id": row.id,
+            "status": row.status,
+            "opened_at": row.opened_at,
+            "decided_at": row.decided_at,
+            "decided_by": row.decided_by,
+            "verdict": row.verdict,
+            "reason": row.reason,
+            "deferred_until": row.deferred_until,
+            "superseded_by": row.superseded_by,
+        }
+    )
+
+
+def _sealed(row: GateRow) -> JsonValue:
+    return {"id": row.id, "key": row.key, "run": row.run, "kind": row.kind, "facts": row.facts}
+
+
+def _seal(records: Records, row: GateRow) -> None:
+    row.seal = records.sign(_sealed(row))
+
+
+def _summary(row: GateRow, verdict: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {
+        "status": row.status,
+        "verdict": verdict,
+        "proposal": row.facts.get("proposal"),
+        "signature": row.signature,
+    }
+
+
+def _still_waits(gate: Gate, now: datetime) -> None:
+    if not gate.status.waits:
+        raise VerdictError(_meanwhile(gate))
+    if gate.expires_at is not None and gate.expires_at <= now:
+        raise VerdictError(
+            f"gate {gate.id} expired at {gate.expires_at:%F %H:%M} UTC; nothing can be decided any more"
+        )
+
+
+def _meanwhile(gate: Gate) -> str:
+    when = f" at {gate.decided_at:%F %H:%M:%S} UTC" if gate.decided_at else ""
+    why = f" ({gate.reason})" if gate.reason else ""
+    return f"gate {gate.id} is {gate.status} already: decided by {gate.decided_by or 'nobody'}{when}{why}"
+
+
+def _check_deferral(verdict: Defer, now: datetime) -> None:
+    if verdict.until.tzinfo is None or verdict.until <= now:
+        raise VerdictError(f"a gate is deferred to a later time with a time zone, not to {verdict.until}")
+
+
+def _close(change: Change, row: GateRow, status: GateStatus, *, reason: str, actor: str) -> None:
+    row.status, row.reason, row.deferred_until = status, reason, None
+    row.decided_at, row.decided_by = change.now, actor
+    data: dict[str, JsonValue] = {"status": status.value, "reason": reason}
+    change.note("gate_closed", f"gate:{row.id}", actor=actor, data=data)
+
+
+def _void(change: Change, row: GateRow, reason: str) -> None:
+    permit = change.session.exec(select(PermitRow).where(PermitRow.gate == row.id)).first()
+    if permit is None or permit.status == PermitStatus.VOID:
+        return
+    permit.status = step(PermitStatus(permit.status), PermitStatus.VOID)
+    permit.reason, permit.changed_at = reason, change.now
+    change.note("permit_void", f"permit:{permit.id}", actor=SYSTEM, data={"reason": reason})

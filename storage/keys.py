@@ -1,0 +1,88 @@
+"""The signing key: says that a decision, a gate or an audit row was written by karkas and not by hand."""
+
+import os
+import stat
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from karkas.policies.errors import StorageError
+
+
+class SigningKey:
+    """Ed25519 (RFC 8032), in a PEM file that only its owner may read."""
+
+    def __init__(self, key: Ed25519PrivateKey, path: Path) -> None:
+        self._key = key
+        self._public = key.public_key()
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> "SigningKey":
+        """Makes the key; loads it where it is there already."""
+        body = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        # Written whole under another name and then linked, so that a second process never loads half a key.
+        draft = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                path.hardlink_to(draft)
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink()
+        except OSError as error:
+            raise StorageError(f"the signing key {path} cannot be made: {error.strerror}") from error
+        return cls.load(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "SigningKey":
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            body = path.read_bytes()
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"the signing key {path} is missing; restore it from a backup: without it no earlier decision"
+                " can be checked"
+            ) from error
+        except OSError as error:
+            raise StorageError(f"the signing key {path} cannot be read: {error.strerror}") from error
+        if mode & 0o077:
+            raise StorageError(
+                f"the signing key {path} can be read by others (mode {mode:04o}), so decisions could be forged:"
+                f" `chmod 600 {path}`"
+            )
+        try:
+            key = load_pem_private_key(body, password=None)
+        except (ValueError, TypeError) as error:
+            raise StorageError(f"{path} is no signing key of karkas; restore it from a backup") from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise StorageError(f"{path} is no Ed25519 key; restore it from a backup")
+        return cls(key, path)
+
+    @property
+    def fingerprint(self) -> str:
+        """The public key, in hexadecimal."""
+        return self._public.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+    def sign(self, data: bytes) -> str:
+        return self._key.sign(data).hex()
+
+    def verifies(self, data: bytes, signature: str | None) -> bool:
+        try:
+            self._public.verify(bytes.fromhex(signature or ""), data)
+        except (InvalidSignature, ValueError):
+            return False
+        return True

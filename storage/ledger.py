@@ -1,0 +1,301 @@
+"""The ledger: permits, each for one action, once, and what became of it."""
+
+import json
+from dataclasses import InitVar, dataclass
+from datetime import datetime
+from typing import Any, final
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from karkas.policies.actions import Action, Digest
+from karkas.policies.errors import PermitError
+from karkas.policies.gates import GateId, GateKind, GateStatus
+from karkas.policies.permits import Binding, LedgerError, PermitId, PermitStatus, step
+from karkas.storage.audit import said
+from karkas.storage.gates import read_gate, stored_actions
+from karkas.storage.leases import Lease
+from karkas.storage.records import Change, Records, find
+from karkas.storage.runs import SYSTEM, RunId, RunStatus
+from karkas.storage.tables import GateRow, PermitRow, RunRow
+
+_MINT = object()
+
+
+class Permit(BaseModel):
+    """`worker` is whoever claimed it last. Times are aware, in UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: PermitId
+    gate: GateId
+    run: RunId
+    variant: int
+    action: Digest
+    binding: Binding
+    status: PermitStatus
+    issued_at: datetime
+    changed_at: datetime
+    worker: str | None
+    claims: int
+    result: dict[str, JsonValue] | None
+    undo: dict[str, JsonValue] | None
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A permit in hand: what the tool gateway demands. Only the ledger makes one."""
+
+    permit_id: PermitId
+    run: RunId
+    gate: GateId
+    action: Action
+    binding: Binding
+    idempotency_key: str
+    """The same for every attempt under this permit."""
+    claim: int
+    again: bool
+    """Whether it was begun before, by a worker that died; only an idempotent tool may then begin it again."""
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise PermitError("a claimed permit comes from the ledger alone: `store.ledger.claim(...)`")
+
+
+class Ledger:
+    """`approved → claimed → started → committed | failed | unknown`, each step once.
+
+    Two rules for what a dead worker leaves behind, both under the lease of the run, which proves that it is dead:
+    `claimed` means that nothing was begun, so it may be claimed again; `started` means that nobody knows, so it
+    goes to a person (`doubt`, then `resolve`), unless the tool is idempotent and gets the same key.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def get(self, name: str) -> Permit:
+        with self._records.database.read() as session:
+            return _permit(find(session, PermitRow, name))
+
+    def for_gate(self, gate: str) -> Permit | None:
+        with self._records.database.read() as session:
+            row = session.exec(select(PermitRow).where(PermitRow.gate == gate)).first()
+            return None if row is None else _permit(row)
+
+    def in_flight(self, run: str | None = None) -> list[Permit]:
+        """Claimed or started and not finished; what a crash leaves behind."""
+        query = select(PermitRow).where(
+            col(PermitRow.status).in_([PermitStatus.CLAIMED.value, PermitStatus.STARTED.value])
+        )
+        if run is not None:
+            query = query.where(PermitRow.run == run)
+        with self._records.database.read() as session:
+            return [_permit(row) for row in session.exec(query.order_by(col(PermitRow.issued_at)))]
+
+    def claim(self, permit: str, *, worker: str) -> Claimed:
+        """Takes the permit, after checking that it is what was decided and signed; only one caller ever gets it."""
+        with self._records.change() as change:
+            row = find(change.session, PermitRow, permit)
+            if row.status != PermitStatus.APPROVED:
+                raise PermitError(_became(row))
+            if said(change.session, "permit_claimed", f"permit:{row.id}"):
+                raise PermitError(
+                    f"permit {row.id} is on the record as used, so its row was changed outside karkas;"
+                    " `karkas audit verify`"
+                )
+            action = self._proven(change, row)
+            self._take(change, row, worker=worker)
+            return _claimed(row, action, again=False)
+
+    def reclaim(self, permit: str, *, worker: str, lease: Lease, idempotent: bool = False) -> Claimed:
+        """Takes over what a dead worker claimed, under the lease of the run.
+
+        A permit that was started already is given out only for a tool that is declared `idempotent`.
+        """
+        with self._records.change() as change:
+            row = find(change.session, PermitRow, permit)
+            if not lease.held or lease.run != row.run:
+                raise PermitError(f"permit {row.id} can be taken over only under the lease of run {row.run}")
+            started = row.status == PermitStatus.STARTED
+            if not (row.status == PermitStatus.CLAIMED or (started and idempotent)):
+                raise PermitError(_became(row))
+            action = self._proven(change, row)
+            self._take(change, row, worker=worker)
+            return _claimed(row, action, again=started)
+
+    def start(self, claimed: Claimed) -> Permit:
+        """Says that the effect begins now. Raises `PermitError` for a claim that was taken over, or a stopped run."""
+        with self._records.change() as change:
+            row = find(change.session, PermitRow, claimed.permit_id)
+            _check_run(change, row)
+            before = PermitStatus.STARTED if claimed.again else PermitStatus.CLAIMED
+            begun = change.session.connection().execute(
+                update(PermitRow)
+                .where(
+                    col(PermitRow.id) == row.id,
+                    col(PermitRow.status) == before.value,
+                    col(PermitRow.claims) == claimed.claim,
+                )
+                .values(status=PermitStatus.STARTED.value, changed_at=change.now)
+            )
+            change.session.refresh(row)
+            if begun.rowcount != 1:
+                raise PermitError(_became(row))
+            change.note("permit_started", f"permit:{row.id}", actor=row.worker or SYSTEM)
+            return _permit(row)
+
+    def commit(
+        self, permit: str, result: dict[str, JsonValue], undo: dict[str, JsonValue] | None = None
+    ) -> Permit:
+        """Records that the effect happened. `result` and `undo` are small; what is large stands there by hash."""
+        with self._records.change() as change:
+            row = find(change.session, PermitRow, permit)
+            return self._step(
+                change, row, PermitStatus.COMMITTED, from_=PermitStatus.STARTED, result=result, undo=undo
+            )
+
+    def fail(self, permit: str, error: str) -> Permit:
+        """Records that the effect did not happen."""
+        with self._records.change() as change:
+            row = find(change.session, PermitRow, permit)
+            return self._step(change, row, PermitStatus.FAILED, from_=PermitStatus.STARTED, reason=error)
+
+    def doubt(self, permit: str, reason: str) -> Permit:
+        """Records that nobody knows whether the effect happened; a person resolves it."""
+        with self._records.change() as change:
+            row = find(change.session, PermitRow, permit)
+            return self._step(change, row, PermitStatus.UNKNOWN, from_=PermitStatus.STARTED, reason=reason)
+
+    def void(self, permit: str, reason: str) -> Permit:
+        """Ends a permit that was not begun, for instance because what it bound is stale."""
+        with self._records.change() as change:
+            row = find(change.session, PermitRow, permit)
+            return self._step(change, row, PermitStatus.VOID, from_=PermitStatus(row.status), reason=reason)
+
+    def resolve(self, permit: str, *, committed: bool, by: str, reason: str) -> Permit:
+        """A person's word on what became of a permit in doubt."""
+        if not by.strip() or not reason.strip():
+            raise PermitError(
+                "resolving a permit in doubt needs a person's name and a reason, for the record"
+            )
+        with self._records.change() as change:
+            row = find(change.session, PermitRow, permit)
+            after = PermitStatus.COMMITTED if committed else PermitStatus.FAILED
+            return self._step(change, row, after, from_=PermitStatus.UNKNOWN, reason=reason, actor=by)
+
+    def _proven(self, change: Change, row: PermitRow) -> Action:
+        """The action that the permit is for, after checking every link from the signed decision down to it."""
+        gate_row = find(change.session, GateRow, row.gate)
+        gate = read_gate(self._records, gate_row)
+        decision = _decision(gate_row, self._records)
+        signed = decision.get("permit")
+        now = {"id": row.id, "variant": row.variant, "action": row.action, "binding": row.binding}
+        for holds, words in (
+            (
+                gate.kind is GateKind.ACTION and gate.status is GateStatus.PASSED,
+                f"its gate {gate.id} is {gate.status}",
+            ),
+            (
+                decision.get("gate") == gate.id and decision.get("run") == row.run,
+                "the decision is for another gate",
+            ),
+            (decision.get("seal") == gate_row.seal, "the gate shows something else than when it was decided"),
+            (decision.get("status") == GateStatus.PASSED, "what was signed is no passing"),
+            (signed == now, "the permit is not the one that was signed"),
+        ):
+            if not holds:
+                raise PermitError(f"permit {row.id} releases nothing: {words}; ask for a new gate")
+        _check_run(change, row)
+        proposal = stored_actions(self._records.artifacts, gate)
+        action = proposal.variants[row.variant].action
+        if (
+            gate.variants[row.variant].binding != Binding.model_validate(row.binding)
+            or action.digest != row.action
+        ):
+            raise PermitError(
+                f"permit {row.id} releases nothing: it binds another action than the gate showed"
+            )
+        return action
+
+    def _take(self, change: Change, row: PermitRow, *, worker: str) -> None:
+        """One conditional UPDATE: of several workers, one gets the permit."""
+        after = PermitStatus.CLAIMED if row.status == PermitStatus.APPROVED else PermitStatus(row.status)
+        event = "permit_claimed" if row.status == PermitStatus.APPROVED else "permit_reclaimed"
+        taken = change.session.connection().execute(
+            update(PermitRow)
+            .where(
+                col(PermitRow.id) == row.id,
+                col(PermitRow.status) == row.status,
+                col(PermitRow.claims) == row.claims,
+            )
+            .values(status=after.value, worker=worker, claims=PermitRow.claims + 1, changed_at=change.now)
+        )
+        change.session.refresh(row)
+        if taken.rowcount != 1:
+            raise PermitError(_became(row))
+        change.note(event, f"permit:{row.id}", actor=worker, data={"action": row.action, "claim": row.claims})
+
+    def _step(
+        self,
+        change: Change,
+        row: PermitRow,
+        after: PermitStatus,
+        *,
+        from_: PermitStatus,
+        reason: str = "",
+        actor: str = SYSTEM,
+        **outcome: Any,
+    ) -> Permit:
+        if row.status != from_:
+            raise LedgerError(f"it cannot become {after}: {_became(row)}")
+        row.status, row.reason, row.changed_at = step(from_, after), reason, change.now
+        for name, value in outcome.items():
+            setattr(row, name, value)
+        data: dict[str, JsonValue] = {"reason": reason, **outcome}
+        change.note(f"permit_{after}", f"permit:{row.id}", actor=actor, data=data)
+        return _permit(row)
+
+
+def _decision(gate: GateRow, records: Records) -> dict[str, JsonValue]:
+    text = gate.decision or ""
+    if not records.key.verifies(text.encode(), gate.signature):
+        raise PermitError(
+            f"gate {gate.id} has no decision signed with this project's key, so it releases nothing;"
+            " `karkas audit verify`"
+        )
+    decision: dict[str, JsonValue] = json.loads(text)
+    return decision
+
+
+def _check_run(change: Change, row: PermitRow) -> None:
+    run = find(change.session, RunRow, row.run)
+    if RunStatus(run.status).ended:
+        raise PermitError(f"run {run.id} is {run.status}, so permit {row.id} releases nothing")
+
+
+def _became(row: PermitRow) -> str:
+    worker = f" by {row.worker}" if row.worker else ""
+    why = f" ({row.reason})" if row.reason else ""
+    return f"permit {row.id} is {row.status}{worker} since {row.changed_at:%F %H:%M:%S} UTC{why}"
+
+
+def _claimed(row: PermitRow, action: Action, *, again: bool) -> Claimed:
+    return Claimed(
+        permit_id=PermitId(row.id),
+        run=RunId(row.run),
+        gate=GateId(row.gate),
+        action=action,
+        binding=Binding.model_validate(row.binding),
+        idempotency_key=f"karkas-{row.id}",
+        claim=row.claims,
+        again=again,
+        mint=_MINT,
+    )
+
+
+def _permit(row: PermitRow) -> Permit:
+    return Permit.model_validate(row, from_attributes=True)

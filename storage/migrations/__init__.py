@@ -1,0 +1,1 @@
+"""Alembic's migrations; `karkas.storage.schema` runs them."""

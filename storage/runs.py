@@ -1,0 +1,238 @@
+"""Runs: executions of workflows, with their status, budget and lease."""
+
+from contextlib import AbstractContextManager
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+from sqlmodel import col, select
+
+from karkas.policies.budgets import Budget, Spent
+from karkas.policies.errors import KernelError
+from karkas.policies.gates import GateStatus
+from karkas.policies.permits import PermitStatus
+from karkas.storage.leases import Lease, file_lease, postgres_lease
+from karkas.storage.records import Change, Records, find, fresh_id
+from karkas.storage.tables import GateRow, PermitRow, RunRow
+
+RunId = NewType("RunId", str)
+
+SYSTEM = "karkas"
+"""The actor of what no person and no agent did."""
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PARKED = "parked"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+    @property
+    def ended(self) -> bool:
+        return self in {RunStatus.DONE, RunStatus.FAILED, RunStatus.STOPPED}
+
+
+NEXT: dict[RunStatus, frozenset[RunStatus]] = {
+    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.FAILED, RunStatus.STOPPED}),
+    # A run that a dead process left `running` is taken up as it is.
+    RunStatus.RUNNING: frozenset(RunStatus),
+    RunStatus.PARKED: frozenset(RunStatus) - {RunStatus.DONE},
+    RunStatus.DONE: frozenset(),
+    RunStatus.FAILED: frozenset(),
+    RunStatus.STOPPED: frozenset(),
+}
+
+
+class RunStatusError(KernelError):
+    """The run has ended, or its status does not allow this; `karkas runs show RUN` says how it stands."""
+
+
+class Run(BaseModel):
+    """One execution of a workflow. Times are aware, in UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: RunId
+    workflow: str
+    zone: str | None
+    input: dict[str, JsonValue]
+    options: dict[str, JsonValue]
+    budget: Budget
+    spent: Spent
+    deadline: datetime | None
+    status: RunStatus
+    reason: str
+    error: str | None
+    result: dict[str, JsonValue] | None
+    engine: str | None
+    segment: int
+    created_at: datetime
+    changed_at: datetime
+    finished_at: datetime | None
+
+
+class Runs:
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def create(
+        self,
+        workflow: str,
+        *,
+        zone: str | None = None,
+        input: dict[str, JsonValue] | None = None,  # noqa: A002
+        budget: Budget | None = None,
+        deadline: datetime | None = None,
+        options: dict[str, JsonValue] | None = None,
+        by: str = SYSTEM,
+    ) -> Run:
+        """Queues a run. `input` and `options` are small; documents go to the artifact store and stand here by hash."""
+        with self._records.change() as change:
+            row = RunRow(
+                id=fresh_id(RunRow),
+                workflow=workflow,
+                zone=zone,
+                input=input or {},
+                options=options or {},
+                budget=(budget or Budget()).model_dump(mode="json"),
+                spent=Spent().model_dump(mode="json"),
+                deadline=deadline,
+                status=RunStatus.QUEUED,
+                created_at=change.now,
+                changed_at=change.now,
+            )
+            change.session.add(row)
+            change.note("run_created", f"run:{row.id}", actor=by, data={"workflow": workflow, "zone": zone})
+            change.session.flush()
+            return _run(row)
+
+    def get(self, name: str) -> Run:
+        """By id, or by the beginning of one."""
+        with self._records.database.read() as session:
+            return _run(find(session, RunRow, name))
+
+    def list(
+        self, *, status: RunStatus | None = None, zone: str | None = None, limit: int | None = None
+    ) -> list[Run]:
+        """The newest first."""
+        query = select(RunRow).order_by(col(RunRow.created_at).desc(), col(RunRow.id)).limit(limit)
+        if status is not None:
+            query = query.where(RunRow.status == status)
+        if zone is not None:
+            query = query.where(RunRow.zone == zone)
+        with self._records.database.read() as session:
+            return [_run(row) for row in session.exec(query)]
+
+    def set_status(
+        self,
+        run: str,
+        status: RunStatus,
+        *,
+        reason: str | None = None,
+        error: str | None = None,
+        result: dict[str, JsonValue] | None = None,
+        by: str = SYSTEM,
+    ) -> Run:
+        """Moves a run on. Stopping it cancels its waiting gates and voids its unused permits; failing keeps them for
+        when it is resumed.
+
+        Raises `RunStatusError` where the step does not exist; a run that was stopped meanwhile stays stopped.
+        """
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            before = RunStatus(row.status)
+            if status not in NEXT[before]:
+                raise RunStatusError(
+                    f"run {row.id} is {before}{f' ({row.reason})' if row.reason else ''} and cannot become {status}"
+                    + ("; `karkas runs resume` may open it again" if before.ended else "")
+                )
+            if result is not None:
+                row.result = result
+            row.error = error
+            move(change, row, status, reason=reason or "", actor=by)
+            return _run(row)
+
+    def reopen(self, run: str, *, by: str, reason: str = "") -> Run:
+        """Queues a failed or stopped run again; the explicit act without which an ended run stays ended."""
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            if RunStatus(row.status) not in {RunStatus.FAILED, RunStatus.STOPPED}:
+                raise RunStatusError(
+                    f"run {row.id} is {row.status}; only a failed or stopped one is opened again"
+                )
+            row.error = None
+            move(change, row, RunStatus.QUEUED, reason=reason, actor=by)
+            return _run(row)
+
+    def add_spent(self, run: str, spent: Spent) -> Run:
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            total = Spent.model_validate(row.spent) + spent
+            row.spent = total.model_dump(mode="json")
+            row.changed_at = change.now
+            return _run(row)
+
+    def set_engine(self, run: str, engine: str) -> Run:
+        """Pins the engine of a run, so that a resumed run does not mix two; raises where another one is pinned."""
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            if row.engine not in {None, engine}:
+                raise RunStatusError(
+                    f"run {row.id} was begun with engine {row.engine} and must not go on with {engine};"
+                    " configure that engine again, or begin a new run"
+                )
+            if row.engine is None:
+                row.engine = engine
+                row.changed_at = change.now
+                change.note("run_engine_pinned", f"run:{row.id}", actor=SYSTEM, data={"engine": engine})
+            return _run(row)
+
+    def next_segment(self, run: str) -> int:
+        """Counts the times that the run was taken up; 1 is the first."""
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            row.segment += 1
+            row.changed_at = change.now
+            change.note("run_taken_up", f"run:{row.id}", actor=SYSTEM, data={"segment": row.segment})
+            return row.segment
+
+    def lease(self, run: str) -> AbstractContextManager[Lease]:
+        """Held by whoever advances the run; `LeaseError` names the process that holds it. Ends with the process."""
+        identifier = self.get(run).id
+        if self._records.database.is_sqlite:
+            return file_lease(self._records.folder / "leases", identifier)
+        return postgres_lease(self._records.database, identifier)
+
+
+def move(change: Change, row: RunRow, status: RunStatus, *, reason: str, actor: str) -> None:
+    """Sets a run's status within a transaction, with all that follows from it."""
+    before, row.status, row.reason, row.changed_at = row.status, status, reason, change.now
+    row.finished_at = change.now if status.ended else None
+    data: dict[str, JsonValue] = {"before": before, "after": status.value, "reason": reason}
+    change.note("run_moved", f"run:{row.id}", actor=actor, data=data)
+    if status is RunStatus.STOPPED:
+        _cancel_waiting(change, row.id, reason=reason or "the run was stopped", actor=actor)
+
+
+def _cancel_waiting(change: Change, run: str, *, reason: str, actor: str) -> None:
+    waiting = [status.value for status in GateStatus if status.waits]
+    for gate in change.session.exec(
+        select(GateRow).where(GateRow.run == run, col(GateRow.status).in_(waiting))
+    ):
+        gate.status, gate.reason, gate.decided_at = GateStatus.CANCELLED, reason, change.now
+        gate.decided_by = SYSTEM
+        change.note(
+            "gate_closed", f"gate:{gate.id}", actor=actor, data={"status": "cancelled", "reason": reason}
+        )
+    for permit in change.session.exec(
+        select(PermitRow).where(PermitRow.run == run, PermitRow.status == PermitStatus.APPROVED)
+    ):
+        permit.status, permit.reason, permit.changed_at = PermitStatus.VOID, reason, change.now
+        change.note("permit_void", f"permit:{permit.id}", actor=actor, data={"reason": reason})
+
+
+def _run(row: RunRow) -> Run:
+    return Run.model_validate(row, from_attributes=True)

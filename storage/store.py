@@ -1,0 +1,77 @@
+"""The store: everything that a project remembers, behind one door."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from karkas.policies.errors import StorageError
+from karkas.storage.artifacts import Artifacts
+from karkas.storage.audit import Audit
+from karkas.storage.database import Database, database_url
+from karkas.storage.gates import Gates
+from karkas.storage.keys import SigningKey
+from karkas.storage.ledger import Ledger
+from karkas.storage.records import Clock, Records
+from karkas.storage.runs import Runs
+from karkas.storage.schema import migrate
+from karkas.storage.zones import Zones
+
+
+class Store:
+    """Synchronous and safe to share between threads. Every public method of its parts is one transaction.
+
+    Async callers wrap calls in `asyncio.to_thread`. A process that forks opens its own.
+    """
+
+    def __init__(self, folder: Path, database: Database, key: SigningKey, clock: Clock) -> None:
+        self.folder, self.key, self.clock = folder, key, clock
+        self.database = database
+        self.artifacts = Artifacts(folder / "artifacts")
+        self.audit = Audit(database, key, folder / "audit.head")
+        records = Records(folder, database, clock, key, self.artifacts, self.audit)
+        self.zones, self.runs = Zones(records), Runs(records)
+        self.gates, self.ledger = Gates(records), Ledger(records)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        url: str | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        create: bool = False,
+    ) -> "Store":
+        """Opens the store in `folder` (a project's `.karkas`), bringing its schema up to date.
+
+        `create` makes what is missing; without it a missing folder, key or database is a `StorageError`.
+        """
+        location = database_url(folder, url)
+        if create:
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
+        elif not folder.is_dir():
+            raise StorageError(f"there is no store at {folder}; `karkas init` makes one")
+        elif location.get_backend_name() == "sqlite" and not Path(location.database or "").is_file():
+            raise StorageError(
+                f"the database {location.database} is missing; restore it from a backup, or `karkas init` makes a new one"
+            )
+        key_path = folder / "signing.key"
+        key = SigningKey.create(key_path) if create and not key_path.exists() else SigningKey.load(key_path)
+        database = Database(location)
+        try:
+            migrate(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(folder, database, key, clock)
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

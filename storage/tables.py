@@ -1,0 +1,169 @@
+"""The tables. Rows hold ids, digests and small structures; documents lie in the artifact store."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import JsonValue
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, MetaData, Text
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware, in UTC, on every database; SQLite itself keeps no time zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Words(TypeDecorator[str]):
+    """Free text. What a database cannot hold (NUL, lone surrogates) is kept as a visible escape."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else storable(value)
+
+
+def storable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+
+
+class Table(SQLModel):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def _json(*, nullable: bool = False) -> Any:
+    return Field(default=None, sa_type=JSON(none_as_null=True), nullable=nullable)
+
+
+def _time(*, nullable: bool = True) -> Any:
+    return Field(default=None, sa_type=UtcDateTime, nullable=nullable)
+
+
+def _words(*, nullable: bool = False) -> Any:
+    return Field(default=None if nullable else "", sa_type=Words, nullable=nullable)
+
+
+class ZoneRow(Table, table=True):
+    __tablename__ = "zone"
+
+    name: str = Field(primary_key=True)
+    level: str
+    declared_level: str
+    scope: dict[str, JsonValue] = _json()
+    stage: str
+    reason: str = _words()
+    author: str = _words()
+    distillate_id: str | None = None
+    distillate_sha256: str | None = None
+    distillate_artifact: str | None = None
+    distillate_path: str | None = _words(nullable=True)
+    frame_artifact: str | None = None
+    frame_level: str | None = None
+    frame_author: str | None = _words(nullable=True)
+    frame_distillate_sha256: str | None = None
+    framed_at: datetime | None = _time()
+    changed_at: datetime = _time(nullable=False)
+    seal: str = Field(default="", sa_type=Text)
+
+
+class RunRow(Table, table=True):
+    __tablename__ = "run"
+
+    id: str = Field(primary_key=True)
+    workflow: str = _words()
+    zone: str | None = Field(default=None, index=True)
+    input: dict[str, JsonValue] = _json()
+    options: dict[str, JsonValue] = _json()
+    budget: dict[str, JsonValue] = _json()
+    spent: dict[str, JsonValue] = _json()
+    deadline: datetime | None = _time()
+    status: str = Field(index=True)
+    reason: str = _words()
+    error: str | None = _words(nullable=True)
+    result: dict[str, JsonValue] | None = _json(nullable=True)
+    engine: str | None = _words(nullable=True)
+    segment: int = 0
+    created_at: datetime = _time(nullable=False)
+    changed_at: datetime = _time(nullable=False)
+    finished_at: datetime | None = _time()
+
+
+class GateRow(Table, table=True):
+    __tablename__ = "gate"
+
+    id: str = Field(primary_key=True)
+    key: str = Field(unique=True)
+    run: str = Field(foreign_key="run.id", index=True)
+    kind: str
+    status: str = Field(index=True)
+    facts: dict[str, JsonValue] = _json()
+    """The gate as it was opened (`NewGate`), under `seal`."""
+    seal: str = Field(default="", sa_type=Text)
+    opened_at: datetime = _time(nullable=False)
+    expires_at: datetime | None = _time()
+    deferred_until: datetime | None = _time()
+    decided_at: datetime | None = _time()
+    decided_by: str | None = _words(nullable=True)
+    verdict: dict[str, JsonValue] | None = _json(nullable=True)
+    reason: str = _words()
+    superseded_by: str | None = Field(default=None, foreign_key="gate.id")
+    decision: str | None = Field(default=None, sa_type=Text)
+    """The signed text (RFC 8785) of the last decision."""
+    signature: str | None = Field(default=None, sa_type=Text)
+
+
+class PermitRow(Table, table=True):
+    __tablename__ = "permit"
+
+    id: str = Field(primary_key=True)
+    gate: str = Field(foreign_key="gate.id", unique=True)
+    run: str = Field(foreign_key="run.id", index=True)
+    variant: int
+    action: str
+    binding: dict[str, JsonValue] = _json()
+    status: str = Field(index=True)
+    issued_at: datetime = _time(nullable=False)
+    changed_at: datetime = _time(nullable=False)
+    worker: str | None = _words(nullable=True)
+    claims: int = 0
+    """How often it was claimed; fences a worker that was thought dead."""
+    result: dict[str, JsonValue] | None = _json(nullable=True)
+    undo: dict[str, JsonValue] | None = _json(nullable=True)
+    reason: str = _words()
+
+
+class AuditRow(Table, table=True):
+    __tablename__ = "audit"
+
+    seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    at: str
+    actor: str = Field(sa_type=Text)
+    event: str
+    subject: str = Field(sa_type=Text, index=True)
+    data: str = Field(sa_type=Text)
+    """RFC 8785, so that the hash does not depend on how a database writes JSON."""
+    prev: str
+    hash: str
+    signature: str

@@ -1,0 +1,218 @@
+"""Zones on the record: the level that holds, and the ground (distillate, frame) that it stands on."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+from sqlmodel import Session, select
+
+from karkas.policies.actions import Digest
+from karkas.policies.errors import FrameError, LooseningError, NotFoundError
+from karkas.policies.zones import (
+    ControlLevel,
+    LevelChange,
+    Scope,
+    Stage,
+    Zone,
+    ZoneName,
+    ZoneRecord,
+    declared_level,
+    strictest,
+)
+from karkas.storage.records import Change, Records
+from karkas.storage.runs import SYSTEM
+from karkas.storage.tables import ZoneRow
+
+BROKEN = "its row was changed outside karkas, so nothing is taken from it; set the level again"
+
+
+class ZoneGround(BaseModel):
+    """What is known of a zone: its distillate, and the frame that a person drew from it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: ZoneName
+    distillate_id: str | None = None
+    distillate_sha256: Digest | None = None
+    distillate_artifact: Digest | None = None
+    distillate_path: str | None = None
+    frame_artifact: Digest | None = None
+    frame_level: ControlLevel | None = None
+    frame_author: str | None = None
+    frame_distillate_sha256: Digest | None = None
+    framed_at: datetime | None = None
+
+    @property
+    def frame_is_stale(self) -> bool:
+        """Whether the distillate changed since it was framed."""
+        return self.frame_artifact is not None and self.frame_distillate_sha256 != self.distillate_sha256
+
+
+class Zones:
+    """A row that karkas did not write counts as uncharted and draft-only, whatever it says."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def get(self, name: str) -> ZoneRecord | None:
+        with self._records.database.read() as session:
+            row = session.get(ZoneRow, name)
+            return None if row is None else self._record(row)
+
+    def all(self) -> dict[str, ZoneRecord]:
+        with self._records.database.read() as session:
+            return {
+                row.name: self._record(row) for row in session.exec(select(ZoneRow).order_by(ZoneRow.name))
+            }
+
+    def observe(self, zone: Zone) -> ZoneRecord:
+        """Takes a declaration on the record: the first as it stands, later ones only where they tighten."""
+        declared = declared_level(zone)
+        known = self.get(zone.name)
+        if known is not None and _adds_nothing(known, declared, zone.scope):
+            return known
+        with self._records.change() as change:
+            row = change.session.get(ZoneRow, zone.name)
+            if row is None:
+                row = ZoneRow(
+                    name=zone.name,
+                    level=declared,
+                    declared_level=declared,
+                    scope=zone.scope.model_dump(mode="json"),
+                    stage=Stage.UNCHARTED,
+                    changed_at=change.now,
+                )
+                return self._store(change, row, "zone_declared", actor=SYSTEM)
+            record = self._record(row)
+            if _adds_nothing(record, declared, zone.scope):
+                return record
+            if declared.stricter_than(record.declared_level):
+                row.declared_level = declared
+                row.level = strictest((declared, record.level))
+            row.scope = (record.scope | zone.scope).model_dump(mode="json")
+            return self._store(change, row, "zone_tightened", actor=SYSTEM)
+
+    def set_level(
+        self, name: str, level: LevelChange, *, declared: ControlLevel, scope: Scope | None = None
+    ) -> ZoneRecord:
+        """Sets the level and accepts the declaration as it is now; `scope` replaces the recorded one.
+
+        Raises `LooseningError` where an agent loosens (the recorded level counts, whatever `level.before` says), or
+        where an agent replaces the scope by a smaller one.
+        """
+        with self._records.change() as change:
+            row = _existing(change.session, name)
+            record = self._record(row)
+            level.model_copy(update={"before": strictest((record.level, level.before))}).checked()
+            if scope is not None and not scope.covers(record.scope) and not level.by_person:
+                raise LooseningError(f"{level.author!r} is no person and may not shrink the scope of {name}")
+            row.level, row.declared_level = level.after, declared
+            row.reason, row.author = level.reason, level.author
+            if scope is not None:
+                row.scope = scope.model_dump(mode="json")
+            return self._store(change, row, "zone_level_set", actor=level.author)
+
+    def set_stage(self, name: str, stage: Stage, *, actor: str) -> ZoneRecord:
+        """Moves the stage. Only a person's frame (`set_frame`) makes a zone framed."""
+        if stage is Stage.FRAMED:
+            raise LooseningError(f"only a person frames a zone: `karkas frame {name}`")
+        with self._records.change() as change:
+            row = _existing(change.session, name)
+            if row.stage == stage and self._holds(row):
+                return self._record(row)
+            row.stage = stage
+            return self._store(change, row, "zone_stage_set", actor=actor)
+
+    def ground(self, name: str) -> ZoneGround:
+        """What is known of the zone; empty for one that nobody explored."""
+        with self._records.database.read() as session:
+            row = session.get(ZoneRow, name)
+            if row is None or not self._holds(row):
+                return ZoneGround(name=name)
+            return ZoneGround.model_validate(row, from_attributes=True)
+
+    def set_distillate(
+        self,
+        name: str,
+        *,
+        id: str,
+        sha256: Digest,
+        artifact: Digest,
+        path: str,
+        actor: str,  # noqa: A002
+    ) -> ZoneGround:
+        """Records the zone's distillate; `sha256` is of the YAML file at `path`, `artifact` holds its bytes."""
+        with self._records.change() as change:
+            row = _existing(change.session, name)
+            row.distillate_id, row.distillate_sha256 = id, sha256
+            row.distillate_artifact, row.distillate_path = artifact, path
+            self._store(change, row, "zone_distilled", actor=actor)
+            return ZoneGround.model_validate(row, from_attributes=True)
+
+    def set_frame(
+        self, name: str, *, frame: Digest, level: ControlLevel, author: str, distillate_sha256: Digest
+    ) -> ZoneRecord:
+        """A person's act: records the frame, its level, and that the zone is framed.
+
+        Raises `FrameError` where the frame was drawn from another distillate than the zone's.
+        """
+        if not author.strip():
+            raise FrameError("a frame needs the name of the person who drew it")
+        with self._records.change() as change:
+            row = _existing(change.session, name)
+            if row.distillate_sha256 != distillate_sha256:
+                raise FrameError(
+                    f"the frame of {name} was drawn from distillate {distillate_sha256[:12]}, but the zone's is"
+                    f" {(row.distillate_sha256 or 'none')[:12]}; read what changed and frame it again"
+                )
+            row.frame_artifact, row.frame_level, row.frame_author = frame, level, author
+            row.frame_distillate_sha256, row.framed_at = distillate_sha256, change.now
+            row.stage, row.level, row.author, row.reason = Stage.FRAMED, level, author, "framed"
+            return self._store(change, row, "zone_framed", actor=author)
+
+    def drop(self, name: str, *, author: str, reason: str) -> None:
+        """A person's act: takes the zone off the record. The audit log keeps what it was, and why it went."""
+        if not reason.strip():
+            raise LooseningError("dropping a zone needs a reason, for the record")
+        with self._records.change() as change:
+            row = _existing(change.session, name)
+            was = _sealed(row)
+            change.session.delete(row)
+            change.note("zone_dropped", f"zone:{name}", actor=author, data={"reason": reason, "was": was})
+
+    def _store(self, change: Change, row: ZoneRow, event: str, *, actor: str) -> ZoneRecord:
+        row.changed_at = change.now
+        row.seal = self._records.sign(_sealed(row))
+        change.session.add(row)
+        change.note(event, f"zone:{row.name}", actor=actor, data=_sealed(row))
+        return self._record(row)
+
+    def _holds(self, row: ZoneRow) -> bool:
+        return self._records.verifies(_sealed(row), row.seal)
+
+    def _record(self, row: ZoneRow) -> ZoneRecord:
+        if not self._holds(row):
+            return ZoneRecord(
+                name=row.name,
+                level=ControlLevel.DRAFT_ONLY,
+                declared_level=ControlLevel.DRAFT_ONLY,
+                scope=Scope(),
+                reason=BROKEN,
+                author=SYSTEM,
+            )
+        return ZoneRecord.model_validate(row, from_attributes=True)
+
+
+def _existing(session: Session, name: str) -> ZoneRow:
+    row = session.get(ZoneRow, name)
+    if row is None:
+        raise NotFoundError(f"zone {name!r} is not on the record; declare it in karkas.toml, or explore it")
+    return row
+
+
+def _adds_nothing(record: ZoneRecord, declared: ControlLevel, scope: Scope) -> bool:
+    return not declared.stricter_than(record.declared_level) and record.scope.covers(scope)
+
+
+def _sealed(row: ZoneRow) -> JsonValue:
+    sealed: JsonValue = row.model_dump(mode="json", exclude={"seal"})
+    return sealed
