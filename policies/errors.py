@@ -66,6 +66,10 @@ class ConfinementError(ToolError):
     """The path leaves the workspace or enters a protected place; agents may not touch it."""
 
 
+class InDoubtError(KarkasError):
+    """Nobody knows whether the effect took place; a person looks, and it is never repeated by itself."""
+
+
 class KernelError(KarkasError):
     """A safety rule stopped this."""
 

@@ -35,8 +35,8 @@ _LOOK_AT = re.compile(r"[^\n -~А-яЁёÀ-ÖØ-öø-ÿ]")
 def visible(text: str) -> str:
     """`text` with every invisible, control, bidi, private or unassigned character shown as `⟦U+XXXX⟧`.
 
-    Newline and space stay; a tab becomes `⇥` and three spaces; a literal `⟦` or `⇥` is escaped itself, so that no
-    text can pretend to be an escape and no two texts are shown alike. Nothing is shortened.
+    Newline and space stay; a tab becomes `⇥` and three spaces; a literal `⟦` or `⇥` is escaped itself, so
+    that no text can pretend to be an escape and no two texts are shown alike. Nothing is shortened.
     """
     return _LOOK_AT.sub(_shown, text)
 

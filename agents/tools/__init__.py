@@ -1,0 +1,25 @@
+"""Tools: typed functions with an effect class, the workspace they are confined to, and the gateway that runs them."""
+
+from karkas.agents.tools.gateway import Performed, perform, undo
+from karkas.agents.tools.paths import WorkspacePath
+from karkas.agents.tools.sandbox import Bubblewrap, Sandbox, bubblewrap
+from karkas.agents.tools.tool import Done, Tool, tool
+from karkas.agents.tools.toolbox import ToolBox
+from karkas.agents.tools.workspace import PROTECTED, Artifacts, Workspace
+
+__all__ = [
+    "PROTECTED",
+    "Artifacts",
+    "Bubblewrap",
+    "Done",
+    "Performed",
+    "Sandbox",
+    "Tool",
+    "ToolBox",
+    "Workspace",
+    "WorkspacePath",
+    "bubblewrap",
+    "perform",
+    "tool",
+    "undo",
+]

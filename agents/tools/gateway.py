@@ -1,0 +1,113 @@
+"""The gateway: the one way to a tool's effect, and it takes a permit that was claimed."""
+
+import asyncio
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+from karkas.agents.tools.tool import Done, Tool, json_result
+from karkas.agents.tools.workspace import Workspace
+from karkas.policies.actions import Effect, digest_of_bytes
+from karkas.policies.errors import InDoubtError, KarkasError, PermitError, StaleError, ToolError
+from karkas.policies.permits import Binding, differences
+from karkas.policies.rendering import visible
+
+if TYPE_CHECKING:
+    from karkas.storage.ledger import Claimed
+
+_performed: set[str] = set()
+"""Permits that this process has used: the ledger allows one execution, and this holds where it is not asked."""
+
+
+@dataclass(frozen=True)
+class Performed:
+    """What came of it: JSON for the record, what would take it back, and a text for the person."""
+
+    result: dict[str, JsonValue]
+    undo: dict[str, JsonValue] | None
+    shown: str
+
+
+async def perform(
+    tool: Tool, claimed: "Claimed", workspace: Workspace, *, timeout_s: float | None = 3600
+) -> Performed:
+    """Runs a tool once under a claimed permit.
+
+    Raises `PermitError` and `StaleError` before anything ran, `ToolError` when the tool ran and changed nothing, and
+    `InDoubtError` when it may have: it was cut off by the time-out, or failed in a way that it did not foresee.
+    """
+    _check_claim(tool, claimed)
+    await asyncio.to_thread(_check_binding, tool, claimed, workspace)
+    if (claimed.again or claimed.permit_id in _performed) and not tool.idempotent:
+        raise PermitError(f"permit {claimed.permit_id} was used already; one permit is one execution")
+    _performed.add(claimed.permit_id)
+    try:
+        value = await asyncio.wait_for(_run(tool, claimed, workspace), timeout_s)
+        done = value if isinstance(value, Done) else Done(json_result(value))
+    except KarkasError:
+        raise
+    except TimeoutError as error:
+        raise _in_doubt(tool, f"did not end within {timeout_s:g} s") from error
+    except Exception as error:
+        raise _in_doubt(tool, f"failed with {type(error).__name__}: {visible(str(error))}") from error
+    return Performed(done.result, done.undo, visible(done.shown))
+
+
+async def undo(tool: Tool, record: dict[str, JsonValue], workspace: Workspace) -> str:
+    """Takes back what a tool did, as its record says, and says what was done. `ToolError` where it no longer can.
+
+    It is a person's act, so it takes no permit; no agent may reach it.
+    """
+    if tool.undo_by is None:
+        raise ToolError(f"{tool.name} has no undo; what it did stays")
+    call = tool.undo_by
+    if inspect.iscoroutinefunction(call):
+        return visible(str(await call(record, workspace)))
+    return visible(str(await asyncio.to_thread(call, record, workspace)))
+
+
+async def _run(tool: Tool, claimed: "Claimed", workspace: Workspace) -> object:
+    injected = {
+        "workspace": workspace,
+        "idempotency_key": claimed.idempotency_key,
+        "preconditions": dict(claimed.binding.preconditions),
+    }
+    if inspect.iscoroutinefunction(tool.function):
+        return await tool.call(tool.function, claimed.action, **injected)
+    return await asyncio.to_thread(tool.call, tool.function, claimed.action, **injected)
+
+
+def _check_claim(tool: Tool, claimed: "Claimed") -> None:
+    from karkas.storage.ledger import Claimed as LedgerClaimed
+
+    if type(claimed) is not LedgerClaimed:
+        raise PermitError(f"{tool.name} runs only under a permit that the ledger claimed")
+    if claimed.action.tool != tool.name or claimed.action.digest != claimed.binding.action:
+        raise PermitError(f"permit {claimed.permit_id} is for another action than {tool.name}")
+
+
+def _check_binding(tool: Tool, claimed: "Claimed", workspace: Workspace) -> None:
+    """Everything that the permit binds and the gateway can see is computed again."""
+    action, bound = claimed.action, claimed.binding
+    if tool.action(**action.args).digest != action.digest:
+        raise StaleError(f"{tool.name} reads these arguments differently now; it must be proposed again")
+    now = Binding(
+        action=action.digest,
+        shown=digest_of_bytes(tool.show(action, workspace).encode()),
+        tool_version=tool.version,
+        preconditions=tool.preconditions(action, workspace),
+        policy_version=bound.policy_version,
+    )
+    found = differences(bound, now)
+    if found:
+        raise StaleError(f"{tool.name} did not run: {'; '.join(found)}")
+
+
+def _in_doubt(tool: Tool, what: str) -> KarkasError:
+    if tool.effect is Effect.READ:
+        return ToolError(f"{tool.name} {what}")
+    return InDoubtError(
+        f"{tool.name} {what}; nobody knows whether it took effect. Look, then say so at the gate"
+    )

@@ -1,0 +1,239 @@
+"""A tool: a typed Python function with an effect class, whose effect is reachable only through the gateway."""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, NoReturn, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, create_model
+
+from karkas.agents.tools.paths import PathArgument
+from karkas.agents.tools.workspace import Workspace
+from karkas.policies.actions import Action, ActionError, Digest, Effect, canonical, digest_of
+from karkas.policies.errors import PermitError, UsageError
+from karkas.policies.rendering import visible, visible_line
+from karkas.server.protocol import ToolSpec
+
+INJECTED = ("workspace", "idempotency_key", "preconditions")
+"""Parameters that the gateway fills: the `Workspace`, the permit's key, and the states that the permit binds."""
+
+AnyFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a tool's function may return instead of a plain JSON value: with it, what would take the effect back."""
+
+    result: dict[str, JsonValue]
+    shown: str = ""
+    undo: dict[str, JsonValue] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tool:
+    """A registered function. Make one with `tool`. `version` is the hash of all code that defines it."""
+
+    name: str
+    effect: Effect
+    description: str
+    args: type[BaseModel]
+    version: Digest
+    idempotent: bool
+    function: AnyFunction = field(repr=False)
+    preview_by: AnyFunction | None = field(default=None, repr=False)
+    preconditions_by: AnyFunction | None = field(default=None, repr=False)
+    undo_by: AnyFunction | None = field(default=None, repr=False)
+    paths_by: AnyFunction | None = field(default=None, repr=False)
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        raise PermitError(
+            f"{self.name} cannot be called directly; propose `{self.name}` as an action, and a permit runs it"
+        )
+
+    def action(self, **args: JsonValue) -> Action:
+        """The canonical action of these arguments, defaults filled in. `ActionError` names the wrong argument."""
+        try:
+            checked = self.args.model_validate(args)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"argument {'.'.join(map(str, one['loc'])) or '(all)'}: {one['msg']}"
+                for one in error.errors()
+            )
+            raise ActionError(f"{self.name}: {visible_line(wrong)}") from error
+        action = Action(tool=self.name, args=checked.model_dump(mode="json"), effect=self.effect)
+        canonical(action.args)
+        return action
+
+    def spec(self) -> ToolSpec:
+        """The tool as a model sees it."""
+        schema = self.args.model_json_schema()
+        schema.pop("title", None)
+        return ToolSpec(name=self.name, description=self.description, parameters=schema)
+
+    def show(self, action: Action, workspace: Workspace) -> str:
+        """The whole text that a person decides on, rendered honestly; the permit binds its digest."""
+        if self.preview_by is None:
+            return _arguments(self, action)
+        return visible(str(self.call(self.preview_by, action, workspace=workspace)))
+
+    def preconditions(self, action: Action, workspace: Workspace) -> dict[str, str]:
+        """What must still hold at execution, by name, for example `{"docs/a.md": "sha256:..."}`."""
+        if self.preconditions_by is None:
+            return {}
+        found = self.call(self.preconditions_by, action, workspace=workspace)
+        return {str(name): str(state) for name, state in found.items()}
+
+    def paths(self, action: Action) -> tuple[str, ...]:
+        """The workspace-relative paths that the action touches: those of arguments typed `WorkspacePath`."""
+        if self.paths_by is not None:
+            return tuple(self.call(self.paths_by, action))
+        marked = [
+            name
+            for name, info in self.args.model_fields.items()
+            if any(isinstance(mark, PathArgument) for mark in info.metadata)
+        ]
+        return tuple(str(action.args[name]) for name in marked if action.args.get(name) is not None)
+
+    def call(self, function: AnyFunction, action: Action, **injected: object) -> Any:
+        """Calls one of the tool's functions with those arguments and injected values that it takes."""
+        checked = self.args.model_validate(action.args)
+        given = {name: getattr(checked, name) for name in self.args.model_fields} | injected
+        return function(
+            **{name: given[name] for name in inspect.signature(function).parameters if name in given}
+        )
+
+
+def tool(
+    effect: Effect,
+    *,
+    name: str | None = None,
+    preview: AnyFunction | None = None,
+    preconditions: AnyFunction | None = None,
+    undo: AnyFunction | None = None,
+    paths: AnyFunction | None = None,
+    idempotent: bool = False,
+    code: tuple[ModuleType, ...] = (),
+) -> Callable[[AnyFunction], Tool]:
+    """Makes a `Tool` of a function, sync or async, whose parameters are all typed.
+
+    `preview` (gives the text to show), `preconditions` (gives states by name) and `paths` take any of the function's
+    arguments by name, and `workspace` (not `paths`). `undo(record, workspace)` takes back what the function's
+    `Done.undo` recorded. `idempotent`: a repetition with the same `idempotency_key` has no further effect.
+    `code`: further modules that count for the version; the module in which the function stands always does.
+    """
+    helpers = (preview, preconditions, undo, paths)
+
+    def wrap(function: AnyFunction) -> Tool:
+        label = name or function.__name__
+        if not label.replace("_", "").replace("-", "").isalnum() or not label.isascii() or len(label) > 64:  # noqa: PLR2004
+            raise UsageError(f"a tool's name is made of ASCII letters, digits, '_' and '-': {label!r}")
+        args = _args_model(label, function)
+        for helper in (preview, preconditions, paths):
+            _check_helper(label, helper, args)
+        return Tool(
+            name=label,
+            effect=Effect(effect),
+            description=inspect.getdoc(function) or label,
+            args=args,
+            version=_version(effect, args, (function, *helpers), code),
+            idempotent=idempotent,
+            function=function,
+            preview_by=preview,
+            preconditions_by=preconditions,
+            undo_by=undo,
+            paths_by=paths,
+        )
+
+    return wrap
+
+
+def json_result(value: object) -> dict[str, JsonValue]:
+    """A function's return value as a JSON object; `TypeError`-free: what is no JSON is refused by name."""
+    if value is None:
+        return {}
+    plain = TypeAdapter(Any).dump_python(value, mode="json")
+    return plain if isinstance(plain, dict) else {"value": plain}
+
+
+def _args_model(label: str, function: AnyFunction) -> type[BaseModel]:
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise UsageError(f"tool {label}: {error}; annotate with names that the module knows") from error
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in INJECTED:
+            continue
+        if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
+            raise UsageError(
+                f"tool {label}: parameter {parameter.name} must be named and ordinary, not {parameter}"
+            )
+        if parameter.name not in hints:
+            raise UsageError(f"tool {label}: parameter {parameter.name} has no type; annotate it")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    return create_model(
+        label, __config__=ConfigDict(extra="forbid", frozen=True, validate_default=True), **fields
+    )
+
+
+def _check_helper(label: str, helper: AnyFunction | None, args: type[BaseModel]) -> None:
+    if helper is None:
+        return
+    unknown = inspect.signature(helper).parameters.keys() - args.model_fields.keys() - {"workspace"}
+    if unknown:
+        raise UsageError(
+            f"tool {label}: {helper.__name__} takes {', '.join(sorted(unknown))}, which {label} does not"
+        )
+
+
+def _version(
+    effect: Effect,
+    args: type[BaseModel],
+    functions: tuple[AnyFunction | None, ...],
+    code: tuple[ModuleType, ...],
+) -> Digest:
+    """Of sources rather than byte code, so that it is the same under every Python; whole modules, because a function
+    is also what the names around it mean."""
+    real = [function for function in functions if function is not None]
+    modules = [sys.modules.get(function.__module__) for function in real]
+    return digest_of(
+        {
+            "effect": effect.value,
+            "args": args.model_json_schema(),
+            "functions": [_source(function) for function in real],
+            "bound": [_bound(function) for function in real],
+            "modules": [_source(module) for module in dict.fromkeys((*modules, *code)) if module is not None],
+        }
+    )
+
+
+def _source(of: AnyFunction | ModuleType) -> str:
+    try:
+        return inspect.getsource(of)
+    except (OSError, TypeError):
+        found = getattr(of, "__code__", None)
+        return repr((found.co_code.hex(), found.co_consts, found.co_names)) if found else repr(of)
+
+
+def _bound(function: AnyFunction) -> dict[str, JsonValue]:
+    """The plain values that a function made inside another one has closed over."""
+    plain = (str, int, float, bool, type(None), tuple)
+    return {name: repr(value) for name, value in _closure(function).items() if isinstance(value, plain)}
+
+
+def _closure(function: AnyFunction) -> Mapping[str, Any]:
+    return inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
+
+
+def _arguments(tool: Tool, action: Action) -> str:
+    lines = [f"{tool.name} ({tool.effect})"]
+    for name, value in action.args.items():
+        if isinstance(value, str) and "\n" in value:
+            lines += [f"{name}:", *(f"  | {line}" for line in visible(value).split("\n"))]
+        else:
+            lines.append(f"{name}: {visible_line(json.dumps(value, ensure_ascii=False))}")
+    return "\n".join(lines)
