@@ -1,11 +1,13 @@
 """A project: the folder that holds `karkas.toml`, with its settings, its record and its engine."""
 
 import os
+import pwd
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from karkas import logs
 from karkas import settings as toml
 from karkas.policies.errors import EngineError, NotFoundError, ProjectError, SettingsError
 from karkas.policies.zones import Zone, ZoneRecord, ZoneState, zone_state
@@ -40,6 +42,14 @@ def find_root(start: Path | None = None) -> Path:
     raise ProjectError(f"no {toml.FILE} in {start} or above it; `karkas init` makes a project here")
 
 
+def person() -> str:
+    """The user of the operating system: who decided, for the record. The environment has no say in it."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
 def _upwards(folder: Path) -> Iterator[Path]:
     yield folder
     yield from folder.parents
@@ -52,12 +62,13 @@ class Project:
         self.root = root
         self.settings = settings
         self.store = store
+        logs.route()
         self._declared: dict[str, Zone] = dict(settings.zones)
         self._tools: ToolBox | None = None
 
     @classmethod
     def find(cls, start: Path | None = None) -> Self:
-        """Opens the nearest project at or above `start` (default: the current folder). Raises `ProjectError`."""
+        """Opens the nearest project at or above `start` (default: the current folder)."""
         return cls.open(find_root(start))
 
     @classmethod
@@ -69,7 +80,8 @@ class Project:
         settings = toml.load(root)
         if not (root / FOLDER).is_dir():
             raise ProjectError(
-                f"{root} has a {toml.FILE}, but no {FOLDER} folder; `karkas init {root}` makes it and changes nothing else"
+                f"{root} has a {toml.FILE}, but no {FOLDER} folder; `karkas init {root}` makes it"
+                " and changes nothing else"
             )
         return cls(root, settings, Store.open(root / FOLDER, url=settings.storage.url))
 
@@ -85,7 +97,8 @@ class Project:
         outer = next((folder for folder in root.parents if (folder / toml.FILE).exists()), None)
         if outer is not None and not force and not (root / toml.FILE).exists():
             raise ProjectError(
-                f"{outer} is a karkas project already; use it from here, or pass --force to start another one inside it"
+                f"{outer} is a karkas project already; use it from here, or pass --force to start another"
+                " one inside it"
             )
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -115,7 +128,7 @@ class Project:
                 )
 
     def zones(self) -> dict[str, ZoneState]:
-        """Every zone in force by name: those declared, then those that are only on the record. Records new ones."""
+        """Every zone in force by name: those declared, then those only on the record. Records new ones."""
         states = {
             name: zone_state(zone, self.store.zones.observe(zone)) for name, zone in self._declared.items()
         }
@@ -147,8 +160,8 @@ class Project:
 
         if self.settings.model.base_url is not None:
             raise EngineError(
-                "this version cannot ask a model server yet; comment out `base_url` in [model] of karkas.toml to use"
-                " the offline engine"
+                "this version cannot ask a model server yet; comment out `base_url` in [model] of karkas.toml"
+                " to use the offline engine"
             )
         return OfflineEngine()
 
@@ -166,9 +179,9 @@ class Project:
 
 def _undeclared(record: ZoneRecord) -> ZoneState:
     """A zone whose declaration is gone: what is on the record holds, and what was only declared does not."""
+    drop = f'karkas zone drop {record.name} --reason "..."'
     reasons = [
-        f"it is not declared in karkas.toml, but on the record: {record.level} stays in force until"
-        f' `karkas zone drop {record.name} --reason "..."`'
+        f"it is not declared in karkas.toml, but on the record: {record.level} stays in force until `{drop}`"
     ]
     if record.author and record.reason:
         reasons.append(f"{record.level} on the record by {record.author}: {record.reason}")

@@ -92,7 +92,7 @@ class Settings(_Section):
 
 
 def load(root: Path) -> Settings:
-    """The settings of the project at `root`, or `SettingsError` with file, line, key and mend of every fault."""
+    """The settings of the project at `root`. `SettingsError` names file, line and mend of every fault."""
     path = root / FILE
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -149,7 +149,7 @@ def declare_zone(root: Path, name: str) -> bool:
             end,
             f"[zones.{name}]".encode(),
             end,
-            b"understanding = 0  # 0 nothing to 5 expert; declared by `karkas explore`, raise it when you know more",
+            b"understanding = 0  # 0 nothing to 5 expert; raise it when you know more",
             end,
         )
         after = before + b"".join(lines)
@@ -157,8 +157,8 @@ def declare_zone(root: Path, name: str) -> bool:
             parse(after.decode("utf-8-sig"), path)
         except SettingsError as error:
             raise SettingsError(
-                f"{path}: zone {name} could not be appended; declare it by hand, beside the zones that stand there:"
-                f" {name} = {{understanding = 0}}"
+                f"{path}: zone {name} could not be appended; declare it by hand, beside the zones that stand"
+                f" there: {name} = {{understanding = 0}}"
             ) from error
         _replace(path, after)
     return True
@@ -225,7 +225,7 @@ def _known_keys(where: tuple[str, ...]) -> list[str]:
 
 
 def _place(text: str, where: tuple[str, ...]) -> str:
-    """`, line N` of a key, as far as it is written plainly: `key =` under its `[table]`, or the table itself."""
+    """`, line N` of a key, as far as it is written plainly: `key =` under its `[table]`, or that table."""
     table: tuple[str, ...] = ()
     place, depth = "", 0
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,0 +1,264 @@
+"""What `karkas doctor` checks. Each check looks for itself, so that one that fails hides no other."""
+
+import os
+import platform
+import shutil
+import sqlite3
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from karkas import settings as toml
+from karkas.policies.errors import KarkasError, ProjectError
+from karkas.project import FOLDER, Project, find_root
+from karkas.settings import ModelSettings, Sandbox, Settings
+
+if TYPE_CHECKING:
+    from karkas.storage import Store
+
+MB = 1_000_000
+SERVER_SECONDS = 3.0
+
+
+class Status(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at, what was found, and how to mend it where it needs mending."""
+
+    name: str
+    status: Status
+    found: str
+    mend: str = ""
+
+
+def checks(start: Path | None) -> Iterator[Check]:
+    """Every check for the project at or above `start`, in the order in which they depend on each other."""
+    yield _python()
+    try:
+        root = find_root(start)
+    except ProjectError as error:
+        found, _, mend = str(error).partition("; ")
+        yield Check("project", Status.PROBLEM, found, mend)
+        settings = Settings()
+    else:
+        yield Check("project", Status.OK, str(root))
+        settings = Settings()
+        try:
+            settings = toml.load(root)
+        except ProjectError as error:
+            yield Check("karkas.toml", Status.PROBLEM, str(error), "correct the line that is named")
+        else:
+            yield Check("karkas.toml", Status.OK, f"valid, {len(settings.zones)} zones declared")
+            yield from _record(root)
+        yield from _folder(root / FOLDER)
+        yield from _tool_files(root, settings)
+    yield _bubblewrap(settings.act.sandbox)
+    yield _model(settings.model)
+    yield _editor()
+
+
+def _python() -> Check:
+    return Check("python", Status.OK, f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+
+
+def _record(root: Path) -> Iterator[Check]:
+    """The database and the audit log, which need the project to open."""
+    try:
+        project = Project.open(root)
+    except KarkasError as error:
+        found, _, mend = str(error).partition("; ")
+        yield Check("database", Status.PROBLEM, found, mend or "see the message")
+        return
+    with project:
+        try:
+            yield _database(project.store)
+            breaks = project.store.audit.verify()
+        except KarkasError as error:
+            breaks = [str(error)]
+        if breaks:
+            mend = "`karkas audit verify` names all; keep a copy of .karkas/ and restore it from a backup"
+            yield Check("audit log", Status.PROBLEM, breaks[0], mend)
+        else:
+            yield Check("audit log", Status.OK, "no row was changed, dropped or reordered")
+
+
+def _database(store: "Store") -> Check:
+    from sqlalchemy import text
+
+    from karkas.storage.schema import version
+
+    with store.database.connection() as connection:
+        schema = version(connection)
+        if not store.database.is_sqlite:
+            return Check("database", Status.OK, f"PostgreSQL, schema {schema}")
+        faults = connection.execute(text("PRAGMA quick_check(1)")).scalars().all()
+        mode = connection.execute(text("PRAGMA journal_mode")).scalar_one()
+    where = store.database.url.database
+    if faults != ["ok"]:
+        mend = f"restore it from a backup (`sqlite3 {where} .recover` saves what is left)"
+        return Check("database", Status.PROBLEM, f"{where} is damaged: {faults[0]}", mend)
+    if mode != "wal":
+        mend = "put the project on a local disk: write-ahead logging does not work on network file systems"
+        return Check("database", Status.WARNING, f"{where} is in journal mode {mode}, not WAL", mend)
+    return Check("database", Status.OK, f"SQLite, intact, WAL, schema {schema}")
+
+
+def _folder(folder: Path) -> Iterator[Check]:
+    if not folder.is_dir():
+        yield Check("folder", Status.PROBLEM, f"{folder} is missing", f"karkas init {folder.parent}")
+        return
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & 0o077:
+        found = f"others may enter {folder} (mode {mode:04o})"
+        yield Check("folder", Status.WARNING, found, f"chmod 700 {folder}")
+    yield _key(folder / "signing.key")
+    yield _writable(folder / "artifacts")
+    yield _disk(folder)
+
+
+def _key(path: Path) -> Check:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        mend = "restore it from a backup: without it no earlier decision can be checked"
+        return Check("signing key", Status.PROBLEM, f"{path}: {error.strerror}", mend)
+    if mode & 0o077:
+        found = f"{path} can be read by others (mode {mode:04o}), so decisions could be forged"
+        return Check("signing key", Status.PROBLEM, found, f"chmod 600 {path}")
+    return Check("signing key", Status.OK, f"only you may read it (mode {mode:04o})")
+
+
+def _writable(folder: Path) -> Check:
+    # Made with the first artifact; until then its parent is what must be writable.
+    place = folder if folder.is_dir() else folder.parent
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        return Check("artifacts", Status.PROBLEM, f"{place}: {error.strerror}", f"chmod u+rwx {place}")
+    return Check("artifacts", Status.OK, "the folder is writable")
+
+
+def _disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 1000 / MB:,.1f} GB free"
+    mend = "free some space: sources, artifacts and checkpoints all lie in .karkas/"
+    if free < 100 * MB:
+        return Check("disk", Status.PROBLEM, found, mend)
+    return Check("disk", Status.WARNING, found, mend) if free < 1000 * MB else Check("disk", Status.OK, found)
+
+
+def _tool_files(root: Path, settings: Settings) -> Iterator[Check]:
+    for ref in settings.act.tools:
+        path = root / ref.rpartition(":")[0]
+        if not path.is_file():
+            mend = "make the file, or take it out of [act] tools in karkas.toml"
+            yield Check("tools", Status.PROBLEM, f"{ref}: there is no file {path}", mend)
+
+
+def _bubblewrap(sandbox: Sandbox) -> Check:
+    name = "bubblewrap"
+    if sandbox is Sandbox.REFUSE:
+        return Check(name, Status.OK, 'not needed: [act] sandbox = "refuse", so agents run no commands')
+    meanwhile = (
+        "run_command is refused until then"
+        if sandbox is Sandbox.BUBBLEWRAP
+        else "run_command asks you to let it run unsandboxed"
+    )
+    program = shutil.which("bwrap")
+    if program is None:
+        mend = f"install the package `bubblewrap`; {meanwhile}"
+        return Check(name, Status.WARNING, "not installed, so agents' commands have no sandbox", mend)
+    probe = [
+        program,
+        "--ro-bind",
+        "/",
+        "/",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--unshare-all",
+        "--",
+        "/bin/true",
+    ]
+    try:
+        ended = subprocess.run(  # noqa: S603
+            probe, capture_output=True, text=True, errors="replace", timeout=10, check=False
+        )
+        trouble = "" if ended.returncode == 0 else ended.stderr.strip() or f"exit code {ended.returncode}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        trouble = str(error)
+    if trouble:
+        mend = (
+            "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, or an AppArmor"
+            f" profile for bwrap), in a container run it with that right; {meanwhile}"
+        )
+        return Check(name, Status.WARNING, f"{program} is installed, but does not work here: {trouble}", mend)
+    return Check(name, Status.OK, f"{program} works")
+
+
+def _model(model: ModelSettings) -> Check:
+    name = "model"
+    if model.base_url is None:
+        return Check(
+            name, Status.OK, "no server configured: the offline engine quotes, and never writes or judges"
+        )
+    key = os.environ.get(model.api_key_env) if model.api_key_env else None
+    if model.api_key_env and not key:
+        mend = f"export {model.api_key_env}=..., or correct [model] api_key_env"
+        return Check(name, Status.PROBLEM, f"the variable {model.api_key_env} is not set", mend)
+    return _server(model, model.base_url, key)
+
+
+def _server(model: ModelSettings, base_url: str, key: str | None) -> Check:
+    import httpx
+
+    name, url = "model", f"{base_url}/v1/models"
+    try:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        answer = httpx.get(url, headers=headers, timeout=SERVER_SECONDS)
+        answer.raise_for_status()
+        listed = [str(one["id"]) for one in answer.json()["data"]]
+    except httpx.HTTPStatusError as error:
+        code = error.response.status_code
+        mend = (
+            "check [model] api_key_env"
+            if code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
+            else "check that [model] base_url is the root of an OpenAI-compatible server"
+        )
+        return Check(name, Status.PROBLEM, f"{url} answers {code}", mend)
+    except httpx.HTTPError as error:
+        mend = "start the server, or comment out [model] base_url to use the offline engine"
+        return Check(name, Status.PROBLEM, f"{url} cannot be reached: {error}", mend)
+    except (ValueError, KeyError, TypeError):
+        mend = "check that [model] base_url is the root of an OpenAI-compatible server"
+        return Check(name, Status.PROBLEM, f"{url} answers, but lists no models", mend)
+    if model.model is not None and model.model not in listed:
+        mend = f"set [model] model to one of: {', '.join(listed)}"
+        return Check(name, Status.PROBLEM, f"{base_url} does not serve {model.model!r}", mend)
+    return Check(name, Status.OK, f"{base_url} serves {', '.join(listed)}")
+
+
+def _editor() -> Check:
+    name = "editor"
+    for variable in ("VISUAL", "EDITOR"):
+        if command := os.environ.get(variable, "").strip():
+            program = command.split()[0]
+            if shutil.which(program):
+                return Check(name, Status.OK, f"${variable} is {command}")
+            mend = f"install {program}, or point ${variable} to an editor"
+            return Check(name, Status.PROBLEM, f"${variable} is {command}, which is not found", mend)
+    mend = "export EDITOR=..., or frame with `karkas frame ZONE --from FILE`"
+    return Check(
+        name, Status.WARNING, "neither $VISUAL nor $EDITOR is set, so `karkas frame` opens none", mend
+    )

@@ -1,0 +1,98 @@
+"""What is printed: whole, honest, and the same in a pipe as on a terminal, but for colour and line breaks."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from karkas.policies.rendering import visible, visible_line
+
+UNBROKEN = 1 << 16
+"""Columns of a pipe: no reader there wants lines broken."""
+
+STYLES = {
+    "ok": "green",
+    "warning": "yellow",
+    "problem": "bold red",
+    "autonomous": "green",
+    "propose-only": "yellow",
+    "draft-only": "red",
+    "framed": "green",
+}
+"""Colours of the words that a glance should find; colour never says what no word says."""
+
+
+def console() -> Console:
+    """Stdout as it is now. Nothing that is printed through it is read as markup."""
+    width = None if sys.stdout.isatty() else UNBROKEN
+    return Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
+
+
+def say(text: str = "", *, style: str | None = None) -> None:
+    """Prints text, data in it included, with everything invisible shown."""
+    console().print(Text(visible(text), style=style or ""))
+
+
+def cell(value: str) -> Text:
+    """One line of data, in its colour where it has one."""
+    return Text(visible_line(value), style=STYLES.get(value, ""))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints columns. On a narrow terminal cells fold; nothing is cut."""
+    out = console()
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for heading in headings:
+        grid.add_column(heading, overflow="fold")
+    for row in rows:
+        grid.add_row(*map(cell, row))
+    _print_trimmed(out, grid)
+
+
+def facts(pairs: Iterable[tuple[str, str | Iterable[str]]]) -> None:
+    """Prints names and what belongs to them, one line each item."""
+    out = console()
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        lines = [value] if isinstance(value, str) else list(value)
+        for index, line in enumerate(lines):
+            grid.add_row(Text(name if index == 0 else ""), cell(line))
+    _print_trimmed(out, grid)
+
+
+def record(head: str, details: str) -> None:
+    """Prints one row of a log: on one line in a pipe, the details below it on a terminal."""
+    out = console()
+    if not out.is_terminal:
+        out.print(Text(visible_line(f"{head}  {details}".rstrip())))
+        return
+    out.print(Text(visible_line(head)))
+    if details:
+        out.print(Padding(Text(visible_line(details), style="dim"), (0, 0, 0, 7)))
+
+
+def as_json(value: Any) -> None:
+    """Prints JSON. Invisible characters stand as escapes, so it is as honest as the rest."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    print(re.sub(r"[^\n -~]", _escaped_unless_printable, text))
+
+
+def _escaped_unless_printable(match: re.Match[str]) -> str:
+    char = match[0]
+    return char if visible(char) == char else json.dumps(char)[1:-1]
+
+
+def _print_trimmed(out: Console, grid: Table) -> None:
+    """Prints without the blanks that pad the last column."""
+    with out.capture() as captured:
+        out.print(grid)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
