@@ -1,7 +1,8 @@
 """The summarizer: claims out of documents, and the summary and map made of claims."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from karkas.agents.prompts import instructions
 from karkas.policies.actions import Evidence
@@ -10,6 +11,7 @@ from karkas.policies.distillates import (
     ClaimMode,
     Confidence,
     Conflict,
+    Facet,
     OpenQuestion,
     SourceRank,
     Support,
@@ -27,6 +29,7 @@ from karkas.server.protocol import (
     Engine,
     Reply,
     Request,
+    Reviewed,
     Role,
 )
 
@@ -128,7 +131,9 @@ def _claim(draft: DraftClaim, spans: list[Evidence], documents: Sequence[Documen
         support=Support(
             label=SupportLabel.UNCLEAR if abstractive else SupportLabel.VERBATIM, checked_by=CHECKED_BY
         ),
-        confidence=confidence([by_source[span.source].rank for span in spans], len({s.source for s in spans})),
+        confidence=confidence(
+            [by_source[span.source].rank for span in spans], len({s.source for s in spans})
+        ),
     )
 
 
@@ -141,3 +146,29 @@ def confidence(ranks: Sequence[SourceRank], sources: int) -> Confidence:
     if sources > 1 or weighty:
         return Confidence(level="medium", why=f"{sources} source{'s' if sources > 1 else ''} ({best})")
     return Confidence(level="low", why=f"one source ({best})")
+
+
+def select(
+    claims: Sequence[Claim], scores: Mapping[str, float], found: Reviewed, *, at_most: int
+) -> tuple[tuple[Claim, ...], Reviewed]:
+    """The claims worth keeping, and the review of just these.
+
+    Claims of the gravest conflicts come first, then each facet in turn gives its best, so that no facet crowds out
+    another. What the review says of claims that are left out goes with them.
+    """
+    kept: dict[str, None] = {}
+    for conflict in sorted(found.conflicts, key=lambda conflict: -conflict.score)[: at_most // 8]:
+        kept.update(dict.fromkeys(conflict.claims))
+    ranked = sorted(claims, key=lambda claim: (-scores.get(claim.id, 0.0), claim.id))
+    facets = [[claim.id for claim in ranked if claim.facet is facet] for facet in Facet]
+    for row in zip_longest(*facets):
+        if len(kept) >= at_most:
+            break
+        kept.update(dict.fromkeys(name for name in row if name is not None))
+    chosen = tuple(claim for claim in ranked if claim.id in kept)
+    names = {claim.id for claim in chosen}
+    weak = tuple(spot for spot in found.weak_spots if names.issuperset(spot.claims))
+    conflicts = tuple(conflict for conflict in found.conflicts if names.issuperset(conflict.claims))
+    raisers = {spot.id for spot in weak} | {conflict.id for conflict in conflicts}
+    questions = tuple(question for question in found.open_questions if question.raised_by in raisers)
+    return chosen, Reviewed(conflicts=conflicts, weak_spots=weak, open_questions=questions)

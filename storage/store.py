@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from karkas.policies.errors import StorageError
 from karkas.storage.artifacts import Artifacts
 from karkas.storage.audit import Audit
@@ -29,6 +31,7 @@ class Store:
         self.artifacts = Artifacts(folder / "artifacts")
         self.audit = Audit(database, key, folder / "audit.head")
         records = Records(folder, database, clock, key, self.artifacts, self.audit)
+        self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger = Gates(records), Ledger(records)
 
@@ -66,6 +69,11 @@ class Store:
             database.close()
             raise
         return cls(folder, database, key, clock)
+
+    def note(self, event: str, subject: str, *, actor: str, data: JsonValue = None) -> None:
+        """Puts something on the record that changes nothing else here."""
+        with self._records.change() as change:
+            change.note(event, subject, actor=actor, data=data)
 
     def close(self) -> None:
         self.database.close()

@@ -1,0 +1,208 @@
+"""The executor: proposes actions. What it proposes passes a gate before anything is done."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from karkas.agents.distillate import to_markdown
+from karkas.agents.frame import frame_text
+from karkas.agents.prompts import instructions
+from karkas.agents.tools import ToolBox
+from karkas.policies.actions import Action, Evidence, Proposal, Variant
+from karkas.policies.distillates import Distillate, SourceStatus
+from karkas.policies.errors import EngineRefusedError, ToolError
+from karkas.policies.frames import Frame
+from karkas.policies.provenance import Material, Origin, leaves, trace
+from karkas.policies.routing import path_matches
+from karkas.policies.zones import ZoneName
+from karkas.server.protocol import Engine, Propose, Proposed, Reply, Request, Role, ToolCall
+
+PUBLISHING = re.compile(r"\b(publish|report|map|опубликовать|опубликуй|отч[её]т|карт[аыу])\w*", re.IGNORECASE)
+PATH = re.compile(r"(?<![\w/.])((?:[\w.-]+/)*[\w-]+\.(?:md|markdown|txt))\b")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be proposed: one call, or several variants to choose from, why, and on what evidence.
+
+    `materials` are texts that the values may have come from, for their provenance; `by_model` says that a language
+    model wrote the calls; `zones` are touched besides those that the routing finds.
+    """
+
+    calls: tuple[ToolCall, ...]
+    why: str
+    evidence: tuple[Evidence, ...] = ()
+    materials: tuple[Material, ...] = ()
+    by_model: bool = False
+    proposer: str = ""
+    zones: tuple[ZoneName, ...] = ()
+
+
+def draft_proposal(
+    plan: Plan,
+    *,
+    tools: ToolBox,
+    zones: tuple[ZoneName, ...],
+    task: str,
+    materials: Sequence[Material],
+    name: str,
+) -> Proposal:
+    """A plan as a proposal: arguments checked by their tools, the origin of each traced."""
+    variants = []
+    for call in plan.calls:
+        action = _action(call, tools)
+        origins = trace(action.args, materials, by_model=plan.by_model)
+        variants.append(Variant(action=action, why=call.why, origins=origins))
+    return Proposal(
+        zones=zones,
+        task=task,
+        why=plan.why,
+        proposer=plan.proposer or f"workflow/{name}",
+        variants=tuple(variants),
+        evidence=plan.evidence,
+    )
+
+
+def edited(proposal: Proposal, action: Action, *, by: str) -> Proposal:
+    """A person's edit: a new proposal of one new action, whose values are the person's."""
+    asked = Material(origin=Origin.TASK, label=f"edited by {by}", text=_leaf_text(action))
+    return proposal.model_copy(
+        update={
+            "proposer": f"{proposal.proposer}, edited by {by}",
+            "variants": (
+                Variant(
+                    action=action,
+                    why=f"edited by {by}",
+                    origins=trace(action.args, [asked], by_model=False),
+                ),
+            ),
+        }
+    )
+
+
+async def propose(
+    engine: Engine,
+    *,
+    zone: ZoneName,
+    task: str,
+    frame: Frame | None,
+    distillate: Distillate | None,
+    tools: ToolBox,
+    at_most: int,
+    feedback: str,
+) -> tuple[Plan, Reply[Proposed] | None]:
+    """Variants of one tool call that would do the task. Without a language model only publishing can be proposed."""
+    recalled = frame_text(frame, distillate) if frame is not None else ""
+    if not engine.answers(Propose):
+        if frame is None or distillate is None or not PUBLISHING.search(task):
+            raise EngineRefusedError(
+                "without a language model the executor can propose only what is mechanical: publishing a framed"
+                f' zone\'s report and map, for example `karkas act {zone} "publish the report to docs/{zone}.md"`,'
+                f" or a call that you name yourself: `karkas act {zone} TASK --tool TOOL --args JSON`"
+            )
+        return publish(zone, task, frame, distillate, engine=str(engine.info)), None
+    question = Propose(
+        zone=zone,
+        task=task,
+        frame=recalled,
+        tools=tuple(tool.spec() for tool in tools.values()),
+        at_most=at_most,
+        feedback=feedback,
+    )
+    reply = await engine.ask(
+        Request(
+            role=Role.EXECUTOR,
+            instructions=instructions(Role.EXECUTOR),
+            question=question,
+            answer=Proposed,
+        )
+    )
+    return Plan(
+        calls=reply.value.calls[:at_most],
+        why=reply.value.why,
+        materials=materials_of(frame, distillate, trusted=()),
+        by_model=True,
+        proposer=f"executor/{reply.engine}",
+    ), reply
+
+
+def publish(zone: ZoneName, task: str, frame: Frame, distillate: Distillate, *, engine: str) -> Plan:
+    """The zone's report with its map, or the map alone, as a file in the workspace."""
+    named = PATH.search(task)
+    path = named.group(1) if named else f"docs/{zone}.md"
+    map_text = map_to_markdown(frame)
+    report = f"{to_markdown(distillate).rstrip()}\n\n{map_text}"
+    ruled = {claim for node in frame.nodes for claim in node.claims}
+    evidence = tuple(span for claim in distillate.claims if claim.id in ruled for span in claim.evidence[:1])
+    calls = (
+        ToolCall(tool="write_file", args={"path": path, "content": report}, why="the report and the map"),
+        ToolCall(tool="write_file", args={"path": path, "content": map_text}, why="the map alone"),
+    )
+    return Plan(
+        calls=calls,
+        why=f"publishes the framed map of zone {zone} ({distillate.id})",
+        evidence=evidence,
+        materials=materials_of(frame, distillate, trusted=()),
+        proposer=f"executor/{engine}",
+    )
+
+
+def named_call(tool: str, args: Mapping[str, object], *, task: str, by: str) -> Plan:
+    """A call that a person named outright; its values are the person's."""
+    call = ToolCall.model_validate({"tool": tool, "args": dict(args), "why": f"named by {by}"})
+    asked = Material(origin=Origin.TASK, label=f"named by {by}", text="\n".join(_strings(call.args)))
+    return Plan(calls=(call,), why=task, materials=(asked,), proposer=f"person/{by}")
+
+
+def materials_of(
+    frame: Frame | None, distillate: Distillate | None, *, trusted: Sequence[str]
+) -> tuple[Material, ...]:
+    """What values may have come from: the frame's own words, and the quotes of the distillate by trust."""
+    found = []
+    if frame is not None:
+        titles = "\n".join(node.title for node in frame.nodes)
+        found.append(Material(origin=Origin.FRAME, label=f"the frame by {frame.author}", text=titles))
+    if distillate is not None:
+        quotes: dict[str, list[str]] = {}
+        for claim in distillate.claims:
+            for span in claim.evidence:
+                quotes.setdefault(span.source, []).append(span.quote)
+        for source in distillate.sources:
+            if source.status is SourceStatus.USED and source.id in quotes:
+                where = next(iter(source.locator.values()), source.id)
+                origin = Origin.TRUSTED_SOURCE if is_trusted(where, trusted) else Origin.UNTRUSTED_SOURCE
+                found.append(Material(origin=origin, label=where, text="\n".join(quotes[source.id])))
+    return tuple(found)
+
+
+def is_trusted(where: str, trusted: Sequence[str]) -> bool:
+    """Whether a zone's owner listed this source (glob over its locator) among its trusted sources."""
+    return any(path_matches(where, glob) for glob in trusted)
+
+
+def map_to_markdown(frame: Frame) -> str:
+    """The frame as a nested list, rules marked."""
+    lines = [
+        f"## Map of zone {frame.zone}",
+        "",
+        f"Framed by {frame.author}; control level {frame.level}.",
+        "",
+    ]
+    for node in frame.nodes:
+        mark = f" **[{node.rule}]**" if node.rule is not None else ""
+        lines.append(f"{'  ' * (node.level - 1)}- {node.title}{mark}")
+    return "\n".join(lines) + "\n"
+
+
+def _action(call: ToolCall, tools: ToolBox) -> Action:
+    if call.tool not in tools:
+        raise ToolError(f"tool {call.tool!r} is not registered; registered: {', '.join(sorted(tools))}")
+    return tools[call.tool].action(**call.args)
+
+
+def _leaf_text(action: Action) -> str:
+    return "\n".join(_strings(action.args))
+
+
+def _strings(args: Mapping[str, object]) -> list[str]:
+    return [str(value) if not isinstance(value, bool) else str(value).lower() for _, value in leaves(args)]  # type: ignore[arg-type]

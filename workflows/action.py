@@ -1,0 +1,171 @@
+"""The nodes of one action: propose → gate → (wait) → act → done.
+
+The proposal is computed and checkpointed before its gate opens. The waiting node is deferred, so a parked branch
+never holds up the others; all that it holds is the interrupt, and its resume value is only a wake-up. The executor
+reads the gate's row and the ledger, never the wake-up, so a checkpoint that is resumed twice acts once.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias, cast
+
+from langgraph.runtime import Runtime
+from langgraph.types import Command, interrupt
+
+from karkas.agents.executor import Plan, draft_proposal, edited
+from karkas.policies.actions import Digest, Proposal
+from karkas.policies.errors import WorkflowError
+from karkas.policies.gates import Edit, GateKind, GateStatus, Reject, Retry
+from karkas.policies.provenance import Material, Origin
+from karkas.policies.zones import ZoneName
+from karkas.server.protocol import ToolCall
+from karkas.storage import Gate
+from karkas.workflows.context import Context
+from karkas.workflows.execution import InDoubt, Stale, execute, settle
+from karkas.workflows.gating import Denied, open_action_gate
+from karkas.workflows.lanes import Lane, Outcome, OutcomeStatus, WorkflowState
+
+Proposed: TypeAlias = ToolCall | Sequence[ToolCall] | Plan | None
+Proposer: TypeAlias = Callable[..., Proposed | Awaitable[Proposed]]
+Update: TypeAlias = dict[str, dict[str, Lane]]
+
+
+class ActionNodes:
+    """The nodes of the action `name`, for `Workflow.add_action` to put into a graph."""
+
+    def __init__(
+        self, name: str, proposer: Proposer, *, zones: tuple[ZoneName, ...], task: str | None, revisions: int
+    ) -> None:
+        self.name = name
+        self.proposer = proposer
+        self.zones = zones
+        self.task = task
+        self.revisions = revisions
+
+    async def propose(self, state: Any, runtime: Runtime[Context]) -> Update:
+        context = runtime.context
+        plan = as_plan(await call_proposer(self.proposer, state, runtime))
+        if not plan.calls:
+            return self._update(
+                proposal="",
+                outcome=Outcome(status=OutcomeStatus.NOTHING, why=plan.why or "nothing was proposed"),
+            )
+        run = await context.stored(context.store.runs.get, context.run)
+        task = self.task or str(run.input.get("task") or "") or plan.why
+        asked = Material(
+            origin=Origin.TASK, label="the task", text="\n".join((task, *map(str, run.input.values())))
+        )
+        proposal = draft_proposal(
+            plan,
+            tools=context.tools,
+            zones=plan.zones or self.zones,
+            task=task,
+            materials=(asked, *plan.materials),
+            name=self.name,
+        )
+        digest = await context.stored(context.store.artifacts.put_json, proposal.model_dump(mode="json"))
+        return self._update(proposal=digest)
+
+    async def gate(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
+        context, lane = runtime.context, self._lane(state)
+        if not lane.get("proposal"):
+            return Command(goto=f"{self.name}.done")
+        digest = Digest(lane["proposal"])
+        proposal = await self._proposal(context, digest)
+        gate = await open_action_gate(
+            context, lane=self.name, turn=lane.get("round", 0), digest=digest, proposal=proposal
+        )
+        await self._supersede(context, lane, gate)
+        if isinstance(gate, Denied):
+            denied = Outcome(status=OutcomeStatus.DENIED, why=gate.why)
+            return Command(goto=f"{self.name}.done", update=self._update(outcome=denied))
+        target = "wait" if gate.status.waits else "act"
+        return Command(goto=f"{self.name}.{target}", update=self._update(gate=gate.id))
+
+    async def wait(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
+        context, lane = runtime.context, self._lane(state)
+        gate = await context.stored(context.store.gates.get, lane["gate"])
+        if gate.status.waits:
+            interrupt({"gate": gate.id, "digest": gate.proposal})
+            gate = await context.stored(context.store.gates.get, lane["gate"])
+        if gate.status.waits:
+            return Command(goto=f"{self.name}.wait")
+        match gate.verdict:
+            case Edit(action=action):
+                proposal = await self._proposal(context, Digest(lane["proposal"]))
+                changed = edited(proposal, action, by=gate.decided_by or "")
+                digest = await context.stored(
+                    context.store.artifacts.put_json, changed.model_dump(mode="json")
+                )
+                update = self._update(proposal=digest, round=lane.get("round", 0) + 1)
+                return Command(goto=f"{self.name}.gate", update=update)
+            case Reject(retry=Retry.REVISED, reason=reason) if lane.get("round", 0) < self.revisions:
+                update = self._update(feedback=reason, round=lane.get("round", 0) + 1)
+                return Command(goto=self.name, update=update)
+            case _:
+                return Command(goto=f"{self.name}.act")
+
+    async def act(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
+        context, lane = runtime.context, self._lane(state)
+        gate = await context.stored(context.store.gates.get, lane["gate"])
+        if gate.kind is GateKind.OUTCOME:
+            return self._end(await settle(context, gate))
+        if gate.status is not GateStatus.PASSED:
+            return self._end(
+                Outcome(status=OutcomeStatus.of_gate(gate.status), why=gate.reason or "", gate=gate.id)
+            )
+        match await execute(context, gate):
+            case Stale(why=why):
+                context.progress(f"{self.name}: {why}; its gate asks again")
+                return Command(goto=f"{self.name}.gate", update=self._update(round=lane.get("round", 0) + 1))
+            case InDoubt(gate=doubt):
+                return Command(goto=f"{self.name}.wait", update=self._update(gate=doubt.id))
+            case outcome:
+                return self._end(outcome)
+
+    async def done(self, state: WorkflowState) -> None:
+        """Where edges leave from, once there is an outcome."""
+
+    async def _supersede(self, context: Context, lane: Lane, gate: Gate | Denied) -> None:
+        """Links the gate that an edit or a revision left behind to the one that took its place."""
+        if isinstance(gate, Denied) or "gate" not in lane or lane["gate"] == gate.id:
+            return
+        old = await context.stored(context.store.gates.get, lane["gate"])
+        if old.status is GateStatus.SUPERSEDED and old.superseded_by is None:
+            await context.stored(context.store.gates.supersede_by, old.id, gate.id)
+
+    def _end(self, outcome: Outcome) -> Command[str]:
+        return Command(goto=f"{self.name}.done", update=self._update(outcome=outcome))
+
+    def _lane(self, state: WorkflowState) -> Lane:
+        return state.get("karkas", {}).get(self.name, Lane())
+
+    def _update(self, **lane: Any) -> Update:
+        return {"karkas": {self.name: cast("Lane", lane)}}
+
+    @staticmethod
+    async def _proposal(context: Context, digest: Digest) -> Proposal:
+        return Proposal.model_validate(await context.stored(context.store.artifacts.json, digest))
+
+
+def as_plan(proposed: Proposed) -> Plan:
+    match proposed:
+        case None:
+            return Plan(calls=(), why="")
+        case Plan():
+            return proposed
+        case ToolCall():
+            return Plan(calls=(proposed,), why=proposed.why)
+        case [*calls] if all(isinstance(one, ToolCall) for one in calls):
+            return Plan(calls=tuple(calls), why="; ".join(one.why for one in calls if one.why))
+        case _:
+            raise WorkflowError(
+                f"a proposer must return call(...), several of them, a Plan or None, not {type(proposed).__name__}"
+            )
+
+
+async def call_proposer(function: Callable[..., Any], state: Any, runtime: Runtime[Context]) -> Any:
+    """Calls a user's function with the state and, where it has a parameter `runtime`, the runtime."""
+    wants_runtime = "runtime" in inspect.signature(function).parameters
+    given = function(state, runtime=runtime) if wants_runtime else function(state)
+    return await given if inspect.isawaitable(given) else given

@@ -1,0 +1,67 @@
+"""What a workflow's nodes work with. LangGraph hands it to them as the run's context."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from karkas.agents.sources import Limits
+from karkas.agents.tools import ToolBox, Workspace
+from karkas.policies.budgets import Spent
+from karkas.policies.zones import ZoneState
+from karkas.server.protocol import Document, Engine, Reply
+from karkas.storage import Lease, RunId, Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Told of progress on long work: what is being done, and how far (`done` of `total`, where known)."""
+
+    def __call__(self, doing: str, /, *, done: int = 0, total: int | None = None) -> None: ...
+
+
+def silent(doing: str, /, *, done: int = 0, total: int | None = None) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """A run's surroundings: the project's folder, store, zones, tools and engine."""
+
+    root: Path
+    run: RunId
+    store: Store
+    zones: Callable[[], Mapping[str, ZoneState]]
+    declare: Callable[[str], None]
+    """Declares an uncharted zone that nobody declared."""
+    tools: ToolBox
+    workspace: Workspace
+    engine: Engine
+    limits: Limits = field(default_factory=Limits)
+    batch: int = 64
+    """Sources read in one cycle of an exploration."""
+    timeout_s: float = 600.0
+    """Of one tool's execution."""
+    progress: Progress = silent
+    lease: Lease | None = None
+    """Held while the run is advanced; what a dead worker claimed can be taken over only under it."""
+    began: float = field(default_factory=time.monotonic)
+    """Monotonic seconds at which this advance of the run began."""
+    documents: dict[str, Document] = field(default_factory=dict)
+    """Documents of this run that are in memory already, by source id."""
+
+    async def stored(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Calls a method of the store in a thread, so that other branches and runs go on while it waits."""
+        return await asyncio.to_thread(partial(call, *args, **kwargs))
+
+    async def charge(self, reply: Reply[Any] | None) -> None:
+        """Counts what an engine's reply cost on the run."""
+        if reply is not None:
+            await self.stored(
+                self.store.runs.add_spent, self.run, Spent(tokens=reply.usage.tokens, model_calls=1)
+            )

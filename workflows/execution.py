@@ -1,0 +1,179 @@
+"""Execution: permit → claim → tool → record, and what a crash in between comes to."""
+
+from dataclasses import dataclass
+
+from karkas.agents.tools import perform
+from karkas.policies.actions import Proposal
+from karkas.policies.errors import InDoubtError, KarkasError, PermitError, StaleError
+from karkas.policies.gates import Answer, GateKind, GateStatus, PolicyDecision, PolicyVerdict
+from karkas.policies.permits import PermitStatus, differences
+from karkas.storage import Claimed, Gate, Lease, NewGate, Permit, worker_name
+from karkas.workflows.context import Context
+from karkas.workflows.gating import bind
+from karkas.workflows.lanes import Outcome, OutcomeStatus
+from karkas.workflows.ruling import rule_on
+
+HAPPENED, DID_NOT = "happened", "did-not-happen"
+"""The answers that a gate on an action's outcome accepts."""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """What was approved is not what would run now; the gate asks again."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class InDoubt:
+    """Nobody knows whether the effect took place; a person says."""
+
+    gate: Gate
+
+
+async def execute(context: Context, gate: Gate) -> Outcome | Stale | InDoubt:
+    """Performs what a passed gate permits, once; asked again, it says what became of it."""
+    permit = await context.stored(context.store.ledger.for_gate, gate.id)
+    if permit is None:
+        return Outcome(status=OutcomeStatus.DENIED, why="the gate issued no permit", gate=gate.id)
+    match permit.status:
+        case PermitStatus.APPROVED | PermitStatus.CLAIMED:
+            return await _perform(context, gate, permit)
+        case PermitStatus.STARTED:
+            return await _after_crash(context, gate, permit)
+        case PermitStatus.UNKNOWN:
+            return InDoubt(await _ask_what_happened(context, gate, permit))
+        case PermitStatus.COMMITTED | PermitStatus.FAILED | PermitStatus.VOID:
+            return outcome_of(gate, permit)
+
+
+async def settle(context: Context, gate: Gate) -> Outcome:
+    """Takes a person's answer to what became of an action in doubt; no answer resolves nothing."""
+    asked = str(gate.detail["gate"])
+    permit = await context.stored(context.store.ledger.for_gate, asked)
+    answer = gate.verdict.text if isinstance(gate.verdict, Answer) else None
+    if permit is not None and permit.status is PermitStatus.UNKNOWN and answer is not None:
+        permit = await context.stored(
+            context.store.ledger.resolve,
+            permit.id,
+            committed=answer == HAPPENED,
+            by=gate.decided_by or "",
+            reason=f"answered {answer} at gate {gate.id}",
+        )
+    action_gate = await context.stored(context.store.gates.get, asked)
+    return outcome_of(action_gate, permit)
+
+
+def outcome_of(gate: Gate, permit: Permit | None) -> Outcome:
+    """A permit's final state as an outcome."""
+    if permit is None or permit.status is not PermitStatus.COMMITTED:
+        doubtful = permit is not None and permit.status is PermitStatus.UNKNOWN
+        why = (permit.reason if permit else "") or "it was not executed"
+        return Outcome(
+            status=OutcomeStatus.UNKNOWN if doubtful else OutcomeStatus.FAILED, why=why, gate=gate.id
+        )
+    return Outcome(status=OutcomeStatus.COMMITTED, result=permit.result or {}, gate=gate.id, permit=permit.id)
+
+
+async def _perform(context: Context, gate: Gate, permit: Permit) -> Outcome | Stale | InDoubt:
+    """Claims an approved permit; one that was claimed but not begun by a dead worker is taken over."""
+    proposal = await proposal_of(context, gate)
+    stale = await _staleness(context, proposal, permit)
+    if stale is not None:
+        await context.stored(context.store.gates.close, gate.id, GateStatus.STALE, stale)
+        return Stale(stale)
+    ledger = context.store.ledger
+    if permit.status is PermitStatus.CLAIMED:
+        claimed = await context.stored(ledger.reclaim, permit.id, worker=worker_name(), lease=_lease(context))
+    else:
+        claimed = await context.stored(ledger.claim, permit.id, worker=worker_name())
+    return await _run(context, gate, claimed)
+
+
+async def _run(context: Context, gate: Gate, claimed: Claimed) -> Outcome | Stale | InDoubt:
+    ledger, tool = context.store.ledger, context.tools[claimed.action.tool]
+    await context.stored(ledger.start, claimed)
+    context.progress(f"{tool.name}: acting")
+    try:
+        performed = await perform(tool, claimed, context.workspace, timeout_s=context.timeout_s)
+    except StaleError as error:
+        await context.stored(ledger.fail, claimed.permit_id, str(error))
+        return Stale(str(error))
+    except InDoubtError as error:
+        doubtful = await context.stored(ledger.doubt, claimed.permit_id, str(error))
+        return InDoubt(await _ask_what_happened(context, gate, doubtful))
+    except KarkasError as error:
+        return outcome_of(gate, await context.stored(ledger.fail, claimed.permit_id, str(error)))
+    committed = await context.stored(ledger.commit, claimed.permit_id, performed.result, performed.undo)
+    return outcome_of(gate, committed)
+
+
+async def _after_crash(context: Context, gate: Gate, permit: Permit) -> Outcome | Stale | InDoubt:
+    """Started, and no end on the record: an idempotent tool runs again with its key, anything else is in doubt."""
+    action = (await proposal_of(context, gate)).variants[permit.variant].action
+    tool = context.tools.get(action.tool)
+    if tool is not None and tool.idempotent and tool.version == permit.binding.tool_version:
+        claimed = await context.stored(
+            context.store.ledger.reclaim,
+            permit.id,
+            worker=worker_name(),
+            lease=_lease(context),
+            idempotent=True,
+        )
+        return await _run(context, gate, claimed)
+    reason = "karkas was stopped while the tool ran"
+    doubtful = await context.stored(context.store.ledger.doubt, permit.id, reason)
+    return InDoubt(await _ask_what_happened(context, gate, doubtful))
+
+
+async def proposal_of(context: Context, gate: Gate) -> Proposal:
+    if gate.proposal is None:
+        raise PermitError(f"gate {gate.id} has no proposal, so there is nothing to execute")
+    return Proposal.model_validate(await context.stored(context.store.artifacts.json, gate.proposal))
+
+
+def _lease(context: Context) -> Lease:
+    if context.lease is None:
+        raise PermitError(f"run {context.run} is not leased; it is advanced by `karkas runs resume`")
+    return context.lease
+
+
+async def _staleness(context: Context, proposal: Proposal, permit: Permit) -> str | None:
+    action = proposal.variants[permit.variant].action
+    if action.tool not in context.tools:
+        return f"tool {action.tool} is not registered any more"
+    ruling = await rule_on(context, proposal)
+    if ruling.decision.verdict is PolicyVerdict.DENY:
+        return "; ".join(ruling.decision.reasons)
+    try:
+        _, now = await bind(context, context.tools[action.tool], action, ruling)
+    except KarkasError as error:
+        return str(error)
+    return "; ".join(differences(permit.binding, now)) or None
+
+
+async def _ask_what_happened(context: Context, gate: Gate, permit: Permit) -> Gate:
+    return await context.stored(
+        context.store.gates.open,
+        NewGate(
+            key=f"{gate.key}:outcome",
+            run=gate.run,
+            lane=gate.lane,
+            kind=GateKind.OUTCOME,
+            zones=gate.zones,
+            level=gate.level,
+            level_why=gate.level_why,
+            policy=PolicyDecision(
+                verdict=PolicyVerdict.PROPOSE,
+                reasons=("nobody knows whether it took effect, so a person looks and says",),
+            ),
+            proposal=gate.proposal,
+            prompt=(
+                f"The action approved at gate {gate.id} was started, but its end was not recorded: {permit.reason}."
+                f" Look whether it took effect, then answer {HAPPENED!r} or {DID_NOT!r}. It is never repeated"
+                " by itself."
+            ),
+            choices=(HAPPENED, DID_NOT),
+            detail={"gate": gate.id, "permit": permit.id},
+        ),
+    )

@@ -1,0 +1,148 @@
+"""Framing: the gate at which a person frames a zone, and taking the person's frame into force."""
+
+from pathlib import Path
+
+from karkas.agents.distillate import diff, load
+from karkas.agents.frame import load_frame
+from karkas.policies.actions import Digest
+from karkas.policies.distillates import Distillate
+from karkas.policies.errors import FrameError
+from karkas.policies.frames import Frame, check_frame
+from karkas.policies.gates import Adopt, GateKind, GateStatus, PolicyDecision, PolicyVerdict
+from karkas.policies.zones import Stage
+from karkas.storage import Gate, NewGate, Store
+from karkas.workflows.context import Context
+from karkas.workflows.mapping import FOLDER, write_file
+
+WAITING = (GateStatus.OPEN, GateStatus.DEFERRED)
+
+
+def frame_path(root: Path, zone: str) -> Path:
+    return root / FOLDER / f"{zone}.frame.yaml"
+
+
+async def open_frame_gate(
+    context: Context, *, zone: str, artifact: str, draft: str, stop: str
+) -> Gate | None:
+    """Opens the gate at which the person frames the zone; an older one of the same zone is superseded.
+
+    None where the zone is framed by just this distillate, where nothing was found, or where the run was stopped.
+    """
+    store = context.store
+    distillate = load(await context.stored(store.artifacts.text, Digest(artifact)))
+    state = context.zones()[zone]
+    if not distillate.claims or stop == "stopped" or state.stage is Stage.FRAMED:
+        return None
+    gate = await context.stored(
+        store.gates.open,
+        NewGate(
+            key=f"{context.run}:frame:{artifact}",
+            run=context.run,
+            lane="frame",
+            kind=GateKind.FRAME,
+            zones=(zone,),
+            level=state.level,
+            level_why="; ".join(state.reasons),
+            policy=PolicyDecision(
+                verdict=PolicyVerdict.PROPOSE,
+                reasons=("only a person frames a zone; until then nothing acts there",),
+            ),
+            prompt=f"Read {FOLDER}/{zone}.distillate.md, then draw the zone's frame: `karkas frame {zone}`",
+            detail={
+                "distillate": distillate.id,
+                "artifact": artifact,
+                "draft": draft,
+                "claims": len(distillate.claims),
+                "conflicts": len(distillate.conflicts),
+                "open_questions": len(distillate.open_questions),
+            },
+        ),
+    )
+    for older in await context.stored(store.gates.list, status=WAITING, zone=zone):
+        if older.kind is GateKind.FRAME and older.id != gate.id:
+            await context.stored(store.gates.supersede_by, older.id, gate.id)
+    return gate
+
+
+def frame_gate(store: Store, zone: str) -> Gate | None:
+    """The gate that waits for this zone's frame, if one does."""
+    waiting = [gate for gate in store.gates.list(status=WAITING, zone=zone) if gate.kind is GateKind.FRAME]
+    return waiting[-1] if waiting else None
+
+
+def check(store: Store, zone: str, text: str) -> Frame:
+    """The frame in `text` if it can be accepted for the zone's distillate; else `FrameError` with every fault."""
+    frame, (distillate, sha256) = load_frame(text), distillate_in_force(store, zone)
+    faults = list(check_frame(frame, distillate, sha256))
+    if frame.distillate.sha256 != sha256:
+        faults += [f"changed since: {change}" for change in changes(store, frame, distillate)]
+    if frame.zone != zone:
+        faults.insert(0, f"this is a frame of zone {frame.zone}, not of {zone}")
+    if faults:
+        raise FrameError("the frame cannot be accepted:\n" + "\n".join(f"- {fault}" for fault in faults))
+    return frame
+
+
+def accept(store: Store, zone: str, text: str, *, by: str) -> Gate | None:
+    """Takes the person's frame: decides the waiting gate with it, or puts it in force where none waits.
+
+    Returns the gate, whose run then goes on by itself. Raises `FrameError` where the frame has a fault.
+    """
+    frame = check(store, zone, text)
+    artifact = store.artifacts.put_text(text)
+    gate = frame_gate(store, zone)
+    if gate is None:
+        store.zones.set_frame(
+            zone,
+            frame=artifact,
+            level=frame.level,
+            author=by,
+            distillate_sha256=Digest(frame.distillate.sha256),
+        )
+        return None
+    decided = store.gates.decide(gate.id, Adopt(frame=artifact), by=by)
+    apply_frame(store, decided)
+    return decided
+
+
+def apply_frame(store: Store, gate: Gate) -> None:
+    """Puts the frame that a passed gate adopted in force; doing so twice changes nothing."""
+    if not isinstance(gate.verdict, Adopt) or gate.verdict.frame is None or gate.decided_by is None:
+        return
+    zone = gate.zones[0]
+    frame = load_frame(store.artifacts.text(gate.verdict.frame))
+    ground = store.zones.ground(zone)
+    if ground.frame_artifact != gate.verdict.frame or ground.frame_is_stale:
+        store.zones.set_frame(
+            zone,
+            frame=gate.verdict.frame,
+            level=frame.level,
+            author=gate.decided_by,
+            distillate_sha256=Digest(frame.distillate.sha256),
+        )
+
+
+def write_frame(root: Path, zone: str, text: str) -> Path:
+    """Keeps the accepted frame beside the zone's distillate, for its owner to read and change."""
+    path = frame_path(root, zone)
+    write_file(path, text, None)
+    return path
+
+
+def distillate_in_force(store: Store, zone: str) -> tuple[Distillate, Digest]:
+    """The zone's distillate on record, and the hash that a frame pins."""
+    ground = store.zones.ground(zone)
+    if ground.distillate_artifact is None or ground.distillate_sha256 is None:
+        raise FrameError(
+            f"zone {zone} has no distillate to frame; `karkas explore {zone} --source ...` writes one"
+        )
+    return load(store.artifacts.text(ground.distillate_artifact)), ground.distillate_sha256
+
+
+def changes(store: Store, frame: Frame, distillate: Distillate) -> list[str]:
+    """What changed between the distillate that a frame pins and the one in force, in words."""
+    try:
+        before = load(store.artifacts.text(Digest(frame.distillate.sha256)))
+    except Exception:  # noqa: BLE001  the older text is not stored here; the hashes say that they differ
+        return []
+    return diff(before, distillate)

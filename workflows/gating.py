@@ -1,0 +1,107 @@
+"""Opening gates: the ruling, the critic, the exact text to be shown, and what a permit would bind."""
+
+import asyncio
+from dataclasses import dataclass
+
+from karkas.agents.critic import judge_action
+from karkas.agents.tools import Tool
+from karkas.policies.actions import Action, Digest, Proposal, digest_of_bytes
+from karkas.policies.errors import KarkasError
+from karkas.policies.gates import (
+    CriticReport,
+    GateKind,
+    PolicyVerdict,
+    critic_releases,
+)
+from karkas.policies.permits import Binding
+from karkas.server.protocol import JudgeAction
+from karkas.storage import Gate, NewGate, ShownVariant
+from karkas.workflows.context import Context
+from karkas.workflows.ruling import Ruling, recalled, rule_on
+
+
+@dataclass(frozen=True)
+class Denied:
+    """Policy lets nothing of the proposal happen; no gate opens."""
+
+    why: str
+
+
+async def open_action_gate(
+    context: Context, *, lane: str, turn: int, digest: Digest, proposal: Proposal
+) -> Gate | Denied:
+    """Rules on the proposal, lets the critic judge it, and opens its gate; a critic's release passes it at once.
+
+    Asking twice for the same run, lane, turn and proposal gives the same gate.
+    """
+    ruling = await rule_on(context, proposal)
+    if ruling.decision.verdict is PolicyVerdict.DENY:
+        why = "; ".join(ruling.decision.reasons)
+        await context.stored(
+            context.store.note,
+            "proposal_denied",
+            f"run:{context.run}",
+            actor="policy",
+            data={"lane": lane, "proposal": digest, "why": why},
+        )
+        return Denied(why)
+    variants, shown = [], []
+    for variant in proposal.variants:
+        tool = context.tools[variant.action.tool]
+        try:
+            text, binding = await bind(context, tool, variant.action, ruling)
+        except KarkasError as error:
+            return Denied(f"{variant.action.tool} cannot do this: {error}")
+        await context.stored(context.store.artifacts.put_text, text)
+        variants.append(ShownVariant(digest=variant.action.digest, shown=binding.shown, binding=binding))
+        shown.append(text)
+    report = await _critic_report(context, proposal, ruling, shown)
+    gate = await context.stored(
+        context.store.gates.open,
+        NewGate(
+            key=f"{context.run}:{lane}:{turn}:{digest}",
+            run=context.run,
+            lane=lane,
+            kind=GateKind.ACTION,
+            zones=ruling.route.zones,
+            level=ruling.route.level,
+            level_why=ruling.route.why,
+            policy=ruling.decision,
+            proposal=digest,
+            variants=tuple(variants),
+            critic=report,
+        ),
+    )
+    if gate.status.waits and critic_releases(
+        gate.policy, proposal.variants, report, proposer=proposal.proposer
+    ):
+        gate = await context.stored(context.store.gates.pass_by_critic, gate.id, report)
+    return gate
+
+
+async def bind(context: Context, tool: Tool, action: Action, ruling: Ruling) -> tuple[str, Binding]:
+    """The exact text to show of an action, and everything that a permit for it binds, as of now."""
+    text = await asyncio.to_thread(tool.show, action, context.workspace)
+    return text, Binding(
+        action=action.digest,
+        shown=digest_of_bytes(text.encode("utf-8", "surrogatepass")),
+        tool_version=tool.version,
+        preconditions=await asyncio.to_thread(tool.preconditions, action, context.workspace),
+        policy_version=ruling.version,
+    )
+
+
+async def _critic_report(
+    context: Context, proposal: Proposal, ruling: Ruling, shown: list[str]
+) -> CriticReport:
+    """The critic sees the task, the frame and the shown text; never who proposed it."""
+    if context.engine.answers(JudgeAction):
+        context.progress("the critic judges the proposal")
+    return await judge_action(
+        context.engine,
+        zone=", ".join(ruling.route.zones),
+        task=proposal.task,
+        frame=recalled(ruling.frames),
+        shown="\n\n".join(shown),
+        digests=tuple(variant.action.digest for variant in proposal.variants),
+    )

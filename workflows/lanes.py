@@ -1,0 +1,76 @@
+"""Lanes: the small part of a graph's state that carries an action or a question from proposal to outcome."""
+
+from enum import StrEnum
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from karkas.policies.gates import GateStatus
+
+
+class OutcomeStatus(StrEnum):
+    """What became of an action or a question. The middle ones are the system's, never a person's rejection."""
+
+    COMMITTED = "committed"
+    ANSWERED = "answered"
+    NOTHING = "nothing"
+    """Nothing was proposed."""
+    DENIED = "denied"
+    """Policy lets nothing of it happen."""
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """It was begun, and nobody has said yet whether it took effect."""
+
+    @classmethod
+    def of_gate(cls, status: GateStatus) -> "OutcomeStatus":
+        """The outcome of a gate that did not pass."""
+        return cls(status.value) if status.value in {one.value for one in cls} else cls.CANCELLED
+
+
+class Outcome(TypedDict):
+    """What a workflow's later nodes read, and the run's result shows."""
+
+    status: OutcomeStatus
+    why: NotRequired[str]
+    result: NotRequired[dict[str, Any]]
+    gate: NotRequired[str]
+    permit: NotRequired[str]
+    answer: NotRequired[str]
+
+
+class Lane(TypedDict, total=False):
+    """Ids and digests only; documents and proposals lie in the artifact store."""
+
+    round: int
+    proposal: str
+    gate: str
+    feedback: str
+    outcome: Outcome
+
+
+def merge(before: dict[str, Lane], after: dict[str, Lane]) -> dict[str, Lane]:
+    """Parallel branches each write their own lane."""
+    return {
+        **before,
+        **{name: Lane(**{**before.get(name, Lane()), **lane}) for name, lane in after.items()},
+    }
+
+
+class WorkflowState(TypedDict, total=False):
+    """The base of a workflow's state: `class State(WorkflowState): ...` lets its nodes read `outcome(...)`."""
+
+    karkas: Annotated[dict[str, Lane], merge]
+
+
+def outcome(state: Any, name: str) -> Outcome | None:
+    """What became of the action or question `name`, or None while it is open."""
+    lane: Lane = (state.get("karkas") or {}).get(name, Lane())
+    return lane.get("outcome")
+
+
+def feedback(state: Any, name: str) -> str:
+    """The reason of the rejection that asked for a revision of `name`, or an empty text."""
+    lane: Lane = (state.get("karkas") or {}).get(name, Lane())
+    return lane.get("feedback", "")

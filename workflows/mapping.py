@@ -1,0 +1,220 @@
+"""Mapping a zone: the distillate composed, verified and written, and the critic's pass over it."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from karkas.agents.critic import judge_map
+from karkas.agents.distillate import dump, load, to_markdown, verify
+from karkas.agents.frame import draft_text
+from karkas.agents.summarizer import compose
+from karkas.policies.actions import Digest
+from karkas.policies.budgets import Spent, StopReason
+from karkas.policies.distillates import (
+    Claim,
+    ClaimMode,
+    Distillate,
+    Honesty,
+    NotCovered,
+    RunInfo,
+    SourceStatus,
+    SupportLabel,
+    distillate_id,
+)
+from karkas.policies.errors import DistillateError, StorageError
+from karkas.policies.gates import CriticStatus
+from karkas.policies.zones import Stage
+from karkas.server.protocol import Reviewed
+from karkas.workflows.context import Context
+from karkas.workflows.corpus import Corpus, documents_of
+
+FOLDER = "zones"
+"""Folder of the zones' files in the project; agents' tools may not write there."""
+
+NAMED = 5
+"""Sources that one line of `not_covered` names; it counts the rest."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """The distillate's artifact, the drafted frame's, and whether anything differs from the one on record."""
+
+    artifact: Digest
+    draft: Digest
+    changed: bool
+
+
+def distillate_path(root: Path, zone: str) -> Path:
+    return root / FOLDER / f"{zone}.distillate.yaml"
+
+
+async def write_map(
+    context: Context,
+    *,
+    zone: str,
+    corpus: Corpus,
+    claims: Sequence[Claim],
+    dropped: int,
+    found: Reviewed,
+    stop: StopReason,
+    cycles: int,
+) -> Written:
+    """Composes, verifies and writes `zones/ZONE.distillate.yaml` and its Markdown; the stage becomes `mapped`.
+
+    A distillate that says the same as the one on record leaves file, stage and frame as they are.
+    """
+    documents = await context.stored(documents_of, context, corpus)
+    context.progress(f"summarizer composes {len(claims)} claims")
+    reply = await compose(
+        context.engine,
+        zone=zone,
+        claims=claims,
+        conflicts=found.conflicts,
+        open_questions=found.open_questions,
+        documents=documents,
+    )
+    await context.charge(reply)
+    run = await context.stored(context.store.runs.get, context.run)
+    spent = run.spent + Spent(wall_s=time.monotonic() - context.began)
+    content = {
+        "sources": corpus.records,
+        "claims": tuple(claims),
+        "conflicts": found.conflicts,
+        "weak_spots": found.weak_spots,
+        "open_questions": found.open_questions,
+        "summary": reply.value.summary,
+        "not_covered": not_covered(corpus, stop),
+    }
+    distillate = Distillate(
+        id=distillate_id(
+            {name: [part.model_dump_json() for part in parts] for name, parts in content.items()}
+        ),
+        zone=zone,
+        engine=reply.engine,
+        honesty=honesty(claims, dropped),
+        run=RunInfo(
+            id=context.run,
+            resumed_from=context.run if run.segment > 1 else None,
+            cycles=cycles,
+            stop_reason=stop,
+            budget=run.budget.model_dump(),
+            spent={**spent.model_dump(exclude={"wall_s"}), "wall_s": round(spent.wall_s, 1)},
+        ),
+        **content,
+    )
+    context.progress(f"verifying the spans of {len(claims)} claims")
+    broken = await context.stored(verify, distillate, text_of(context))
+    if broken:
+        raise DistillateError(
+            f"the distillate does not verify, so it was not written: {'; '.join(broken[:5])}"
+        )
+    ground = await context.stored(context.store.zones.ground, zone)
+    path = distillate_path(context.root, zone)
+    if ground.distillate_artifact and ground.distillate_id == distillate.id and path.exists():
+        artifact, changed = ground.distillate_artifact, False
+        distillate = load(await context.stored(context.store.artifacts.text, artifact))
+    else:
+        text = dump(distillate)
+        artifact, changed = await context.stored(context.store.artifacts.put_text, text), True
+        set_aside = await context.stored(write_file, path, text, ground.distillate_sha256)
+        if set_aside is not None:
+            context.progress(f"your edited distillate was kept as {set_aside.name}")
+        await context.stored(
+            write_file, path.with_name(f"{zone}.distillate.md"), to_markdown(distillate), None
+        )
+        await context.stored(
+            context.store.zones.set_distillate,
+            zone,
+            id=distillate.id,
+            sha256=artifact,
+            artifact=artifact,
+            path=path.relative_to(context.root).as_posix(),
+            actor=str(reply.engine),
+        )
+        await context.stored(context.store.zones.set_stage, zone, Stage.MAPPED, actor=str(reply.engine))
+    level = context.zones()[zone].level
+    draft = draft_text(distillate, artifact, reply.value.areas, author="", level=level)
+    return Written(artifact, await context.stored(context.store.artifacts.put_text, draft), changed)
+
+
+async def criticise_map(context: Context, *, zone: str, artifact: str) -> None:
+    """Lets the critic judge the map; the stage becomes `criticised` only if it has."""
+    distillate = load(await context.stored(context.store.artifacts.text, Digest(artifact)))
+    report = await judge_map(
+        context.engine, zone=zone, claims=distillate.claims, conflicts=distillate.conflicts, documents=()
+    )
+    await context.stored(
+        context.store.note,
+        "map_judged",
+        f"zone:{zone}",
+        actor=report.critic,
+        data={"distillate": distillate.id, "status": report.status.value, "reason": report.reason},
+    )
+    judged = report.status in {CriticStatus.PASSED, CriticStatus.OBJECTED, CriticStatus.UNSURE}
+    if judged and context.zones()[zone].stage is Stage.MAPPED:
+        await context.stored(context.store.zones.set_stage, zone, Stage.CRITICISED, actor=report.critic)
+
+
+def honesty(claims: Sequence[Claim], dropped: int) -> Honesty:
+    unsupported = sum(
+        claim.support.label in {SupportLabel.UNCLEAR, SupportLabel.CONTRADICTED} for claim in claims
+    )
+    abstractive = any(claim.mode is ClaimMode.ABSTRACTIVE for claim in claims)
+    return Honesty(abstractive=abstractive, unsupported_claims=unsupported, dropped_claims=dropped)
+
+
+def not_covered(corpus: Corpus, stop: StopReason) -> tuple[NotCovered, ...]:
+    """What the distillate does not speak of: sources that were not read, in words."""
+    found = []
+    if stop in {StopReason.BUDGET, StopReason.DEADLINE, StopReason.STOPPED, StopReason.SATURATED}:
+        found.append(NotCovered(topic="sources not reached", why=f"the exploration ended first: {stop}"))
+    reasons: dict[str, list[str]] = {}
+    for record in corpus.records:
+        if record.status in {SourceStatus.SKIPPED, SourceStatus.UNREADABLE}:
+            where = next(iter(record.locator.values()), record.id)
+            reasons.setdefault(f"{record.status}: {record.reason}", []).append(where)
+    found += [
+        NotCovered(
+            topic=", ".join(places[:NAMED])
+            + (f" and {len(places) - NAMED} more" if len(places) > NAMED else ""),
+            why=why,
+        )
+        for why, places in sorted(reasons.items())
+    ]
+    return tuple(found)
+
+
+def text_of(context: Context) -> Callable[[str], str | None]:
+    """Stored texts by hash, or None where there is none."""
+
+    def text(artifact: str) -> str | None:
+        try:
+            return context.store.artifacts.text(Digest(artifact))
+        except StorageError:
+            return None
+
+    return text
+
+
+def write_file(path: Path, text: str, ours: str | None) -> Path | None:
+    """Writes atomically. A file there that is not the one we wrote (`ours`, its hash) is set aside, and named."""
+    path.parent.mkdir(exist_ok=True)
+    data, aside = text.encode("utf-8", "surrogatepass"), None
+    if path.exists() and ours is not None and path.read_bytes() != data:
+        current = sha256(path.read_bytes()).hexdigest()
+        if current != ours:
+            aside = path.with_name(f"{path.stem}.edited-{current[:8]}{path.suffix}")
+            path.replace(aside)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_bytes(data)
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise StorageError(
+            f"{path} could not be written: {error.strerror}; make room, then `karkas runs resume`"
+        ) from error
+    return aside

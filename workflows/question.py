@@ -1,0 +1,68 @@
+"""The nodes of one question to a person: ask → wait → done."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from langgraph.runtime import Runtime
+from langgraph.types import Command, interrupt
+
+from karkas.policies.actions import digest_of
+from karkas.policies.gates import Answer, GateKind, PolicyDecision, PolicyVerdict
+from karkas.policies.routing import route
+from karkas.policies.zones import ZoneName
+from karkas.storage import NewGate
+from karkas.workflows.action import call_proposer
+from karkas.workflows.context import Context
+from karkas.workflows.lanes import Lane, Outcome, OutcomeStatus, WorkflowState
+
+Asker: TypeAlias = Callable[..., str | Awaitable[str]]
+
+
+class QuestionNodes:
+    """The nodes of the question `name`, for `Workflow.add_question` to put into a graph."""
+
+    def __init__(
+        self, name: str, asker: Asker, *, zones: tuple[ZoneName, ...], choices: tuple[str, ...]
+    ) -> None:
+        self.name = name
+        self.asker = asker
+        self.zones = zones
+        self.choices = choices
+
+    async def ask(self, state: Any, runtime: Runtime[Context]) -> dict[str, dict[str, Lane]]:
+        context = runtime.context
+        text = await call_proposer(self.asker, state, runtime)
+        way = route(context.zones().values(), text=text, named=self.zones)
+        reasons = ("a question to a person; no model interprets the answer",)
+        gate = await context.stored(
+            context.store.gates.open,
+            NewGate(
+                key=f"{context.run}:{self.name}:{digest_of(text)}",
+                run=context.run,
+                lane=self.name,
+                kind=GateKind.QUESTION,
+                zones=way.zones,
+                level=way.level,
+                level_why=way.why,
+                policy=PolicyDecision(verdict=PolicyVerdict.PROPOSE, reasons=reasons),
+                prompt=text,
+                choices=self.choices,
+            ),
+        )
+        return {"karkas": {self.name: Lane(gate=gate.id)}}
+
+    async def wait(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
+        context = runtime.context
+        gate = await context.stored(context.store.gates.get, state["karkas"][self.name]["gate"])
+        if gate.status.waits:
+            interrupt({"gate": gate.id})
+            gate = await context.stored(context.store.gates.get, gate.id)
+        if gate.status.waits:
+            return Command(goto=f"{self.name}.wait")
+        outcome = Outcome(status=OutcomeStatus.of_gate(gate.status), gate=gate.id)
+        if isinstance(gate.verdict, Answer):
+            outcome["answer"] = gate.verdict.text
+        return Command(goto=f"{self.name}.done", update={"karkas": {self.name: Lane(outcome=outcome)}})
+
+    async def done(self, state: WorkflowState) -> None:
+        """Where edges leave from, once there is an answer."""

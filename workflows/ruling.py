@@ -1,0 +1,88 @@
+"""The ruling on a proposal: the zones that it touches, what their frames say, and what policy makes of it."""
+
+from dataclasses import dataclass
+
+from karkas.agents.frame import frame_text, load_frame, rules_for
+from karkas.policies.actions import Digest, Proposal, digest_of
+from karkas.policies.frames import Frame, Rule
+from karkas.policies.gates import POLICY_VERSION, PolicyDecision, judge
+from karkas.policies.routing import Route, route
+from karkas.policies.zones import ZoneName
+from karkas.workflows.context import Context
+
+
+@dataclass(frozen=True)
+class Ruling:
+    route: Route
+    decision: PolicyDecision
+    frames: dict[ZoneName, Frame]
+    frame_artifacts: dict[ZoneName, Digest]
+
+    @property
+    def version(self) -> Digest:
+        """What a permit binds of policy: these rules, this verdict and level, these zones and frames."""
+        return digest_of(
+            {
+                "policy": POLICY_VERSION,
+                "verdict": self.decision.verdict.value,
+                "level": self.route.level.value,
+                "zones": [*sorted(self.route.zones)],
+                "frames": {name: str(digest) for name, digest in sorted(self.frame_artifacts.items())},
+            }
+        )
+
+
+async def rule_on(context: Context, proposal: Proposal) -> Ruling:
+    """Rules on a proposal as things stand now; asked when its gate opens and again before it is executed."""
+    states = context.zones()
+    actions = [variant.action for variant in proposal.variants]
+    paths = [
+        path
+        for action in actions
+        if action.tool in context.tools
+        for path in context.tools[action.tool].paths(action)
+    ]
+    way = route(
+        states.values(),
+        text=proposal.task,
+        paths=paths,
+        tools=[action.tool for action in actions],
+        named=proposal.zones,
+    )
+    frames, artifacts = await frames_of(context, way.zones)
+    rules: list[Rule] = []
+    for frame in frames.values():
+        for action in actions:
+            touched = context.tools[action.tool].paths(action) if action.tool in context.tools else ()
+            rules += [
+                rule for _, rule in rules_for(frame, tool=action.tool, paths=touched, task=proposal.task)
+            ]
+    decision = judge(
+        proposal.variants,
+        route=way,
+        states=[states[name] for name in way.zones],
+        known_tools=context.tools,
+        rules=rules,
+    )
+    return Ruling(route=way, decision=decision, frames=frames, frame_artifacts=artifacts)
+
+
+async def frames_of(
+    context: Context, zones: tuple[ZoneName, ...]
+) -> tuple[dict[ZoneName, Frame], dict[ZoneName, Digest]]:
+    """The frames in force in these zones, as they were accepted (not as the files on disk may read now)."""
+    frames: dict[ZoneName, Frame] = {}
+    artifacts: dict[ZoneName, Digest] = {}
+    for name in zones:
+        ground = await context.stored(context.store.zones.ground, name)
+        if ground.frame_artifact is not None:
+            artifacts[name] = ground.frame_artifact
+            frames[name] = load_frame(
+                await context.stored(context.store.artifacts.text, ground.frame_artifact)
+            )
+    return frames, artifacts
+
+
+def recalled(context_frames: dict[ZoneName, Frame]) -> str:
+    """The frames as a text for executor and critic."""
+    return "\n\n".join(frame_text(frame, None) for frame in context_frames.values())

@@ -1,0 +1,85 @@
+"""A user's Python file: the workflow it names, and the tools and zones that it declares on the way."""
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from karkas.agents.tools import Tool
+from karkas.policies.errors import KarkasError, UsageError, WorkflowError
+from karkas.policies.zones import Zone
+from karkas.workflows.runs import Graph
+
+
+@dataclass(frozen=True)
+class UserFile:
+    """What a file declares at its top level. `version` is the hash of its text."""
+
+    path: Path
+    version: str
+    module: ModuleType
+
+    @property
+    def tools(self) -> list[Tool]:
+        return [value for value in vars(self.module).values() if isinstance(value, Tool)]
+
+    @property
+    def zones(self) -> list[Zone]:
+        return [value for value in vars(self.module).values() if isinstance(value, Zone)]
+
+    def workflow(self, name: str) -> Graph:
+        """The workflow called `name`: a `Workflow`, a LangGraph graph, or a function without parameters giving one."""
+        found = vars(self.module).get(name)
+        if callable(found) and not isinstance(found, StateGraph | CompiledStateGraph):
+            found = found()
+        if isinstance(found, StateGraph | CompiledStateGraph):
+            return found
+        graphs = [
+            key
+            for key, value in vars(self.module).items()
+            if isinstance(value, StateGraph | CompiledStateGraph)
+        ]
+        known = f"; it has {', '.join(graphs)}" if graphs else ""
+        raise WorkflowError(f"{self.path} has no workflow called {name!r}{known}")
+
+
+def split_reference(reference: str) -> tuple[Path, str]:
+    """`FILE.py:NAME` as path and name."""
+    path, _, name = reference.rpartition(":")
+    if not path.endswith(".py") or not name.isidentifier():
+        raise UsageError(f"{reference!r} should read FILE.py:NAME, for example flows.py:publish")
+    return Path(path), name
+
+
+def load_file(path: Path) -> UserFile:
+    """Imports a user's file. It is the user's own code and runs with the user's rights."""
+    path = path.resolve()
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise WorkflowError(f"{path} cannot be read: {error.strerror}") from error
+    version = sha256(source).hexdigest()
+    name = f"karkas_user_{path.stem}_{version[:8]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        sys.path.insert(0, str(path.parent))
+        try:
+            spec.loader.exec_module(module)
+        except KarkasError:
+            del sys.modules[name]
+            raise
+        except Exception as error:
+            del sys.modules[name]
+            raise WorkflowError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
+        finally:
+            sys.path.remove(str(path.parent))
+    return UserFile(path=path, version=version, module=sys.modules[name])
