@@ -27,7 +27,10 @@ class Decoded(NamedTuple):
 
 
 def decode(raw: bytes, *, charset: str | None = None, prose: bool = True) -> Decoded:
-    """Text as it was meant; `SourceError` for what is no text. Only prose is searched for mojibake: code may quote it."""
+    """Text as it was meant; `SourceError` for what is no text.
+
+    Only prose is searched for mojibake: code may quote it.
+    """
     repairs: list[str] = []
     for bom, name in _BOMS:
         if raw.startswith(bom):
@@ -69,7 +72,7 @@ def _decoded(raw: bytes, charset: str | None) -> tuple[str, str]:
 
 
 def mend(text: str) -> tuple[str, tuple[str, ...]]:
-    """Text without mojibake, line by line, and what was done. Lines stay lines: their number does not change."""
+    """Text without mojibake, line by line, and what was done. The number of lines does not change."""
     if text.isascii():
         return text, ()
     lines = text.split("\n")
@@ -86,7 +89,7 @@ def mend(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _from_mac_roman(lines: list[str], foreign: list[int]) -> dict[int, str]:
-    """UTF-8 that was read as Mac Roman. A run such as `0–∞` can be either, so most of the document has to agree."""
+    """UTF-8 that was read as Mac Roman. `0–∞` can be either, so most of the document has to agree."""
     mended: dict[int, str] = {}
     before = after = 0
     for number in foreign:

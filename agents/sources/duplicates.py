@@ -14,7 +14,7 @@ _COMPARABLE = 20
 
 
 def near_duplicates(documents: Sequence[Document]) -> dict[str, str]:
-    """Source id → id of the earlier document that says nearly the same: equal text, or 85 % of its word 5-grams.
+    """Source id → id of the earlier document that says nearly the same: equal text, or 85 % of word 5-grams.
 
     Candidates by MinHash with locality-sensitive hashing (Broder 1997), then the exact Jaccard index.
     """

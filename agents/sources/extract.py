@@ -38,7 +38,7 @@ class HeadingPath:
 
 
 class Composer:
-    """Builds an extracted text out of pieces, one block a piece, where the source itself is not text to point at."""
+    """Builds an extracted text out of pieces, one block a piece, where a source is not text to point at."""
 
     def __init__(self) -> None:
         self.headings = HeadingPath()
@@ -80,7 +80,7 @@ def one_line(text: str) -> str:
 
 
 def tiled(text: str, blocks: Iterable[Block]) -> tuple[Block, ...]:
-    """The blocks in reading order, without surrounding white space; empty and overlapping ones are left out."""
+    """The blocks in reading order, without white space around them; empty and overlapping ones are dropped."""
     kept: list[Block] = []
     reached = 0
     for block in sorted(blocks, key=lambda block: (block.start, block.end)):

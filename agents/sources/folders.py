@@ -11,7 +11,10 @@ from karkas.policies.distillates import SourceRank
 from karkas.policies.errors import SourceError
 
 SUFFIXES = frozenset(
-    ".md .markdown .mdx .qmd .rst .rest .html .htm .xhtml .pdf .ipynb .txt .text .py".split()
+    [
+        *(".md", ".markdown", ".mdx", ".qmd", ".rst", ".rest", ".txt", ".text"),
+        *(".html", ".htm", ".xhtml", ".pdf", ".ipynb", ".py"),
+    ]
 )
 """What there is a reader for."""
 
@@ -34,9 +37,10 @@ _ABOUT_PROJECT = re.compile(
 )
 _PLAIN_NAMES = re.compile(r"(?:readme|changes?|changelog|history|news|authors|todo)$", re.IGNORECASE)
 _DOCS_FOLDERS = frozenset({"doc", "docs", "documentation", "manual"})
-_DOCS_BUILDERS = frozenset(
+DOCS_BUILDERS = frozenset(
     {"conf.py", "mkdocs.yml", "mkdocs.yaml", "_quarto.yml", "docusaurus.config.js", "book.toml"}
 )
+"""The folder of such a file is a tree of documentation."""
 _NOTES = frozenset({".md", ".markdown", ".qmd", ".mdx", ".rst", ".rest", ".txt", ".text", ".ipynb", ""})
 _SEVERAL = 2
 
@@ -97,12 +101,21 @@ def rank_of(path: str, *, docs_tree: bool = False) -> SourceRank:
     return SourceRank.NOTE if suffix in _NOTES else SourceRank.UNKNOWN
 
 
+def module_of(path: str) -> str:
+    """The dotted name of a module by its path, from the folder that is on the import path."""
+    parts = list(PurePosixPath(path).with_suffix("").parts)
+    for source_folder in ("src", "lib"):
+        if source_folder in parts[:-1]:
+            parts = parts[parts.index(source_folder) + 1 :]
+    return ".".join(part for part in parts if part != "__init__")
+
+
 def title_of(path: str) -> str:
     return re.sub(r"[-_]+", " ", PurePosixPath(path).stem).strip() or path
 
 
 def frameworks(paths: list[str], name: str) -> dict[str, str]:
-    """First folder → framework, where each such folder is a project of its own (README, licence or docs in it).
+    """First folder → framework, where each such folder is a project of its own: README, licence, docs.
 
     A folder that is itself one project gives `{"": name}`.
     """
@@ -124,7 +137,7 @@ def _folder(folder: Path, *, root: Path, limits: Limits) -> Iterator[Found]:
     listing = list(_walk(folder))
     named = frameworks([relative for relative, _, _ in listing], folder.name)
     builders = tuple(
-        relative.rpartition("/")[0] for relative, _, _ in listing if relative.split("/")[-1] in _DOCS_BUILDERS
+        relative.rpartition("/")[0] for relative, _, _ in listing if relative.split("/")[-1] in DOCS_BUILDERS
     )
     above = "/".join(folder.parts[-_SEVERAL:])
     unread: dict[tuple[str, str], list[tuple[str, int | None]]] = defaultdict(list)
@@ -146,7 +159,7 @@ def _folder(folder: Path, *, root: Path, limits: Limits) -> Iterator[Found]:
             rank=rank_of(f"{above}/{relative}", docs_tree=in_docs),
             size=size,
             skip=skip,
-            meta={"framework": framework} if framework else {},
+            meta=_scope(relative, framework),
         )
     for (place, skip), files in sorted(unread.items()):
         relative, size = files[0]
@@ -167,8 +180,13 @@ def _folder(folder: Path, *, root: Path, limits: Limits) -> Iterator[Found]:
         )
 
 
+def _scope(path: str, framework: str) -> dict[str, str]:
+    scope = {"framework": framework} if framework else {}
+    return {**scope, "module": module_of(path)} if suffix_of(path) == ".py" else scope
+
+
 def _walk(folder: Path) -> Iterator[tuple[str, int | None, str | None]]:
-    """Relative path, bytes, and why it is not even looked at. Links are never followed, so that no loop can be."""
+    """Relative path, bytes, and why it is not even looked at. No link is followed, so there are no loops."""
     waiting = [""]
     while waiting:
         place = waiting.pop()

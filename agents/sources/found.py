@@ -9,10 +9,10 @@ from karkas.server.protocol import Document
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what is read: bytes of one source, sources of one spec, hosts for URLs, seconds for one source.
+    """Bounds on what is read: bytes of a source, sources of a spec, hosts for URLs, seconds for one source.
 
-    An allowed host is an exact name (`docs.example.org`, `localhost:8000`) or `*.example.org`. A host on a private
-    or link-local address counts only where it is listed exactly.
+    An allowed host is an exact name (`docs.example.org`, `localhost:8000`) or `*.example.org`. A host on a
+    private or link-local address counts only where it is listed exactly.
     """
 
     max_bytes: int = 20_000_000
@@ -23,7 +23,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A candidate that could be read. With `skip` it never is, but it stands on the record with that reason."""
+    """A candidate that could be read. With `skip` it is not, but stands on the record with that reason."""
 
     key: str
     """Stable, unique and sortable."""

@@ -1,6 +1,6 @@
 """Markdown, Quarto and MDX: the text is the file as it is; the token map of markdown-it gives the blocks.
 
-Source: CommonMark 0.31 with tables; front matter, callouts, shortcodes and tags as in Quarto, MDX and doc-builder.
+Source: CommonMark 0.31 with tables; front matter, callouts, shortcodes and tags of Quarto, MDX and doc-builder.
 """
 
 import re
@@ -44,7 +44,10 @@ _ATTRIBUTES = re.compile(r"\s*\{[#.][^{}]*\}\s*$|<[^<>]*>|\[\[[^\[\]]*\]\]")
 _MARKS = re.compile(r"\*\*|__|`+|(?<!\w)[*_]|[*_](?!\w)")
 _TAG = re.compile(r"\s*</?([A-Za-z][\w.-]*)")
 _PROSE_TAGS = frozenset(
-    "aside blockquote callout details frameworkcontent hfoption hfoptions note summary tab tabs tip warning".split()
+    [
+        *("aside", "blockquote", "callout", "details", "summary", "frameworkcontent"),
+        *("hfoption", "hfoptions", "note", "tab", "tabs", "tip", "warning"),
+    ]
 )
 _SENTENCE_END = re.compile(r"""(?:[.!?:;…]["'»”*_)`]*|[ \t\\])$""")
 _LONG = 4_000
@@ -124,7 +127,7 @@ class _Walk:
         self._quotes = 0
         self._fresh_item = False
 
-    def step(self, token: Token, following: Token) -> Iterator[Block]:
+    def step(self, token: Token, following: Token) -> Iterator[Block]:  # noqa: C901 - one case a token
         match token.type:
             case "blockquote_open":
                 self._quotes += 1

@@ -10,9 +10,17 @@ from karkas.agents.sources.decoding import decode, mend
 from karkas.agents.sources.extract import Extract, one_line
 from karkas.agents.sources.folders import suffix_of
 from karkas.agents.sources.found import Found, Limits, Payload, Reading
+from karkas.agents.sources.git import read_blob
+from karkas.agents.sources.html import read_html
 from karkas.agents.sources.language import language
 from karkas.agents.sources.markdown import front_matter, read_markdown
+from karkas.agents.sources.notebook import read_notebook
+from karkas.agents.sources.packages import readme_of
+from karkas.agents.sources.pdf import read_pdf
 from karkas.agents.sources.plaintext import read_text
+from karkas.agents.sources.python import read_python
+from karkas.agents.sources.restructured import read_restructured
+from karkas.agents.sources.web import fetch
 from karkas.policies.distillates import ExtractedText, SourceRecord, SourceStatus, part_id
 from karkas.policies.errors import SourceError
 from karkas.server.protocol import Document
@@ -24,6 +32,12 @@ _READERS: dict[str, Callable[[str], Extract]] = {
     ".qmd": read_markdown,
     ".txt": read_text,
     ".text": read_text,
+    ".rst": read_restructured,
+    ".rest": read_restructured,
+    ".html": read_html,
+    ".htm": read_html,
+    ".xhtml": read_html,
+    ".ipynb": read_notebook,
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _EXCERPT_CHARS = 400
@@ -33,12 +47,15 @@ _TAGS = re.compile(r"<[^<>]*>|!\[[^\]]*\]\([^)]*\)")
 
 
 async def read(found: Found, *, limits: Limits) -> Reading:
-    """Reads one candidate. Never raises for a bad document: its record says unreadable or skipped, and why."""
+    """Reads one candidate. Never raises for a bad document: its record says what is wrong with it."""
     if found.skip:
         return Reading(_record(found, SourceStatus.SKIPPED, found.skip), None, None)
     raw = b""
     try:
-        payload = await asyncio.to_thread(_payload, found, limits)
+        if found.kind == "url":
+            payload = await fetch(found, limits)
+        else:
+            payload = await asyncio.to_thread(_payload, found, limits)
         raw = payload.raw
         return await asyncio.to_thread(_reading, found, payload)
     except SourceError as error:
@@ -67,6 +84,10 @@ def excerpt(found: Found) -> str:
 
 
 def _payload(found: Found, limits: Limits) -> Payload:
+    if found.kind == "git":
+        return read_blob(found, limits)
+    if found.kind == "package":
+        return readme_of(found.locator["package"])
     path = Path(found.at)
     with path.open("rb") as file:
         raw = file.read(limits.max_bytes + 1)
@@ -76,9 +97,8 @@ def _payload(found: Found, limits: Limits) -> Payload:
 
 
 def _reading(found: Found, payload: Payload) -> Reading:
-    decoded = decode(payload.raw, charset=payload.charset)
-    extract = _READERS[payload.suffix](decoded.text)
-    text, repairs = extract.text, [*decoded.repairs, *extract.repairs]
+    extract, encoding, repairs = _extracted(found, payload)
+    text = extract.text
     if lone := len(_SURROGATE.findall(text)):
         text = _SURROGATE.sub("\ufffd", text)
         repairs.append(f"lone surrogates: {lone} replaced")
@@ -90,7 +110,7 @@ def _reading(found: Found, payload: Payload) -> Reading:
     stored = ExtractedText(
         artifact=digest,
         extractor=extract.extractor,
-        encoding=decoded.encoding,
+        encoding=encoding,
         repairs=tuple(repairs),
         chars=len(text),
         sha256=digest,
@@ -115,6 +135,19 @@ def _reading(found: Found, payload: Payload) -> Reading:
         meta=dict(found.meta),
     )
     return Reading(record, document, text)
+
+
+def _extracted(found: Found, payload: Payload) -> tuple[Extract, str, list[str]]:
+    if payload.suffix == ".pdf":
+        extract = read_pdf(payload.raw)
+        return extract, "pdf", list(extract.repairs)
+    code = payload.suffix == ".py"
+    decoded = decode(payload.raw, charset=payload.charset, prose=not code)
+    if code:
+        extract = read_python(decoded.text, module=found.meta.get("module", ""))
+    else:
+        extract = _READERS[payload.suffix](decoded.text)
+    return extract, decoded.encoding, [*decoded.repairs, *extract.repairs]
 
 
 def _record(found: Found, status: SourceStatus, reason: str | None, raw: bytes = b"") -> SourceRecord:
