@@ -1,0 +1,5 @@
+"""The offline engine: answers the agents' typed requests without a language model, by copying, counting and comparing."""
+
+from karkas.server.offline.engine import OfflineEngine
+
+__all__ = ["OfflineEngine"]

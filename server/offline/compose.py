@@ -1,0 +1,88 @@
+"""The summary and the drafted map: both made of claims by id, in an order in which a person can read them."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from karkas.policies.distillates import Facet, SummarySection
+from karkas.server.offline.areas import areas
+from karkas.server.offline.standing import Standing, standings
+from karkas.server.offline.words import overlap, terms
+from karkas.server.protocol import Compose, Composed, Document
+
+_REPEATS = 0.45
+_PER_PAGE = 2
+_CONFLICTS_SHOWN = 5
+
+_SECTIONS: tuple[tuple[str, Facet, int], ...] = (
+    ("What it is", Facet.DEFINITION, 7),
+    ("How the parts fit", Facet.MECHANISM, 7),
+    ("What to choose when", Facet.COMPARISON, 7),
+    ("Which parameters matter, and their defaults", Facet.PARAMETER, 8),
+    ("Limits and traps", Facet.LIMITS, 7),
+)
+
+
+def compose(question: Compose, documents: Sequence[Document]) -> Composed:
+    """Sections that would be empty are left out."""
+    known = standings(question.claims, question.zone, documents)
+    zone = frozenset(terms(question.zone.replace("-", " ")))
+    shown: list[Standing] = []
+    sections: list[SummarySection] = []
+    for title, facet, most in _SECTIONS:
+        worth = _worth(facet, zone, {one.home for one in known})
+        picked = pick([one for one in known if one.claim.facet is facet], most, worth, shown)
+        shown += picked
+        if picked:
+            sections.append(SummarySection(title=title, claims=tuple(one.claim.id for one in picked)))
+    disputed = dict.fromkeys(claim for one in question.conflicts[:_CONFLICTS_SHOWN] for claim in one.claims)
+    if disputed:
+        sections.append(SummarySection(title="Where the sources disagree", claims=tuple(disputed)))
+    return Composed(summary=tuple(sections), areas=areas(known, question.conflicts, question.open_questions))
+
+
+def _worth(facet: Facet, zone: frozenset[str], homes: set[str]) -> Callable[[Standing], float]:
+    """What counts besides a claim's own standing: a definition of the zone itself, a mechanism that joins parts."""
+
+    def definition(one: Standing) -> float:
+        subject = frozenset(terms(one.claim.subject))
+        names_home = one.subject in {home.lower() for home in homes}
+        return one.score + (0.5 if subject and subject <= zone else 0.0) + (0.3 if names_home else 0.0)
+
+    def joining(one: Standing) -> float:
+        return one.score + 0.06 * min(4, len(one.mentions))
+
+    match facet:
+        case Facet.DEFINITION:
+            return definition
+        case Facet.MECHANISM | Facet.COMPARISON:
+            return joining
+        case _:
+            return lambda one: one.score
+
+
+def pick(
+    candidates: Sequence[Standing], most: int, worth: Callable[[Standing], float], shown: Sequence[Standing]
+) -> list[Standing]:
+    """The best, not redundant, balanced over frameworks and pages; the first opens the section."""
+    picked: list[Standing] = []
+    homes: Counter[str] = Counter()
+    pages: Counter[str] = Counter()
+    subjects: Counter[str] = Counter()
+    left = sorted(candidates, key=lambda one: (-worth(one), one.claim.id))
+    while left and len(picked) < most:
+        best = max(
+            left,
+            key=lambda one: (
+                worth(one) - 0.07 * homes[one.home] - 0.15 * pages[one.page] - 0.25 * subjects[one.subject]
+            ),
+        )
+        left.remove(best)
+        if pages[best.page] >= _PER_PAGE or any(
+            overlap(best.terms, other.terms) > _REPEATS for other in (*picked, *shown)
+        ):
+            continue
+        picked.append(best)
+        homes[best.home] += 1
+        pages[best.page] += 1
+        subjects[best.subject] += 1
+    return picked

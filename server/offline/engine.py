@@ -1,0 +1,64 @@
+"""The engine without a language model: it copies, counts and compares, says so, and refuses the rest."""
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter
+from typing import ClassVar, cast
+
+from pydantic import BaseModel
+
+from karkas.policies.distillates import EngineInfo
+from karkas.policies.errors import EngineRefusedError
+from karkas.server.offline.compose import compose
+from karkas.server.offline.distil import distil
+from karkas.server.offline.review import review
+from karkas.server.offline.scouting import what_next
+from karkas.server.protocol import (
+    AnswerT,
+    Compose,
+    Distil,
+    Document,
+    Question,
+    Reply,
+    Request,
+    Review,
+    Usage,
+    WhatNext,
+)
+
+VERSION = "1"
+"""Raised with every change that gives other claims, conflicts or maps for the same input."""
+
+
+class OfflineEngine:
+    """Extractive and deterministic: the same request gives the same answer. Nothing leaves the process."""
+
+    info: ClassVar[EngineInfo] = EngineInfo(kind="extractive", name="offline", version=VERSION)
+
+    def answers(self, question: type[Question]) -> bool:
+        return question in {WhatNext, Distil, Compose, Review}
+
+    async def ask(self, request: Request[AnswerT]) -> Reply[AnswerT]:
+        """Answers in a worker thread; raises `EngineRefusedError` for what needs judgement."""
+        begun = perf_counter()
+        value = await asyncio.to_thread(_answer, request.question, request.documents)
+        return Reply(
+            value=cast("AnswerT", value), engine=self.info, usage=Usage(wall_s=perf_counter() - begun)
+        )
+
+
+def _answer(question: Question, documents: Sequence[Document]) -> BaseModel:
+    match question:
+        case WhatNext():
+            return what_next(question)
+        case Distil():
+            return distil(question, documents)
+        case Review():
+            return review(question, documents)
+        case Compose():
+            return compose(question, documents)
+        case _:
+            raise EngineRefusedError(
+                f"the offline engine has no language model and cannot answer {type(question).__name__} honestly;"
+                " name a model server under [model] in karkas.toml (`karkas doctor` checks it), or decide yourself"
+            )

@@ -1,0 +1,176 @@
+"""Facts about values in a sentence or signature: which name, in which role (default, minimum, ...), which value and unit."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FactRole(StrEnum):
+    DEFAULT = "default"
+    RECOMMENDED = "recommended value"
+    MINIMUM = "minimum"
+    MAXIMUM = "maximum"
+    VERSION = "required version"
+    RESULT = "result"
+    """The right side of a calculation that the sentence carries out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    name: str
+    """The parameter or thing; empty where the sentence does not name one."""
+    role: FactRole
+    value: str
+    """Normalised: numbers without trailing zeros, `true`, `none`, strings without quotation marks."""
+    unit: str
+    shown: str
+    """The words of the sentence that say so."""
+
+
+IDENTIFIER = re.compile(
+    r"`(?:~|--?|@)?([A-Za-z_][\w.-]*?)(?:\(\))?(?:\s*[=:]\s*[^`]*)?`|\[`~?([\w.]+)`\]|(?<![\w/.`-])([a-z]+[a-z0-9]*(?:_[a-z0-9]+)+)(?![\w/(])"
+)
+_NUMBER = r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?"
+_VALUE = rf"(?P<value>`[^`\n]{{1,40}}`|\"[^\"\n]{{1,40}}\"|'[^'\n]{{1,40}}'|{_NUMBER}|(?:True|False|None|true|false|null|none)\b)"
+_UNIT = r"\s?(?P<unit>%|[KMGT]i?B\b|x\b|×|ms\b|bits?\b|-bit\b|seconds?\b|minutes?\b|hours?\b|days?\b|s\b|tokens?\b|epochs?\b|steps?\b|layers?\b|GPUs?\b|процент\w*|секунд\w*|минут\w*|час\w*|шаг\w*|токен\w*)?"
+
+_ROLES: tuple[tuple[FactRole, re.Pattern[str]], ...] = tuple(
+    (role, re.compile(pattern + _UNIT, re.IGNORECASE))
+    for role, pattern in (
+        (FactRole.DEFAULT, rf"\bdefaults?(?: value)?s?(?:\s+(?:is|are|to|of|being|set to|value|in \w+))*\s*[:=]?\s*[*(]*{_VALUE}"),
+        (FactRole.DEFAULT, rf"\bby default,?\s+(?:it(?:'s| is)?|this is|is|are|set to|uses|the value is|to)?\s*(?:set to |uses )?[*]*{_VALUE}"),
+        (FactRole.DEFAULT, rf"\bпо умолчанию\s*(?:равн\w+|это|стоит|используется|задано|установлен\w*|[—:=-])*\s*{_VALUE}"),
+        (FactRole.RECOMMENDED, rf"\b(?:recommended(?: value)?(?: is|:| to (?:use|set(?: it)? to))|we (?:currently )?recommend(?: (?:using|setting \S+ to|a value of|\w+))?|should be set to|set (?:it|this) to|a good (?:value|choice|start\w*)(?: \w+)? is|рекоменд\w+(?: значени\w+)?)\s*[*]*{_VALUE}"),
+        (FactRole.MINIMUM, rf"\b(?:at least|minimum(?: of| is|:)?|no less than|не менее|минимум)\s*[*]*{_VALUE}"),
+        (FactRole.MAXIMUM, rf"\b(?:at most|maximum(?: of| is|:)?|up to|no more than|не более|максимум|до)\s*[*]*{_VALUE}"),
+    )
+)  # fmt: skip
+_TRAILING_DEFAULT = re.compile(
+    rf"{_VALUE}\s*\((?:the\s+)?default\)|{_VALUE.replace('value', 'other')}\s+(?:is|as)\s+(?:the\s+)?default\b",
+    re.IGNORECASE,
+)
+_EQUATION = re.compile(
+    rf"(?P<left>\d[\d.,\s/*×x+()-]*?[/*×x+-]\s*\d[\d.,]*)\s*=\s*(?P<value>{_NUMBER}){_UNIT}"
+)
+_VERSION = re.compile(
+    r"(?P<name>[A-Za-z][\w-]*)`?\s*(?P<how>>=|==|=>|≥|>|version|v(?=\d)|since|from version|(?=\d+\.\d+\s*(?:\+|or (?:later|newer|higher|above))))\s*`?v?(?P<value>\d+(?:\.\d+)+|\d+(?=\+|\s+or\s))(?P<plus>\+|\s+or\s+(?:later|newer|higher|above))?",
+    re.IGNORECASE,
+)
+_NEEDS = re.compile(
+    r"require|need|must|minimum|at least|depend|support|install|recommend|upgrade|compatible|since|требу|нужн|не ниже",
+    re.IGNORECASE,
+)
+
+
+def facts(text: str, name: str = "") -> list[Fact]:
+    """Every stated value, in the order of roles; `name` is what is talked about where the sentence does not say.
+
+    >>> [(f.name, f.role.value, f.value) for f in facts("`timeout` (default: 5.0) limits a request.")]
+    [('timeout', 'default', '5')]
+    """
+    found: list[Fact] = []
+    for role, pattern in _ROLES:
+        for match in pattern.finditer(text):
+            if role in {FactRole.MINIMUM, FactRole.MAXIMUM} and not re.match(_NUMBER, match["value"]):
+                continue
+            found.append(_fact(text, match, role, name))
+    for match in _TRAILING_DEFAULT.finditer(text):
+        value = match["value"] or match["other"]
+        found.append(
+            Fact(
+                _name_before(text, match.start(), name, value),
+                FactRole.DEFAULT,
+                plain_value(value),
+                "",
+                match.group(),
+            )
+        )
+    for match in _EQUATION.finditer(text):
+        left = re.sub(r"\s", "", match["left"])
+        if left.count("(") == left.count(")"):
+            found.append(_fact(text, match, FactRole.RESULT, name))
+    if _NEEDS.search(text):
+        for match in _VERSION.finditer(text):
+            if match["how"] or match["plus"]:
+                found.append(Fact(match["name"].lower(), FactRole.VERSION, match["value"], "", match.group()))
+    return list(dict.fromkeys(found))
+
+
+def _fact(text: str, match: re.Match[str], role: FactRole, name: str) -> Fact:
+    unit = (match["unit"] or "").lower().rstrip("s") if match["unit"] != "s" else "second"
+    value = match["value"]
+    return Fact(
+        _name_before(text, match.start(), name, value),
+        role,
+        plain_value(value),
+        unit.replace("-", ""),
+        match.group().strip(" *("),
+    )
+
+
+def _name_before(text: str, at: int, name: str, value: str) -> str:
+    """The nearest identifier before the value in the same sentence, else what the sentence is about."""
+    near = [match for match in IDENTIFIER.finditer(text, 0, at) if _named(match) != plain_value(value)]
+    return _named(near[-1]) if near and at - near[-1].end() < 90 else name
+
+
+def _named(match: re.Match[str]) -> str:
+    return next(group for group in match.groups() if group)
+
+
+def identifiers(text: str) -> list[str]:
+    """Names in code marks, and bare names with underscores, in order and without repetition."""
+    return list(dict.fromkeys(_named(match) for match in IDENTIFIER.finditer(text)))
+
+
+def plain_value(value: str) -> str:
+    r"""A value so that equal ones are equal strings.
+
+    >>> plain_value("`8.0`"), plain_value('"None"'), plain_value("1e-4")
+    ('8', 'none', '0.0001')
+    """
+    bare = value.strip("`\"'* ")
+    try:
+        number = float(bare.replace(",", "") if re.fullmatch(r"\d{1,3}(?:,\d{3})+", bare) else bare)
+    except ValueError:
+        return bare.lower() if bare.lower() in {"true", "false", "none", "null"} else bare
+    return f"{number:.12g}"
+
+
+def is_number(value: str) -> bool:
+    return re.fullmatch(_NUMBER, value, re.IGNORECASE) is not None
+
+
+def signature_defaults(signature: str) -> dict[str, str]:
+    """Parameter → default out of `def ...:` or out of `name: type = value`; empty where it cannot be parsed.
+
+    >>> signature_defaults("def wait(first, low: float = 0, *, high=1e3) -> int:")
+    {'low': '0', 'high': '1000'}
+    """
+    tree = _parsed(signature)
+    return dict(_defaults(tree.body[0])) if tree is not None and tree.body else {}
+
+
+def _parsed(signature: str) -> ast.Module | None:
+    lines = re.sub(r"^[ \t]*", "", signature)
+    for attempt in (lines, lines.rstrip().rstrip(":") + ": ...", lines + "\n    ..."):
+        try:
+            return ast.parse(attempt)
+        except (SyntaxError, ValueError):
+            continue
+    return None
+
+
+def _defaults(node: ast.stmt) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        positional = [*node.args.posonlyargs, *node.args.args]
+        given = positional[len(positional) - len(node.args.defaults) :]
+        for argument, default in zip(given, node.args.defaults, strict=True):
+            yield argument.arg, plain_value(ast.unparse(default))
+        for argument, keyword in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+            if keyword is not None:
+                yield argument.arg, plain_value(ast.unparse(keyword))
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+        yield node.target.id, plain_value(ast.unparse(node.value))

@@ -1,0 +1,109 @@
+"""Open questions: what a person would ask next, out of conflicts and weak spots. Each can serve as a search query."""
+
+from collections.abc import Iterator, Sequence
+
+from karkas.policies.distillates import (
+    Claim,
+    Conflict,
+    ConflictKind,
+    Facet,
+    OpenQuestion,
+    WeakSpot,
+    WeakSpotKind,
+    part_id,
+)
+
+_AT_MOST = 25
+_FROM_CONFLICTS = 10
+_FROM_EACH_KIND = 6
+
+
+def open_questions(
+    claims: Sequence[Claim], conflicts: Sequence[Conflict], weak_spots: Sequence[WeakSpot]
+) -> list[OpenQuestion]:
+    """At most 25, those out of conflicts first."""
+    by_id = {claim.id: claim for claim in claims}
+    found: dict[str, OpenQuestion] = {}
+    for conflict in conflicts[:_FROM_CONFLICTS]:
+        one, other = by_id[conflict.claims[0]], by_id[conflict.claims[1]]
+        text, settle = _of_conflict(conflict, one, other)
+        found.setdefault(
+            text, OpenQuestion(id=part_id("q", text), text=text, raised_by=conflict.id, would_settle=settle)
+        )
+    for kind in WeakSpotKind:
+        for spot in [spot for spot in weak_spots if spot.kind is kind][:_FROM_EACH_KIND]:
+            for text, settle in _of_weak_spot(spot, [by_id[one] for one in spot.claims if one in by_id]):
+                found.setdefault(
+                    text,
+                    OpenQuestion(id=part_id("q", text), text=text, raised_by=spot.id, would_settle=settle),
+                )
+    return list(found.values())[:_AT_MOST]
+
+
+def _of_conflict(conflict: Conflict, one: Claim, other: Claim) -> tuple[str, str]:
+    subject = one.subject
+    match conflict.kind:
+        case ConflictKind.NUMERIC:
+            return (
+                f"Which value holds for {subject}: {conflict.why}?",
+                f"{subject} source code or release notes",
+            )
+        case ConflictKind.NEGATION:
+            return (
+                f"Is it so or not: {conflict.why}?",
+                f"{subject} support, changelog or a test in the source code",
+            )
+        case ConflictKind.DEFINITION:
+            return f"What is meant: {conflict.why}?", f"{subject} original paper or official definition"
+        case ConflictKind.VERSION:
+            return (
+                f"Which version is needed: {conflict.why}?",
+                f"{subject} required version, package metadata",
+            )
+        case ConflictKind.DOC_VS_CODE:
+            return (
+                f"Is the documentation or the code out of date: {conflict.why}?",
+                f"{subject} changelog, default value",
+            )
+    return "", ""
+
+
+def _of_weak_spot(spot: WeakSpot, claims: Sequence[Claim]) -> Iterator[tuple[str, str]]:
+    if not claims:
+        return
+    claim = claims[0]
+    subject = claim.subject
+    where = next((claim.scope[name] for name in ("framework", "package") if name in claim.scope), "")
+    inside = f" in {where}" if where and where.lower() not in subject.lower() else ""
+    match spot.kind:
+        case WeakSpotKind.SINGLE_SOURCE:
+            match claim.facet:
+                case Facet.PARAMETER:
+                    yield (
+                        f"What does {subject} do{inside}, and which default does it have?",
+                        f"{subject} default value {where}".strip(),
+                    )
+                case Facet.LIMITS:
+                    yield (
+                        f"Does the limit stated for {subject}{inside} hold in general?",
+                        f"{subject} limitation {where}".strip(),
+                    )
+                case _:
+                    yield (
+                        f"When is {subject} the better choice{inside}?",
+                        f"{subject} comparison {where}".strip(),
+                    )
+        case WeakSpotKind.LOW_RANK_SOURCE:
+            yield (
+                f"Does a weightier source confirm what is said about {subject}?",
+                f"{subject} official documentation",
+            )
+        case WeakSpotKind.STALE:
+            yield (
+                f"Does what is said about {subject}{inside} still hold today?",
+                f"{subject} changelog release notes {where}".strip(),
+            )
+        case WeakSpotKind.NO_EXAMPLE:
+            yield f"How is {subject} used{inside}?", f"{subject} example {where}".strip()
+        case WeakSpotKind.UNREADABLE:
+            return

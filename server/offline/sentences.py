@@ -1,0 +1,191 @@
+"""Sentences, items, rows and signatures of a document: what can be quoted, with exact code points.
+
+Sentence boundaries are razdel's, mended where an abbreviation, a code span or a bracket was cut. Only blocks of
+prose, items, rows and signatures are looked at.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from karkas.policies.distillates import ClaimMode
+from karkas.server.protocol import Block, BlockKind, Document
+
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:fig|figs|eq|eqs|sec|tab|ref|refs|no|vs|etc|e\.g|i\.e|cf|al|approx|resp|incl|max|min|dr|mr|ms|st)"
+    r"|\b(?:рис|табл|гл|стр|см|т\.е|т\.к|т\.д|т\.п|др|пр|им|напр|ок|ср|г|гг|руб|тыс|млн))\.$",
+    re.IGNORECASE,
+)
+_QUOTE_MARK = re.compile(r"(?:>[ \t]?)+")
+_LEAD = re.compile(
+    r"""(?:
+        \s+ | >[ \t]? | \[![A-Za-z_]+\][^\n]*\n? | [-*+][ \t]+(?:\[[ xX]\][ \t]+)? | \(?\d{1,3}[.)][ \t]+ | [•·–—▪]\s+
+      | (?:\*\*|__)?(?:note|tip|warning|important|caution|hint|a|q|answer|nb|n\.b\.|примечание|важно|внимание|совет|вывод)
+        (?:\*\*|__)?\s*:\s*(?:\*\*|__)?\s*
+      | [^\w\s`"'«“(\[$<*_~!#@&%+-]\ufe0f?\s+
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_CONNECTIVE = re.compile(
+    r"(?:however|moreover|furthermore|additionally|in addition|also|therefore|thus|hence|consequently|as a result"
+    r"|in other words|in short|in practice|in general|in particular|note that|please note that|notice that"
+    r"|keep in mind that|be aware that|remember that|it is important to note that|importantly|finally|similarly"
+    r"|on the other hand|nevertheless|instead|besides|at the same time|for this reason|and|but|so|yet"
+    r"|однако|кроме того|также|поэтому|таким образом|итак|при этом|обратите внимание,? что|важно,? что|то есть|но|и)"
+    r"[,:]?\s+(?=[\w`*\[«\"'(])",
+    re.IGNORECASE,
+)
+_ANAPHORA = re.compile(
+    r"(?:for example[,:]?\s+(?:\w+\s+){0,4}?(?:it|this)\b|for instance\b|this\b|that\b|these\b|those\b|it\b|its\b|they\b|them\b|their\b|he\b|she\b|such\b|both\b|each of\b"
+    r"|the (?:former|latter|same|above|following|result|reason|script|example|other|second|first)\b|here\b|there\b|otherwise\b|then\b|one of (?:them|these)\b"
+    r"|(?:это|этот|эта|эти|он|она|оно|они|их|его|её|такой|такая|такие|тогда|там|здесь|иначе|тем самым)\b(?!\s*[—-]\s*\w))",
+    re.IGNORECASE,
+)
+_LONGEST = 420
+"""Code points; a longer sentence is no claim that a person reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Something that could be a claim: `quote` is the whole, `text` what is left of it without lead-in."""
+
+    document: int
+    """Index of the document it stands in."""
+    kind: BlockKind
+    start: int
+    end: int
+    quote: str
+    text: str
+    headings: tuple[str, ...]
+    place: float
+    """Where in the document, 0 (its beginning) to 1."""
+    anaphoric: bool
+    """Whether it opens with a word such as `this` that points outside of it."""
+
+    @property
+    def mode(self) -> ClaimMode:
+        if self.kind is BlockKind.SIGNATURE:
+            return ClaimMode.CODE
+        return ClaimMode.VERBATIM if self.text == self.quote else ClaimMode.VERBATIM_TRIMMED
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Half-open spans of the sentences of one block.
+
+    >>> [t[a:b] for t in ["See Fig. 3. It is `a. b` here."] for a, b in sentence_spans(t)]
+    ['See Fig. 3.', 'It is `a. b` here.']
+    """
+    from razdel import sentenize
+
+    spans: list[tuple[int, int]] = []
+    for piece in sentenize(text):
+        if spans and _continues(text[spans[-1][0] : spans[-1][1]]):
+            spans[-1] = (spans[-1][0], piece.stop)
+        else:
+            spans.append((piece.start, piece.stop))
+    return spans
+
+
+def _continues(text: str) -> bool:
+    return (
+        _ABBREVIATION.search(text) is not None
+        or text.count("`") % 2 == 1
+        or text.count("(") > text.count(")")
+        or text.count("**") % 2 == 1
+    ) and len(text) < _LONGEST
+
+
+def passages(index: int, document: Document) -> list[Passage]:
+    """Everything in the document that could be a claim, in reading order; overlapping where a sentence needs its predecessor."""
+    size = max(len(document.text), 1)
+    found: list[Passage] = []
+    for block in document.blocks:
+        for start, end in _units(document.text, block):
+            passage = _passage(index, document.text, block, start, end, size)
+            if passage is not None:
+                found.append(passage)
+    return found
+
+
+def _units(text: str, block: Block) -> Iterator[tuple[int, int]]:
+    body = text[block.start : block.end]
+    match block.kind:
+        case BlockKind.SIGNATURE | BlockKind.ROW:
+            yield block.start, block.end
+        case BlockKind.ITEM:
+            spans = sentence_spans(body)
+            if len(body) <= 260 or len(spans) <= 1:
+                yield block.start, block.end
+            else:
+                yield from _with_predecessor(body, spans, block.start)
+        case BlockKind.PARAGRAPH:
+            yield from _with_predecessor(body, sentence_spans(body), block.start)
+        case BlockKind.DOCSTRING:
+            for part in re.finditer(
+                r"(?:[^\n]|\n(?![ \t]*\n|[ \t]*:\w|[ \t]*[-*] |[ \t]*\w+(?: ?\([^)\n]*\))?: ))+", body
+            ):
+                spans = sentence_spans(part.group())
+                yield from _with_predecessor(part.group(), spans, block.start + part.start())
+        case _:
+            return
+
+
+def _with_predecessor(body: str, spans: list[tuple[int, int]], offset: int) -> Iterator[tuple[int, int]]:
+    for number, (start, end) in enumerate(spans):
+        lead = _lead_length(body[start:end])
+        if number and _ANAPHORA.match(body, start + lead) and end - spans[number - 1][0] <= _LONGEST:
+            yield offset + spans[number - 1][0], offset + end
+        yield offset + start, offset + end
+
+
+def _lead_length(sentence: str) -> int:
+    at = 0
+    while match := _LEAD.match(sentence, at):
+        at = match.end()
+    return at
+
+
+def _passage(index: int, text: str, block: Block, start: int, end: int, size: int) -> Passage | None:
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    while start < end and text[start].isspace():
+        start += 1
+    if end - start < 3 or end - start > 2 * _LONGEST:
+        return None
+    quote = text[start:end]
+    if block.kind in {BlockKind.SIGNATURE, BlockKind.ROW}:
+        return Passage(
+            index, block.kind, start, end, quote, quote, block.headings, start / size, anaphoric=False
+        )
+    mark = _QUOTE_MARK.match(quote)
+    start += mark.end() if mark else 0
+    quote = text[start:end]
+    begin = _lead_length(quote)
+    rest = quote[begin:]
+    while match := _CONNECTIVE.match(rest):
+        begin += match.end()
+        rest = quote[begin:]
+    trimmed = _unwrapped(rest)
+    if len(trimmed) < 3 or len(trimmed) > _LONGEST:
+        return None
+    return Passage(
+        index, block.kind, start, end, quote, trimmed, block.headings, start / size,
+        anaphoric=_ANAPHORA.match(trimmed) is not None,
+    )  # fmt: skip
+
+
+def _unwrapped(text: str) -> str:
+    """Without emphasis that was opened outside or closes outside of it."""
+    for mark in ("**", "__", "*", "_"):
+        if text.startswith(mark) and text.count(mark) == 1:
+            text = text[len(mark) :]
+        if text.endswith(mark) and text.count(mark) == 1:
+            text = text[: -len(mark)]
+        if (
+            text.startswith(mark)
+            and text.endswith(mark)
+            and text.count(mark) == 2
+            and len(text) > 2 * len(mark)
+        ):
+            text = text[len(mark) : -len(mark)]
+    return text.strip()
