@@ -14,7 +14,7 @@ from karkas.policies.zones import Zone, ZoneRecord, ZoneState, zone_state
 from karkas.settings import Settings
 
 if TYPE_CHECKING:
-    from karkas.agents.tools import ToolBox
+    from karkas.agents.tools import Tool, ToolBox, Workspace
     from karkas.server.protocol import Engine
     from karkas.storage import Store
 
@@ -64,7 +64,7 @@ class Project:
         self.store = store
         logs.route()
         self._declared: dict[str, Zone] = dict(settings.zones)
-        self._tools: ToolBox | None = None
+        self._registered: list[Tool] = []
 
     @classmethod
     def find(cls, start: Path | None = None) -> Self:
@@ -164,6 +164,44 @@ class Project:
                 " to use the offline engine"
             )
         return OfflineEngine()
+
+    def register(self, *tools: "Tool") -> None:
+        """Adds tools to those that `karkas.toml` names, for as long as this project is open."""
+        self._registered.extend(tools)
+
+    def tools(self) -> "ToolBox":
+        """The tools that may be proposed, in a box of its own: the built-in ones, then those that `[act] tools`
+        names, then those that were registered. Runs the files that it names, once in a process.
+        """
+        from karkas.agents.tools import ToolBox
+
+        named = [self._tool(ref) for ref in self.settings.act.tools]
+        box = ToolBox.builtin(sandbox=self.settings.act.sandbox)
+        for one in (*named, *self._registered):
+            box.register(one)
+        return box
+
+    def _tool(self, ref: str) -> "Tool":
+        from karkas.agents.tools import Tool
+        from karkas.workflows.userfile import load_file, split_reference
+
+        path, name = split_reference(ref)
+        found = vars(load_file(self.root / path).module).get(name)
+        if not isinstance(found, Tool):
+            what = f"{type(found).__name__}, not a tool" if found is not None else "not there"
+            raise SettingsError(
+                f"{ref} in [act] tools of karkas.toml is {what}; name a function that is decorated with"
+                " `@tool(Effect.REVERSIBLE)`"
+            )
+        return found
+
+    def workspace(self) -> "Workspace":
+        """The project's folder as tools may touch it; the files that define tools are out of their reach."""
+        from karkas.agents.tools import PROTECTED, Workspace
+
+        files = dict.fromkeys(ref.rpartition(":")[0] for ref in self.settings.act.tools)
+        protected = (*PROTECTED, *(f"/{os.path.normpath(file)}" for file in files))
+        return Workspace(self.root, protected=protected, artifacts=self.store.artifacts)
 
     def close(self) -> None:
         self.store.close()

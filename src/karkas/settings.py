@@ -6,12 +6,12 @@ import re
 import tempfile
 import tomllib
 from difflib import get_close_matches
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from karkas.agents.tools.sandbox import Sandbox
 from karkas.policies.budgets import Budget
 from karkas.policies.errors import SettingsError
 from karkas.policies.zones import Zone, ZoneName
@@ -56,14 +56,6 @@ class ExploreSettings(_Section):
     """Sources read in one cycle."""
 
 
-class Sandbox(StrEnum):
-    """How `run_command` runs: in bubblewrap or not at all, unsandboxed after a person was asked, or never."""
-
-    BUBBLEWRAP = "bubblewrap"
-    ASK = "ask"
-    REFUSE = "refuse"
-
-
 ToolRef = Annotated[str, Field(pattern=r"^[^:\x00]+\.py:[A-Za-z_][A-Za-z0-9_]*$")]
 """`FILE.py:NAME`, the file relative to the project."""
 
@@ -76,8 +68,14 @@ class ActSettings(_Section):
     """Whether a critic may be asked at all; without it every action waits for a person."""
 
 
+def _postgres(url: str) -> str:
+    if not url.startswith("postgresql://"):
+        raise ValueError('must be "postgresql://USER@HOST/NAME"; without it, SQLite in .karkas/ is used')
+    return url
+
+
 class StorageSettings(_Section):
-    url: str | None = None
+    url: Annotated[str, AfterValidator(_postgres)] | None = None
 
 
 class Settings(_Section):

@@ -42,15 +42,17 @@ def log(
     now = datetime.now().astimezone()
     start = times.past(since, now=now) if since else None
     with open_project(project) as opened:
-        entries = opened.store.audit.log(limit=limit or None, since=start, subject=subject)
+        entries = opened.store.audit.log(limit=limit + 1 if limit else None, since=start, subject=subject)
+    older = limit > 0 and len(entries) > limit
+    entries = entries[1:] if older else entries
     if json:
         screen.as_json([entry.model_dump(mode="json") for entry in entries])
     else:
         for entry in entries:
             head = f"{entry.seq:>5}  {entry.at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}  {entry.actor:<10}"
             screen.record(f"{head}  {entry.event:<16}  {entry.subject}", _details(entry.data))
-    if limit and len(entries) == limit:
-        print(f"these are the newest {limit} rows; --limit 0 shows all", file=sys.stderr)
+    if older:
+        print(f"there are older rows than these {limit}; --limit 0 shows all", file=sys.stderr)
 
 
 def _details(data: JsonValue) -> str:

@@ -5,7 +5,6 @@ import platform
 import shutil
 import sqlite3
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from karkas import settings as toml
+from karkas.agents.tools import Sandbox, bubblewrap
 from karkas.policies.errors import KarkasError, ProjectError
 from karkas.project import FOLDER, Project, find_root
-from karkas.settings import ModelSettings, Sandbox, Settings
+from karkas.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:
     from karkas.storage import Store
@@ -174,37 +174,12 @@ def _bubblewrap(sandbox: Sandbox) -> Check:
         if sandbox is Sandbox.BUBBLEWRAP
         else "run_command asks you to let it run unsandboxed"
     )
-    program = shutil.which("bwrap")
-    if program is None:
-        mend = f"install the package `bubblewrap`; {meanwhile}"
-        return Check(name, Status.WARNING, "not installed, so agents' commands have no sandbox", mend)
-    probe = [
-        program,
-        "--ro-bind",
-        "/",
-        "/",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--unshare-all",
-        "--",
-        "/bin/true",
-    ]
-    try:
-        ended = subprocess.run(  # noqa: S603
-            probe, capture_output=True, text=True, errors="replace", timeout=10, check=False
-        )
-        trouble = "" if ended.returncode == 0 else ended.stderr.strip() or f"exit code {ended.returncode}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        trouble = str(error)
-    if trouble:
-        mend = (
-            "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, or an AppArmor"
-            f" profile for bwrap), in a container run it with that right; {meanwhile}"
-        )
-        return Check(name, Status.WARNING, f"{program} is installed, but does not work here: {trouble}", mend)
-    return Check(name, Status.OK, f"{program} works")
+    found = bubblewrap()
+    if isinstance(found, str):
+        trouble, _, mend = found.partition("; ")
+        mend = mend or "allow unprivileged user namespaces, in a container start it with that right"
+        return Check(name, Status.WARNING, trouble, f"{mend}; {meanwhile}")
+    return Check(name, Status.OK, f"{found.program} {found.version} works")
 
 
 def _model(model: ModelSettings) -> Check:

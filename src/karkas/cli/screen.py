@@ -76,7 +76,7 @@ def record(head: str, details: str) -> None:
         return
     out.print(Text(visible_line(head)))
     if details:
-        out.print(Padding(Text(visible_line(details), style="dim"), (0, 0, 0, 7)))
+        out.print(Padding(Text(visible_line(details), style="dim"), (0, 0, 0, 7), expand=False))
 
 
 def as_json(value: Any) -> None:
