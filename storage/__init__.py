@@ -4,7 +4,8 @@ from karkas.storage.artifacts import Artifacts
 from karkas.storage.audit import Audit, AuditEntry
 from karkas.storage.checkpoints import open_checkpointer
 from karkas.storage.database import worker_name
-from karkas.storage.gates import Gate, Gates, NewGate, ShownVariant
+from karkas.storage.decisions import Gate, NewGate, ShownVariant
+from karkas.storage.gates import Gates
 from karkas.storage.keys import SigningKey
 from karkas.storage.leases import Lease, LeaseError
 from karkas.storage.ledger import Claimed, Ledger, Permit

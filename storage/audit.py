@@ -1,9 +1,9 @@
 """The audit log: who did what, when, on which digest and why; append-only, chained by hash, signed."""
 
-import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from karkas.storage.tables import AuditRow, storable
 
 GENESIS = Digest("0" * 64)
 """What the first row names as the one before it."""
+
+SECTOR = 512
 
 
 class AuditEntry(BaseModel):
@@ -88,70 +90,77 @@ class Audit:
 
     def verify(self) -> list[str]:
         """Names every break; empty when nothing was changed, dropped, reordered or forged."""
-        with self._database.read() as session:
-            found = list(self._breaks(session))
-        return found
-
-    def _breaks(self, session: Session) -> Iterator[str]:
-        prev, expected = str(GENESIS), 1
+        # Before the log: the mirror may lag behind it, but the log must never lag behind the mirror.
         mirrored = self._mirrored()
-        at_mirror: str | None = None
-        for row in session.exec(
-            select(AuditRow).order_by(col(AuditRow.seq)).execution_options(yield_per=1000)
-        ):
-            if row.seq != expected:
-                gap = (
-                    f"row {expected} is"
-                    if row.seq == expected + 1
-                    else f"rows {expected} to {row.seq - 1} are"
-                )
-                yield f"{gap} missing"
-            if row.hash != _hash(row):
-                yield f"row {row.seq} ({row.event} {row.subject}) was changed: its content does not have its hash"
-            elif row.prev != prev and row.seq == expected:
-                yield f"row {row.seq} ({row.event} {row.subject}) does not follow the row before it"
-            if not self._key.verifies(row.hash.encode(), row.signature):
-                yield f"row {row.seq} ({row.event} {row.subject}) was not signed with this project's key"
-            if isinstance(mirrored, _Head) and row.seq == mirrored.seq:
-                at_mirror = row.hash
-            prev, expected = row.hash, row.seq + 1
-        match mirrored:
-            case str():
-                if expected > 1:
-                    yield mirrored
-            case _Head() if not self._key.verifies(mirrored.hash.encode(), mirrored.signature):
-                yield f"{self._head} was not signed with this project's key"
-            case _Head() if at_mirror is None:
-                yield f"the log ends at row {expected - 1}, but {self._head} remembers row {mirrored.seq}: rows were dropped"
-            case _Head() if at_mirror != mirrored.hash:
-                yield f"row {mirrored.seq} is not the one that {self._head} remembers: the log was rewritten"
-            case _:
-                pass
+        with self._database.read() as session:
+            rows = session.exec(
+                select(AuditRow).order_by(col(AuditRow.seq)).execution_options(yield_per=1000)
+            )
+            return list(self._breaks(rows, mirrored))
 
-    def _mirrored(self) -> _Head | str:
+    def _breaks(self, rows: Iterable[AuditRow], mirrored: "_Head | str") -> Iterator[str]:
+        prev, last = str(GENESIS), 0
+        remembered: str | None = None
+        for row in rows:
+            name = f"row {row.seq} ({row.event} {row.subject})"
+            if row.seq != last + 1:
+                yield (
+                    f"row {last + 1} is missing"
+                    if row.seq == last + 2
+                    else f"rows {last + 1} to {row.seq - 1} are missing"
+                )
+            elif row.prev != prev:
+                yield f"{name} does not follow the row before it"
+            if row.hash != _hash(row):
+                yield f"{name} was changed: its content does not have its hash"
+            if not self._key.verifies(row.hash.encode(), row.signature):
+                yield f"{name} was not signed with this project's key"
+            if isinstance(mirrored, _Head) and row.seq == mirrored.seq:
+                remembered = row.hash
+            prev, last = row.hash, row.seq
+        yield from self._mirror_breaks(mirrored, remembered, last)
+
+    def _mirror_breaks(self, mirrored: "_Head | str", remembered: str | None, last: int) -> Iterator[str]:
+        if isinstance(mirrored, str):
+            if last:
+                yield f"{mirrored}, so it cannot be told whether rows were dropped from the end"
+        elif not self._key.verifies(mirrored.hash.encode(), mirrored.signature):
+            yield f"{self._head} was not signed with this project's key"
+        elif remembered is None:
+            yield f"the log ends at row {last}, but {self._head} remembers row {mirrored.seq}: rows were dropped"
+        elif remembered != mirrored.hash:
+            yield f"row {mirrored.seq} is not the one that {self._head} remembers: the log was rewritten"
+
+    def _mirrored(self) -> "_Head | str":
         try:
-            return _Head.model_validate_json(self._head.read_bytes())
+            with self._head.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+                return _Head.model_validate_json(file.read())
         except FileNotFoundError:
-            return f"{self._head} is missing, so it cannot be told whether rows were dropped from the end"
+            return f"{self._head} is missing"
         except (OSError, ValidationError):
-            return f"{self._head} cannot be read, so it cannot be told whether rows were dropped from the end"
+            return f"{self._head} cannot be read"
 
     def _mirror(self, session: Session) -> None:
+        """Writes the head into its file, in place: one sector, so a power cut leaves the old one or the new one."""
         head = session.info.pop("audit_head", None)
         if not isinstance(head, _Head):
             return
-        draft = self._head.with_name(f"{self._head.name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
-            with draft.open("wb") as file:
-                file.write(head.model_dump_json().encode())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._head)
+            descriptor = os.open(self._head, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                try:
+                    newer = _Head.model_validate_json(os.pread(descriptor, SECTOR, 0)).seq > head.seq
+                except ValidationError:
+                    newer = False
+                if not newer:
+                    os.pwrite(descriptor, head.model_dump_json().encode().ljust(SECTOR), 0)
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            # The decision is committed and must not look undone; a mirror that lags is no break.
+            # The change is committed and must not look undone; a mirror that lags is no break.
             structlog.get_logger().warning("audit_head_not_written", path=str(self._head), error=str(error))
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
 
 
 def said(session: Session, event: str, subject: str) -> bool:

@@ -1,16 +1,21 @@
 """LangGraph's checkpoints, in a database of their own beside the domain's."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from karkas.policies.errors import StorageError
-from karkas.storage.database import database_url
+from karkas.storage.database import BUSY_SECONDS, database_url
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+    from psycopg import AsyncConnection
+
+SETUP_LOCK = 0x6B61726B6370
 
 
 @asynccontextmanager
@@ -38,8 +43,27 @@ async def open_checkpointer(
     else:
         from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-        async with AsyncPostgresSaver.from_conn_string(libpq_url(folder, url)) as saver:
-            yield saver
+        async with AsyncPostgresSaver.from_conn_string(libpq_url(folder, url)) as postgres:
+            await _set_up(postgres)
+            yield postgres
+
+
+async def _set_up(saver: "AsyncPostgresSaver") -> None:
+    """Makes the tables. Two at once would fail, so one waits; polling, since a waiting statement would block the
+    other's `CREATE INDEX CONCURRENTLY`.
+    """
+    connection = cast("AsyncConnection[dict[str, bool]]", saver.conn)
+    for _ in range(BUSY_SECONDS * 10):
+        answer = await (
+            await connection.execute(f"SELECT pg_try_advisory_lock({SETUP_LOCK}) AS free")
+        ).fetchone()
+        if answer is not None and answer["free"]:
+            break
+        await asyncio.sleep(0.1)
+    try:
+        await saver.setup()
+    finally:
+        await connection.execute(f"SELECT pg_advisory_unlock({SETUP_LOCK})")
 
 
 def libpq_url(folder: Path, url: str) -> str:

@@ -5,6 +5,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,10 @@ class Database:
             yield
         except SQLAlchemyError as error:
             raise StorageError(_explained(error, self.url)) from error
+        except JSONDecodeError as error:
+            raise StorageError(
+                f"{self.url.render_as_string()} holds a row that karkas did not write: {error}; restore a backup"
+            ) from error
 
 
 def database_url(folder: Path, url: str | None) -> URL:

@@ -2,103 +2,40 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
+from pydantic import JsonValue
 from sqlalchemy import update
-from sqlalchemy.engine import CursorResult
 from sqlmodel import col, select
 
-from karkas.policies.actions import Action, Digest, Proposal, canonical
-from karkas.policies.errors import KernelError, PermitError, VerdictError
+from karkas.policies.actions import canonical
+from karkas.policies.errors import PermitError, VerdictError
 from karkas.policies.gates import (
+    Adopt,
     Choose,
     CriticReport,
-    Adopt,
     Defer,
-    GateFacts,
-    GateId,
     GateKind,
     GateStatus,
-    PolicyDecision,
     Stop,
     Verdict,
     critic_releases,
 )
 from karkas.policies.gates import decide as decide_by_policy
-from karkas.policies.permits import Binding, PermitId, PermitStatus, step
-from karkas.policies.zones import ControlLevel, ZoneName
-from karkas.storage.artifacts import Artifacts
+from karkas.policies.permits import PermitStatus, step
+from karkas.storage.decisions import (
+    Gate,
+    NewGate,
+    ShownVariant,
+    decision_of,
+    read_gate,
+    seal,
+    stored_actions,
+)
 from karkas.storage.records import Change, Records, find, fresh_id
-from karkas.storage.runs import SYSTEM, RunId, RunStatus, move
-from karkas.storage.tables import GateRow, PermitRow, RunRow, storable
+from karkas.storage.runs import SYSTEM, RunStatus, move
+from karkas.storage.tables import GateRow, PermitRow, RunRow
 
 WAITING = [status.value for status in GateStatus if status.waits]
-
-
-class ShownVariant(BaseModel):
-    """One variant as it stands at a gate: the action's digest, the artifact of the exact text shown, the binding."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    digest: Digest
-    shown: Digest
-    binding: Binding
-
-    @model_validator(mode="after")
-    def _binds_itself(self) -> Self:
-        if self.binding.action != self.digest or self.binding.shown != self.shown:
-            raise ValueError("the binding is of another action, or of another text than the one shown")
-        return self
-
-
-class NewGate(BaseModel):
-    """A gate as it is opened. `key` names the point in the run, so that a repeated node opens no second gate."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    key: str
-    run: RunId
-    lane: str = ""
-    """The parallel branch of the run that waits here."""
-    kind: GateKind
-    zones: tuple[ZoneName, ...] = ()
-    level: ControlLevel
-    level_why: str = ""
-    policy: PolicyDecision
-    proposal: Digest | None = None
-    """The artifact that holds the `Proposal` as JSON."""
-    variants: tuple[ShownVariant, ...] = ()
-    critic: CriticReport | None = None
-    prompt: str = ""
-    choices: tuple[str, ...] = ()
-    detail: dict[str, JsonValue] = {}
-    """Small, and for the reader; never documents."""
-    expires_at: datetime | None = None
-
-
-class Gate(NewGate):
-    """A gate as it stands. `reason` is the person's, or the system's where it closed the gate."""
-
-    id: GateId
-    status: GateStatus
-    opened_at: datetime
-    decided_at: datetime | None = None
-    decided_by: str | None = None
-    verdict: Verdict | None = None
-    reason: str = ""
-    deferred_until: datetime | None = None
-    superseded_by: GateId | None = None
-
-    @property
-    def facts(self) -> GateFacts:
-        return GateFacts(
-            kind=self.kind,
-            status=self.status,
-            policy=self.policy.verdict,
-            variants=len(self.variants),
-            choices=self.choices,
-        )
 
 
 class Gates:
@@ -129,7 +66,7 @@ class Gates:
                 opened_at=change.now,
                 expires_at=new.expires_at,
             )
-            _seal(self._records, row)
+            seal(self._records, row)
             change.session.add(row)
             change.session.flush()
             data: dict[str, JsonValue] = {
@@ -188,9 +125,9 @@ class Gates:
                 row.deferred_until = verdict.until
             if status is GateStatus.PASSED and before.kind is GateKind.ACTION:
                 chosen = verdict.variant if isinstance(verdict, Choose | Adopt) else 0
-                self._issue(change, row, before.variants[chosen], chosen, by=by, verdict=document)
+                self._issue(change, row, before.variants[chosen], chosen, verdict=document)
             else:
-                self._sign(row, by=by, verdict=document)
+                self._sign(row, verdict=document)
             change.note("gate_decided", f"gate:{row.id}", actor=by, data=_summary(row, document))
             if isinstance(verdict, Stop):
                 run = find(change.session, RunRow, row.run)
@@ -217,9 +154,9 @@ class Gates:
                 )
             document: dict[str, JsonValue] = {"kind": "critic", "report": report.model_dump(mode="json")}
             self._settle(change, row, GateStatus.PASSED, verdict=None, by=report.critic, reason=report.reason)
-            row.facts = row.facts | {"critic": report.model_dump(mode="json")}
-            _seal(self._records, row)
-            self._issue(change, row, before.variants[0], 0, by=report.critic, verdict=document)
+            row.facts = {**row.facts, "critic": report.model_dump(mode="json")}
+            seal(self._records, row)
+            self._issue(change, row, before.variants[0], 0, verdict=document)
             change.note(
                 "gate_passed_by_critic", f"gate:{row.id}", actor=report.critic, data=_summary(row, document)
             )
@@ -311,7 +248,7 @@ class Gates:
             raise VerdictError(_meanwhile(read_gate(self._records, row)))
 
     def _issue(
-        self, change: Change, row: GateRow, variant: ShownVariant, index: int, *, by: str, verdict: JsonValue
+        self, change: Change, row: GateRow, variant: ShownVariant, index: int, *, verdict: JsonValue
     ) -> None:
         permit = PermitRow(
             id=fresh_id(PermitRow),
@@ -324,80 +261,15 @@ class Gates:
             issued_at=change.now,
             changed_at=change.now,
         )
-        self._sign(row, by=by, verdict=verdict, permit=permit)
+        self._sign(row, verdict=verdict, permit=permit)
         change.session.add(permit)
         change.session.flush()
         data: dict[str, JsonValue] = {"gate": row.id, "action": permit.action, "binding": permit.binding}
-        change.note("permit_issued", f"permit:{permit.id}", actor=by, data=data)
+        change.note("permit_issued", f"permit:{permit.id}", actor=row.decided_by or SYSTEM, data=data)
 
-    def _sign(self, row: GateRow, *, by: str, verdict: JsonValue, permit: PermitRow | None = None) -> None:
-        row.decision = canonical(decision_of(row, by=by, verdict=verdict, permit=permit)).decode()
+    def _sign(self, row: GateRow, *, verdict: JsonValue, permit: PermitRow | None = None) -> None:
+        row.decision = canonical(decision_of(row, verdict=verdict, permit=permit)).decode()
         row.signature = self._records.key.sign(row.decision.encode())
-
-
-def decision_of(
-    row: GateRow, *, by: str, verdict: JsonValue, permit: PermitRow | None
-) -> dict[str, JsonValue]:
-    """What is signed when a gate is decided. `seal` stands for all that the gate showed."""
-    return {
-        "gate": row.id,
-        "seal": row.seal,
-        "run": row.run,
-        "status": row.status,
-        "by": storable(by),
-        "at": row.decided_at.isoformat() if row.decided_at else None,
-        "verdict": verdict,
-        "permit": None
-        if permit is None
-        else {
-            "id": permit.id,
-            "variant": permit.variant,
-            "action": permit.action,
-            "binding": permit.binding,
-        },
-    }
-
-
-def stored_actions(artifacts: Artifacts, gate: NewGate) -> Proposal:
-    """The stored proposal of an action gate, after checking that its variants are the ones that the gate shows."""
-    if gate.proposal is None or not gate.variants:
-        raise PermitError("a gate on an action needs a stored proposal and its variants as they are shown")
-    proposal = Proposal.model_validate(artifacts.json(gate.proposal))
-    digests = tuple(variant.action.digest for variant in proposal.variants)
-    if digests != tuple(variant.digest for variant in gate.variants):
-        raise PermitError("the stored proposal holds other actions than the gate shows; open a new gate")
-    return proposal
-
-
-def read_gate(records: Records, row: GateRow) -> Gate:
-    """Raises `PermitError` where the row is not what karkas wrote."""
-    if not records.verifies(_sealed(row), row.seal):
-        raise PermitError(
-            f"gate {row.id} was changed outside karkas, so nothing may pass at it;"
-            " `karkas audit verify`, then stop its run and begin anew"
-        )
-    return Gate.model_validate(
-        {
-            **row.facts,
-            "id": row.id,
-            "status": row.status,
-            "opened_at": row.opened_at,
-            "decided_at": row.decided_at,
-            "decided_by": row.decided_by,
-            "verdict": row.verdict,
-            "reason": row.reason,
-            "deferred_until": row.deferred_until,
-            "superseded_by": row.superseded_by,
-        }
-    )
-
-
-def _sealed(row: GateRow) -> JsonValue:
-    return {"id": row.id, "key": row.key, "run": row.run, "kind": row.kind, "facts": row.facts}
-
-
-def _seal(records: Records, row: GateRow) -> None:
-    row.seal = records.sign(_sealed(row))
 
 
 def _summary(row: GateRow, verdict: dict[str, JsonValue]) -> dict[str, JsonValue]:

@@ -227,8 +227,9 @@ def _cancel_waiting(change: Change, run: str, *, reason: str, actor: str) -> Non
         change.note(
             "gate_closed", f"gate:{gate.id}", actor=actor, data={"status": "cancelled", "reason": reason}
         )
+    unused = [PermitStatus.APPROVED.value, PermitStatus.CLAIMED.value]
     for permit in change.session.exec(
-        select(PermitRow).where(PermitRow.run == run, PermitRow.status == PermitStatus.APPROVED)
+        select(PermitRow).where(PermitRow.run == run, col(PermitRow.status).in_(unused))
     ):
         permit.status, permit.reason, permit.changed_at = PermitStatus.VOID, reason, change.now
         change.note("permit_void", f"permit:{permit.id}", actor=actor, data={"reason": reason})

@@ -1,18 +1,21 @@
 """The schema's version: quick to check at every start, migrated by Alembic only where it is behind."""
 
-import warnings
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
 from karkas.policies.errors import StorageError
 from karkas.storage.database import Database
+from karkas.storage.tables import Table
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 HEAD = "0001"
 """The newest revision in `migrations/versions`."""
+
+VERSION_TABLE = "karkas_schema"
+"""Not Alembic's own name for it, so that karkas can share a PostgreSQL database with others."""
 
 
 def migrate(database: Database) -> None:
@@ -28,9 +31,9 @@ def migrate(database: Database) -> None:
 
 def version(connection: Connection) -> str | None:
     """The revision that the database is at; `None` where karkas never wrote to it."""
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
 
 
 def alembic_config() -> "Config":
@@ -47,11 +50,17 @@ def _upgrade(connection: Connection, database: Database) -> None:
 
     config = alembic_config()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    current = version(connection)
+    current, where = version(connection), database.url.render_as_string()
     if current is not None and current not in known:
         raise StorageError(
-            f"the database {database.url.render_as_string()} was written by a newer karkas (schema {current}, this one"
-            f" knows {HEAD}); upgrade karkas, or restore a backup from before"
+            f"the database {where} was written by a newer karkas (schema {current}, this one knows {HEAD});"
+            " upgrade karkas, or restore a backup from before"
+        )
+    if current is None and (
+        foreign := set(inspect(connection).get_table_names()) & set(Table.metadata.tables)
+    ):
+        raise StorageError(
+            f"the database {where} has tables of another program ({', '.join(sorted(foreign))}); give karkas its own"
         )
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import JsonValue
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, MetaData, Text
+from sqlalchemy.orm import declared_attr
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -15,14 +16,14 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError(f"{value} has no time zone")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -34,7 +35,7 @@ class Words(TypeDecorator[str]):
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         return None if value is None else storable(value)
 
 
@@ -52,6 +53,10 @@ class Table(SQLModel):
         }
     )
 
+    @declared_attr.directive
+    def __tablename__(cls) -> str:  # noqa: N805  # pyright: ignore[reportIncompatibleVariableOverride]
+        return cls.__name__.removesuffix("Row").lower()
+
 
 def _json(*, nullable: bool = False) -> Any:
     return Field(default=None, sa_type=JSON(none_as_null=True), nullable=nullable)
@@ -66,8 +71,6 @@ def _words(*, nullable: bool = False) -> Any:
 
 
 class ZoneRow(Table, table=True):
-    __tablename__ = "zone"
-
     name: str = Field(primary_key=True)
     level: str
     declared_level: str
@@ -89,8 +92,6 @@ class ZoneRow(Table, table=True):
 
 
 class RunRow(Table, table=True):
-    __tablename__ = "run"
-
     id: str = Field(primary_key=True)
     workflow: str = _words()
     zone: str | None = Field(default=None, index=True)
@@ -111,8 +112,6 @@ class RunRow(Table, table=True):
 
 
 class GateRow(Table, table=True):
-    __tablename__ = "gate"
-
     id: str = Field(primary_key=True)
     key: str = Field(unique=True)
     run: str = Field(foreign_key="run.id", index=True)
@@ -135,8 +134,6 @@ class GateRow(Table, table=True):
 
 
 class PermitRow(Table, table=True):
-    __tablename__ = "permit"
-
     id: str = Field(primary_key=True)
     gate: str = Field(foreign_key="gate.id", unique=True)
     run: str = Field(foreign_key="run.id", index=True)
@@ -155,8 +152,6 @@ class PermitRow(Table, table=True):
 
 
 class AuditRow(Table, table=True):
-    __tablename__ = "audit"
-
     seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     at: str
     actor: str = Field(sa_type=Text)

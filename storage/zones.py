@@ -138,7 +138,7 @@ class Zones:
         sha256: Digest,
         artifact: Digest,
         path: str,
-        actor: str,  # noqa: A002
+        actor: str,
     ) -> ZoneGround:
         """Records the zone's distillate; `sha256` is of the YAML file at `path`, `artifact` holds its bytes."""
         with self._records.change() as change:

@@ -1,0 +1,186 @@
+"""What stands at a gate, and the seals and signatures that prove it: a row changed by hand releases nothing."""
+
+import json
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+
+from karkas.policies.actions import Digest, Proposal
+from karkas.policies.errors import AuditError, PermitError
+from karkas.policies.gates import (
+    CriticReport,
+    GateFacts,
+    GateId,
+    GateKind,
+    GateStatus,
+    PolicyDecision,
+    Verdict,
+)
+from karkas.policies.permits import Binding
+from karkas.policies.zones import ControlLevel, ZoneName
+from karkas.storage.artifacts import Artifacts
+from karkas.storage.records import Records
+from karkas.storage.runs import SYSTEM, RunId
+from karkas.storage.tables import GateRow, PermitRow, storable
+
+DECIDED = {GateStatus.PASSED, GateStatus.REJECTED, GateStatus.ANSWERED}
+"""What only a signed decision leads to."""
+
+TAMPERED = "its row was changed outside karkas, so nothing passes at it; `karkas audit verify`"
+
+
+class ShownVariant(BaseModel):
+    """One variant as it stands at a gate: the action's digest, the artifact of the exact text shown, the binding."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: Digest
+    shown: Digest
+    binding: Binding
+
+    @model_validator(mode="after")
+    def _binds_itself(self) -> Self:
+        if self.binding.action != self.digest or self.binding.shown != self.shown:
+            raise ValueError("the binding is of another action, or of another text than the one shown")
+        return self
+
+
+class NewGate(BaseModel):
+    """A gate as it is opened. `key` names the point in the run, so that a repeated node opens no second gate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    run: RunId
+    lane: str = ""
+    """The parallel branch of the run that waits here."""
+    kind: GateKind
+    zones: tuple[ZoneName, ...] = ()
+    level: ControlLevel
+    level_why: str = ""
+    policy: PolicyDecision
+    proposal: Digest | None = None
+    """The artifact that holds the `Proposal` as JSON."""
+    variants: tuple[ShownVariant, ...] = ()
+    critic: CriticReport | None = None
+    prompt: str = ""
+    choices: tuple[str, ...] = ()
+    detail: dict[str, JsonValue] = {}
+    """Small, and for the reader; never documents."""
+    expires_at: datetime | None = None
+
+
+class Gate(NewGate):
+    """A gate as it stands. `reason` is the person's, or the system's where it closed the gate."""
+
+    id: GateId
+    status: GateStatus
+    opened_at: datetime
+    decided_at: datetime | None = None
+    decided_by: str | None = None
+    verdict: Verdict | None = None
+    reason: str = ""
+    deferred_until: datetime | None = None
+    superseded_by: GateId | None = None
+
+    @property
+    def facts(self) -> GateFacts:
+        return GateFacts(
+            kind=self.kind,
+            status=self.status,
+            policy=self.policy.verdict,
+            variants=len(self.variants),
+            choices=self.choices,
+        )
+
+
+def read_gate(records: Records, row: GateRow) -> Gate:
+    """The gate of a row. One that karkas did not write so is shown as stale, whatever the row says."""
+    try:
+        gate = Gate.model_validate(
+            {
+                **row.facts,
+                "id": row.id,
+                "status": row.status,
+                "opened_at": row.opened_at,
+                "decided_at": row.decided_at,
+                "decided_by": row.decided_by,
+                "verdict": row.verdict,
+                "reason": row.reason,
+                "deferred_until": row.deferred_until,
+                "superseded_by": row.superseded_by,
+            }
+        )
+    except (ValidationError, TypeError) as error:
+        raise AuditError(f"gate {row.id} is not readable, because {TAMPERED}") from error
+    if records.verifies(sealed(row), row.seal) and (gate.status not in DECIDED or _decided_so(records, row)):
+        return gate
+    return gate.model_copy(update={"status": GateStatus.STALE, "reason": TAMPERED, "decided_by": SYSTEM})
+
+
+def seal(records: Records, row: GateRow) -> None:
+    row.seal = records.sign(sealed(row))
+
+
+def sealed(row: GateRow) -> JsonValue:
+    """What a gate shows, from its opening on."""
+    return {"id": row.id, "key": row.key, "run": row.run, "kind": row.kind, "facts": row.facts}
+
+
+def decision_of(row: GateRow, *, verdict: JsonValue, permit: PermitRow | None) -> dict[str, JsonValue]:
+    """What is signed when a gate is decided. `seal` stands for all that the gate showed."""
+    return {
+        "gate": row.id,
+        "seal": row.seal,
+        "run": row.run,
+        "status": row.status,
+        "by": storable(row.decided_by or ""),
+        "at": row.decided_at.isoformat() if row.decided_at else None,
+        "verdict": verdict,
+        "permit": None if permit is None else permit_terms(permit),
+    }
+
+
+def permit_terms(permit: PermitRow) -> dict[str, JsonValue]:
+    return {
+        "id": permit.id,
+        "variant": permit.variant,
+        "action": permit.action,
+        "binding": permit.binding,
+    }
+
+
+def signed_decision(records: Records, row: GateRow) -> dict[str, JsonValue] | None:
+    """The decision of a gate, where this project's key signed it."""
+    if row.decision is None or not records.key.verifies(row.decision.encode(), row.signature):
+        return None
+    decision: dict[str, JsonValue] = json.loads(row.decision)
+    return decision
+
+
+def stored_actions(artifacts: Artifacts, gate: NewGate) -> Proposal:
+    """The stored proposal of an action gate, after checking that its variants are the ones that the gate shows."""
+    if gate.proposal is None or not gate.variants:
+        raise PermitError("a gate on an action needs a stored proposal and its variants as they are shown")
+    try:
+        proposal = Proposal.model_validate(artifacts.json(gate.proposal))
+    except (ValidationError, ValueError) as error:
+        raise PermitError(
+            f"artifact {gate.proposal} holds no proposal; store it and open a new gate"
+        ) from error
+    digests = tuple(variant.action.digest for variant in proposal.variants)
+    if digests != tuple(variant.digest for variant in gate.variants):
+        raise PermitError("the stored proposal holds other actions than the gate shows; open a new gate")
+    return proposal
+
+
+def _decided_so(records: Records, row: GateRow) -> bool:
+    decision = signed_decision(records, row)
+    if decision is None:
+        return False
+    verdict = decision["verdict"]
+    by_critic = isinstance(verdict, dict) and verdict.get("kind") == "critic"
+    return decision == decision_of(row, verdict=decision["verdict"], permit=None) | {
+        "permit": decision["permit"]
+    } and (by_critic if row.verdict is None else verdict == row.verdict)
