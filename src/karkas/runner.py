@@ -1,0 +1,160 @@
+"""Running workflows in a project: beginning a run, and advancing it until it is done or parked."""
+
+import getpass
+import os
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
+
+from karkas import settings as toml
+from karkas.policies.budgets import Budget
+from karkas.policies.errors import UsageError, WorkflowError
+from karkas.project import Project
+from karkas.storage import Run, RunId, RunStatus, open_checkpointer
+from karkas.workflows.context import Context, Progress, silent
+
+if TYPE_CHECKING:
+    from karkas.workflows.runs import Graph
+    from karkas.workflows.userfile import UserFile
+
+BUILT_IN = ("explore", "act")
+
+
+def person() -> str:
+    """Who sits at this terminal: the account, which is not an argument that anybody could pass."""
+    return getpass.getuser()
+
+
+def begin(
+    project: Project,
+    workflow: str,
+    input: dict[str, JsonValue],  # noqa: A002
+    *,
+    zone: str | None = None,
+    budget: Budget | None = None,
+    deadline: datetime | None = None,
+) -> Run:
+    """Queues a run of `workflow`: `explore`, `act`, or a user's `FILE.py:NAME`, relative to the project."""
+    options: dict[str, JsonValue] = {}
+    if workflow not in BUILT_IN:
+        workflow, file = _user_workflow(project, workflow)
+        options["file_version"] = file.version
+    return project.store.runs.create(
+        workflow, zone=zone, input=input, budget=budget, deadline=deadline, options=options, by=person()
+    )
+
+
+async def advance(project: Project, run: str, *, progress: Progress = silent) -> Run:
+    """Begins or resumes a run and returns it when it is done, parked at gates, failed or stopped."""
+    from karkas.workflows.runs import advance as advance_graph
+
+    found = project.store.runs.get(run)
+    graph, context = load(project, found, progress=progress)
+    saver = partial(open_checkpointer, project.folder, project.settings.storage.url)
+    return await advance_graph(context, graph, saver)
+
+
+def reopen(project: Project, run: str, *, reason: str = "resumed") -> Run:
+    """A failed or stopped run, queued again by a person; any other run as it is."""
+    found = project.store.runs.get(run)
+    if found.status in {RunStatus.FAILED, RunStatus.STOPPED}:
+        return project.store.runs.reopen(found.id, by=person(), reason=reason)
+    return found
+
+
+def load(project: Project, run: Run, *, progress: Progress = silent) -> tuple["Graph", Context]:
+    """The run's graph, and the context that its nodes work with."""
+    from karkas.workflows.act import act_workflow
+    from karkas.workflows.explore import explore_workflow
+
+    match run.workflow:
+        case "explore":
+            return explore_workflow(), context(project, run.id, progress=progress)
+        case "act":
+            return act_workflow(), context(project, run.id, progress=progress)
+        case reference:
+            _, file = _user_workflow(project, reference)
+            graph = file.workflow(reference.rpartition(":")[2])
+            return graph, context(project, run.id, file=file, progress=progress)
+
+
+def context(
+    project: Project, run: RunId, *, file: "UserFile | None" = None, progress: Progress = silent
+) -> Context:
+    """What a run's nodes work with; the tools and zones that `file` declares come on top of the project's."""
+    from karkas.agents.sources import Limits
+    from karkas.agents.tools import ToolBox, Workspace
+    from karkas.workflows.userfile import load_file, split_reference
+
+    tools = ToolBox.builtin(sandbox=project.settings.act.sandbox)
+    for reference in project.settings.act.tools:
+        path, name = split_reference(reference)
+        loaded = vars(load_file(project.root / path).module).get(name)
+        if loaded is None:
+            raise WorkflowError(f"{path} has no tool called {name!r}; correct [act] tools in karkas.toml")
+        tools.register(loaded)
+    if file is not None:
+        for tool in file.tools:
+            if tool.name not in tools:
+                tools.register(tool)
+        project.declare(*file.zones)
+    return Context(
+        root=project.root,
+        run=run,
+        store=project.store,
+        zones=project.zones,
+        declare=partial(_declare, project),
+        tools=tools,
+        workspace=Workspace(project.root, artifacts=project.store.artifacts),
+        engine=project.engine(),
+        limits=Limits(
+            max_bytes=int(project.settings.explore.max_file_mb * 1_000_000),
+            allowed_hosts=project.settings.explore.allowed_hosts,
+        ),
+        batch=project.settings.explore.batch,
+        timeout_s=project.settings.act.timeout_s,
+        progress=progress,
+    )
+
+
+def _declare(project: Project, name: str) -> None:
+    """Declares an uncharted zone in `karkas.toml`, where its owner will find it."""
+    toml.declare_zone(project.root, name)
+    if not project.is_declared(name):
+        project.declare(toml.load(project.root).zones[name])
+
+
+def _user_workflow(project: Project, reference: str) -> tuple[str, "UserFile"]:
+    """The reference made relative to the project, so that a run can be resumed from anywhere, and its file."""
+    from karkas.workflows.userfile import load_file, split_reference
+
+    path, name = split_reference(reference)
+    absolute = path if path.is_absolute() else _existing(project, path)
+    inside = absolute.resolve()
+    stored = inside.relative_to(project.root) if inside.is_relative_to(project.root) else inside
+    file = load_file(absolute)
+    file.workflow(name)
+    return f"{stored.as_posix()}:{name}", file
+
+
+def _existing(project: Project, path: Path) -> Path:
+    for folder in (Path.cwd(), project.root):
+        if (folder / path).is_file():
+            return folder / path
+    raise UsageError(f"there is no file {path} here or in {os.fspath(project.root)}")
+
+
+def input_of(text: str) -> dict[str, Any]:
+    """A workflow's input out of a JSON object on the command line."""
+    import json
+
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"the input is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UsageError('the input must be a JSON object, for example \'{"topic": "adapters"}\'')
+    return value
