@@ -1,4 +1,4 @@
-"""Tools: typed functions with an effect class, the workspace they are confined to, and the gateway that runs them."""
+"""Tools: typed functions with an effect class, their workspace, and the gateway that runs them."""
 
 from karkas.agents.tools.gateway import Performed, perform, undo
 from karkas.agents.tools.paths import WorkspacePath

@@ -12,18 +12,16 @@ from karkas.agents.tools.tool import Done, tool
 from karkas.agents.tools.workspace import ABSENT, Workspace, state_of
 from karkas.policies.actions import Digest, Effect
 from karkas.policies.errors import ToolError
-from karkas.policies.rendering import visible
 
 MAX_CHARS = 2_000_000
 DIFF_LINES = 6_000
-"""Beyond as many changed lines on either side the diff is one block of all old and all new lines: difflib's time
-grows with their product."""
+"""Beyond as many lines the diff is one block of all old and all new ones: difflib takes quadratic time."""
 
 Content = Annotated[str, Field(max_length=MAX_CHARS)]
 
 
 def unified(path: str, before: str | None, after: str) -> str:
-    """A whole unified diff of two texts, rendered honestly, with nothing cut."""
+    """A whole unified diff of two texts, with nothing cut. `Tool.show` renders it."""
     if before == after:
         return f"{path} has exactly this content already; nothing would change"
     old, new = _lines(before), _lines(after)
@@ -53,10 +51,10 @@ def _one_block(old: list[str], new: list[str]) -> list[str]:
 
 
 def _lines(text: str | None) -> list[str]:
-    """Lines as shown; one without its newline at the end of the file says so, and therefore differs."""
+    """Lines; one without its newline at the end of the file says so, and therefore differs."""
     if not text:
         return []
-    *lines, rest = visible(text).split("\n")
+    *lines, rest = text.split("\n")
     return [*lines, f"{rest}\n\\ no newline at end of file"] if rest else lines
 
 
@@ -112,7 +110,7 @@ _CODE = (paths, workspace)
 def write_file(
     path: WorkspacePath, content: Content, workspace: Workspace, preconditions: dict[str, str]
 ) -> Done:
-    """Writes a UTF-8 text file in the workspace: makes it, with its folders, or replaces its whole content."""
+    """Writes a UTF-8 text file in the workspace: makes it, with its folders, or replaces all of it."""
     return _write(path, content, workspace, preconditions[path])
 
 

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from karkas.agents.tools.tool import Done, Tool, json_result
 from karkas.agents.tools.workspace import Workspace
-from karkas.policies.actions import Effect, digest_of_bytes
+from karkas.policies.actions import ActionError, Effect, digest_of_bytes
 from karkas.policies.errors import InDoubtError, KarkasError, PermitError, StaleError, ToolError
 from karkas.policies.permits import Binding, differences
 from karkas.policies.rendering import visible
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from karkas.storage.ledger import Claimed
 
 _performed: set[str] = set()
-"""Permits that this process has used: the ledger allows one execution, and this holds where it is not asked."""
+"""Permits that this process has used. The ledger allows one execution; this holds where it was not asked."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ async def perform(
 ) -> Performed:
     """Runs a tool once under a claimed permit.
 
-    Raises `PermitError` and `StaleError` before anything ran, `ToolError` when the tool ran and changed nothing, and
-    `InDoubtError` when it may have: it was cut off by the time-out, or failed in a way that it did not foresee.
+    Raises `PermitError` and `StaleError` before anything ran, `ToolError` when the tool ran and changed
+    nothing, and `InDoubtError` when it may have: the time-out cut it off, or it failed unforeseen.
     """
     _check_claim(tool, claimed)
     await asyncio.to_thread(_check_binding, tool, claimed, workspace)
@@ -52,11 +52,11 @@ async def perform(
         raise _in_doubt(tool, f"did not end within {timeout_s:g} s") from error
     except Exception as error:
         raise _in_doubt(tool, f"failed with {type(error).__name__}: {visible(str(error))}") from error
-    return Performed(done.result, done.undo, visible(done.shown))
+    return Performed(json_result(done.result), done.undo, visible(done.shown))
 
 
 async def undo(tool: Tool, record: dict[str, JsonValue], workspace: Workspace) -> str:
-    """Takes back what a tool did, as its record says, and says what was done. `ToolError` where it no longer can.
+    """Takes back what a tool did, as its record says, and says what it did. `ToolError` where it cannot.
 
     It is a person's act, so it takes no permit; no agent may reach it.
     """
@@ -91,13 +91,15 @@ def _check_claim(tool: Tool, claimed: "Claimed") -> None:
 def _check_binding(tool: Tool, claimed: "Claimed", workspace: Workspace) -> None:
     """Everything that the permit binds and the gateway can see is computed again."""
     action, bound = claimed.action, claimed.binding
-    if tool.action(**action.args).digest != action.digest:
-        raise StaleError(f"{tool.name} reads these arguments differently now; it must be proposed again")
+    try:
+        shown, preconditions = tool.show(action, workspace), tool.preconditions(action, workspace)
+    except (ActionError, ToolError) as error:
+        raise StaleError(f"{tool.name} did not run: {error}") from error
     now = Binding(
         action=action.digest,
-        shown=digest_of_bytes(tool.show(action, workspace).encode()),
+        shown=digest_of_bytes(shown.encode()),
         tool_version=tool.version,
-        preconditions=tool.preconditions(action, workspace),
+        preconditions=preconditions,
         policy_version=bound.policy_version,
     )
     found = differences(bound, now)

@@ -15,7 +15,7 @@ from karkas.policies.errors import ToolError
 
 
 class Sandbox(StrEnum):
-    """What happens to commands: bubblewrap or nothing, unsandboxed where the person agrees to that, or no commands."""
+    """How commands run: in bubblewrap or not at all, unsandboxed where a person agrees to that, or never."""
 
     BUBBLEWRAP = "bubblewrap"
     ASK = "ask"
@@ -26,16 +26,17 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8"}  # noqa: S108  # the sandbox's own
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix")
-"""All that a command sees of the host, read-only. Not /run, /tmp, /var and /srv: sockets in there start programs
-outside (D-Bus, Docker), and read-only mounts do not keep anybody from talking to a socket."""
+"""All that a command sees of the host, read-only. Not /run, /tmp and /var: sockets in there start programs
+outside (D-Bus, Docker), and a read-only mount does not keep anybody from talking to a socket."""
 
 SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d",
            "/etc/ssh", "/etc/ssl/private")  # fmt: skip
 
 _BASE = (
     "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL",
-    "--hostname", "sandbox", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp",  # noqa: S108
+    "--hostname", "sandbox", "--proc", "/proc", "--dev", "/dev",
 )  # fmt: skip
+SCRATCH_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,13 @@ def bubblewrap() -> Bubblewrap | str:
     try:
         known = _output(program, "--help")
         version = _output(program, "--version").removeprefix("bubblewrap").strip()
-        flags = (*_BASE, *(("--unshare-user", "--disable-userns") if "--disable-userns" in known else ()))
+        flags = (
+            *_BASE,
+            *(("--unshare-user", "--disable-userns") if "--disable-userns" in known else ()),
+            *(("--size", str(SCRATCH_BYTES)) if "--size" in known else ()),
+            "--tmpfs",
+            ENVIRONMENT["HOME"],
+        )
         _output(program, *flags, *_system(), "--", "/bin/true")
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error)
@@ -98,7 +105,7 @@ def visible_roots(readable: tuple[str, ...]) -> tuple[Path, ...]:
     """The host's folders that a command may read: the system, this Python, and `readable`."""
     python = {Path(sys.prefix), Path(sys.base_prefix)}
     return (
-        *(Path(folder) for folder in SYSTEM if os.path.exists(folder)),
+        *(Path(folder) for folder in SYSTEM if Path(folder).exists()),
         *sorted(folder for folder in python if not any(folder.is_relative_to(one) for one in SYSTEM)),
         *(Path(folder).resolve() for folder in readable),
     )
@@ -126,7 +133,7 @@ def confined(
         call += _masked(root / path)
     for name, value in ENVIRONMENT.items():
         call += ["--setenv", name, value]
-    return [*call, "--chdir", str(cwd), "--", *argv]
+    return [*call, "--remount-ro", "/", "--chdir", str(cwd), "--", *argv]
 
 
 def _system() -> list[str]:
@@ -134,11 +141,11 @@ def _system() -> list[str]:
     for name in SYSTEM:
         folder = Path(name)
         if folder.is_symlink():
-            call += ["--symlink", os.readlink(folder), name]
+            call += ["--symlink", str(folder.readlink()), name]
         elif folder.exists():
             call += ["--ro-bind", name, name]
     for name in SECRETS:
-        if os.path.exists(name):
+        if Path(name).exists():
             call += _masked(Path(name))
     return call
 

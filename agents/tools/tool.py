@@ -1,14 +1,21 @@
-"""A tool: a typed Python function with an effect class, whose effect is reachable only through the gateway."""
+"""A tool: a typed Python function with an effect class; only the gateway reaches its effect."""
 
 import inspect
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 
 from karkas.agents.tools.paths import PathArgument
 from karkas.agents.tools.workspace import Workspace
@@ -18,14 +25,14 @@ from karkas.policies.rendering import visible, visible_line
 from karkas.server.protocol import ToolSpec
 
 INJECTED = ("workspace", "idempotency_key", "preconditions")
-"""Parameters that the gateway fills: the `Workspace`, the permit's key, and the states that the permit binds."""
+"""Parameters that the gateway fills: the `Workspace`, the permit's key, and the states that it binds."""
 
 AnyFunction = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a tool's function may return instead of a plain JSON value: with it, what would take the effect back."""
+    """What a function may return instead of a plain JSON value: with it, what would take the effect back."""
 
     result: dict[str, JsonValue]
     shown: str = ""
@@ -53,8 +60,8 @@ class Tool:
             f"{self.name} cannot be called directly; propose `{self.name}` as an action, and a permit runs it"
         )
 
-    def action(self, **args: JsonValue) -> Action:
-        """The canonical action of these arguments, defaults filled in. `ActionError` names the wrong argument."""
+    def action(self, /, **args: JsonValue) -> Action:
+        """The canonical action of these arguments, defaults filled in. `ActionError` says which is wrong."""
         try:
             checked = self.args.model_validate(args)
         except ValidationError as error:
@@ -73,14 +80,23 @@ class Tool:
         schema.pop("title", None)
         return ToolSpec(name=self.name, description=self.description, parameters=schema)
 
+    def check(self, action: Action) -> None:
+        """Raises `ActionError` unless `action` is one of this tool, exactly as `action(...)` writes it."""
+        if action.tool != self.name or self.action(**action.args).digest != action.digest:
+            raise ActionError(
+                f"this is not an action as {self.name} ({self.effect}) writes it; make it by `tool.action(...)`"
+            )
+
     def show(self, action: Action, workspace: Workspace) -> str:
         """The whole text that a person decides on, rendered honestly; the permit binds its digest."""
+        self.check(action)
         if self.preview_by is None:
             return _arguments(self, action)
         return visible(str(self.call(self.preview_by, action, workspace=workspace)))
 
     def preconditions(self, action: Action, workspace: Workspace) -> dict[str, str]:
         """What must still hold at execution, by name, for example `{"docs/a.md": "sha256:..."}`."""
+        self.check(action)
         if self.preconditions_by is None:
             return {}
         found = self.call(self.preconditions_by, action, workspace=workspace)
@@ -119,10 +135,10 @@ def tool(
 ) -> Callable[[AnyFunction], Tool]:
     """Makes a `Tool` of a function, sync or async, whose parameters are all typed.
 
-    `preview` (gives the text to show), `preconditions` (gives states by name) and `paths` take any of the function's
-    arguments by name, and `workspace` (not `paths`). `undo(record, workspace)` takes back what the function's
-    `Done.undo` recorded. `idempotent`: a repetition with the same `idempotency_key` has no further effect.
-    `code`: further modules that count for the version; the module in which the function stands always does.
+    `preview` (gives the raw text to show), `preconditions` (gives states by name) and `paths` take any of the
+    function's arguments by name, the first two `workspace` too. `undo(record, workspace)` takes back what the
+    function's `Done.undo` recorded. `idempotent`: repeated with the same `idempotency_key` it has no further
+    effect. `code`: further modules that count for the version; the function's own module always does.
     """
     helpers = (preview, preconditions, undo, paths)
 
@@ -151,11 +167,19 @@ def tool(
 
 
 def json_result(value: object) -> dict[str, JsonValue]:
-    """A function's return value as a JSON object; `TypeError`-free: what is no JSON is refused by name."""
+    """A function's return value as a JSON object that can be recorded; what is no JSON goes in as its `repr`.
+
+    The effect has happened by now, so a value that cannot be recorded must not make it look failed.
+    """
     if value is None:
         return {}
-    plain = TypeAdapter(Any).dump_python(value, mode="json")
-    return plain if isinstance(plain, dict) else {"value": plain}
+    plain = TypeAdapter(Any).dump_python(value, mode="json", fallback=repr)
+    result: dict[str, JsonValue] = plain if isinstance(plain, dict) else {"value": plain}
+    try:
+        canonical(result)
+    except ActionError:
+        return {"value": visible(repr(value))}
+    return result
 
 
 def _args_model(label: str, function: AnyFunction) -> type[BaseModel]:
@@ -175,9 +199,11 @@ def _args_model(label: str, function: AnyFunction) -> type[BaseModel]:
             raise UsageError(f"tool {label}: parameter {parameter.name} has no type; annotate it")
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
-    return create_model(
-        label, __config__=ConfigDict(extra="forbid", frozen=True, validate_default=True), **fields
-    )
+    config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    try:
+        return create_model(label, __config__=config, **fields)
+    except (NameError, TypeError, PydanticUserError) as error:
+        raise UsageError(f"tool {label}: {error}") from error
 
 
 def _check_helper(label: str, helper: AnyFunction | None, args: type[BaseModel]) -> None:
@@ -196,25 +222,26 @@ def _version(
     functions: tuple[AnyFunction | None, ...],
     code: tuple[ModuleType, ...],
 ) -> Digest:
-    """Of sources rather than byte code, so that it is the same under every Python; whole modules, because a function
-    is also what the names around it mean."""
+    """Of sources rather than byte code, so that it is the same under every Python; and of whole files, because
+    what a function does also depends on the names around it.
+    """
     real = [function for function in functions if function is not None]
-    modules = [sys.modules.get(function.__module__) for function in real]
     return digest_of(
         {
             "effect": effect.value,
             "args": args.model_json_schema(),
-            "functions": [_source(function) for function in real],
+            "functions": [function.__qualname__ for function in real],
             "bound": [_bound(function) for function in real],
-            "modules": [_source(module) for module in dict.fromkeys((*modules, *code)) if module is not None],
+            "code": list(dict.fromkeys(_source(of) for of in (*real, *code))),
         }
     )
 
 
 def _source(of: AnyFunction | ModuleType) -> str:
     try:
-        return inspect.getsource(of)
-    except (OSError, TypeError):
+        file = Path(inspect.getsourcefile(of) or "")
+        return file.read_text() if file.is_file() else inspect.getsource(of)
+    except (OSError, TypeError, ValueError):
         found = getattr(of, "__code__", None)
         return repr((found.co_code.hex(), found.co_consts, found.co_names)) if found else repr(of)
 

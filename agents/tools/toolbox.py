@@ -19,7 +19,7 @@ class ToolBox(Mapping[str, Tool]):
 
     @classmethod
     def builtin(cls, *, sandbox: Sandbox = Sandbox.BUBBLEWRAP, readable: Iterable[str] = ()) -> "ToolBox":
-        """`write_file`, `edit_file`, and `run_command` under `sandbox`; `readable`: further folders it may read."""
+        """`write_file`, `edit_file`, and `run_command`, which may also read the folders `readable`."""
         box = cls((write_file, edit_file))
         if sandbox is not Sandbox.REFUSE:
             box.register(run_command_tool(sandbox, tuple(readable)))

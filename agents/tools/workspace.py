@@ -20,9 +20,10 @@ from typing import Protocol
 from karkas.agents.tools.paths import covered, relative
 from karkas.policies.actions import Digest
 from karkas.policies.errors import ConfinementError, InDoubtError, KarkasError, ToolError
+from karkas.policies.rendering import visible_line
 
 PROTECTED = (".karkas", ".git", "/karkas.toml", "/zones")
-"""A bare name is protected at any depth, a path with a leading slash from the root; both with all below them."""
+"""A bare name is protected at any depth, one with a leading slash at the root; both with all below."""
 
 ABSENT = "absent"
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -53,8 +54,8 @@ def state_of(data: bytes | None) -> str:
 class Workspace:
     """The folder `root` with its protected places. Nothing protected is read, written or removed here.
 
-    With `artifacts`, what a write replaces is stored there first, under the hash that the permit names, so that
-    it is found even after a crash.
+    With `artifacts`, what a write replaces is stored there first, under the hash that the permit names, so
+    that it is found even after a crash.
     """
 
     root: Path
@@ -66,6 +67,10 @@ class Workspace:
         if not root.is_dir() or root == Path(root.anchor):
             raise ConfinementError(
                 f"{root} cannot be a workspace; it must be a folder, and not the root folder"
+            )
+        if visible_line(str(root)) != str(root):
+            raise ConfinementError(
+                f"{visible_line(str(root))} cannot be a workspace; rename it to what can be seen"
             )
         object.__setattr__(self, "root", root)
 
@@ -116,8 +121,8 @@ class Workspace:
     def write(self, path: str, data: bytes, *, expected: str | None = None) -> Written:
         """Replaces or makes a file in one step that either happened wholly or not at all; keeps its mode.
 
-        `expected` is the state that was approved. `ToolError` means that nothing was changed, `InDoubtError` that
-        it was, and may not outlive a power cut.
+        `expected` is the state that was approved. `ToolError` means that nothing was changed, `InDoubtError`
+        that it was, and may not outlive a power cut.
         """
         if len(data) > MAX_FILE_BYTES:
             raise ToolError(f"{path} would have {len(data):,} bytes; at most {MAX_FILE_BYTES:,} are written")
@@ -185,7 +190,7 @@ class Workspace:
 
     @contextmanager
     def _folder_of(self, path: str, *, made: list[str] | None = None) -> Iterator[tuple[int, str]]:
-        """The open folder that holds `path`, and the last name. Makes missing folders where `made` is given."""
+        """The open folder that holds `path`, and the last name; makes missing folders if `made` is given."""
         plain = relative(path)
         if plain == ".":
             raise ConfinementError("'.' is the workspace itself, not a file in it")
