@@ -39,7 +39,7 @@ def draft_text(
     frame = draft(distillate, sha256, areas, author=author, level=level)
     claims = {claim.id: claim for claim in distillate.claims}
     paths = {source.id: source_path(source) for source in distillate.sources}
-    head = {
+    head: dict[str, notation.Plain] = {
         "schema": frame.schema_,
         "zone": frame.zone,
         "distillate": frame.distillate.model_dump(),

@@ -29,11 +29,11 @@ class Budget(BaseModel):
 class Spent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    wall_s: float = 0.0
-    tokens: int = 0
-    model_calls: int = 0
-    sources: int = 0
-    cycles: int = 0
+    wall_s: float = Field(default=0.0, ge=0)
+    tokens: int = Field(default=0, ge=0)
+    model_calls: int = Field(default=0, ge=0)
+    sources: int = Field(default=0, ge=0)
+    cycles: int = Field(default=0, ge=0)
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent.model_validate(

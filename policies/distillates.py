@@ -1,5 +1,6 @@
 """The distillate: what agents found out about a zone, every claim with its span."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from hashlib import sha256
@@ -234,43 +235,86 @@ def distillate_id(content: dict[str, Any]) -> str:
 
 
 def breaks(distillate: Distillate, text_of: Callable[[str], str | None]) -> Iterable[str]:
-    """Names each break of the chain claim → span → stored text. `text_of` gives the artifact of a hash, or None."""
+    """Names each break of the chain claim → span → stored text; `text_of` gives the text of an artifact, or None."""
     sources = {source.id: source for source in distillate.sources}
     texts: dict[str, str] = {}
     for source in distillate.sources:
-        if source.text is None:
-            continue
-        text = text_of(source.text.artifact)
-        if text is None:
-            yield f"source {source.id}: its extracted text {source.text.artifact[:12]} is not stored here"
-        elif sha256(text.encode("utf-8", "surrogatepass")).hexdigest() != source.text.sha256:
-            yield f"source {source.id}: its stored text does not have the hash that the distillate names"
-        else:
-            texts[source.id] = text
+        if source.text is not None:
+            text = text_of(source.text.artifact)
+            broken = _broken_text(source.text, text)
+            if broken is not None:
+                yield f"source {source.id}: {broken}"
+            elif text is not None:
+                texts[source.id] = text
     for claim in distillate.claims:
         for span in claim.evidence:
-            where = f"claim {claim.id}, {span.source}[{span.start}:{span.end}]"
-            if span.source not in sources:
-                yield f"{where}: the distillate has no such source"
-            elif sources[span.source].text is None:
-                yield f"{where}: the source has no text"
-            elif span.source in texts and texts[span.source][span.start : span.end] != span.quote:
-                yield f"{where}: the text there is not the quote"
-        if claim.mode is not ClaimMode.ABSTRACTIVE and not any(
-            claim.text in span.quote for span in claim.evidence
-        ):
+            broken = _broken_span(span, sources, texts)
+            if broken is not None:
+                yield f"claim {claim.id}, {span.source}[{span.start}:{span.end}]: {broken}"
+        copied = bool(claim.text) and any(claim.text in span.quote for span in claim.evidence)
+        if claim.mode is not ClaimMode.ABSTRACTIVE and not copied:
             yield f"claim {claim.id}: says it is {claim.mode}, but its text stands in none of its quotes"
+    yield from _dishonest(distillate)
     yield from dangling(distillate)
 
 
+def _broken_text(record: ExtractedText, text: str | None) -> str | None:
+    if text is None:
+        return f"its extracted text {record.artifact[:12]} is not stored here"
+    if sha256(text.encode("utf-8", "surrogatepass")).hexdigest() != record.sha256:
+        return "its stored text does not have the hash that the distillate names"
+    if len(text) != record.chars:
+        return f"its stored text has {len(text)} characters, not {record.chars}"
+    return None
+
+
+def _broken_span(span: Evidence, sources: dict[str, SourceRecord], texts: dict[str, str]) -> str | None:
+    if span.source not in sources:
+        return "the distillate has no such source"
+    if sources[span.source].text is None:
+        return "the source has no text"
+    if not span.quote or len(span.quote) != span.end - span.start:
+        return "the quote is empty, or not as long as the span"
+    if span.source in texts and texts[span.source][span.start : span.end] != span.quote:
+        return "the text there is not the quote"
+    return None
+
+
+def _dishonest(distillate: Distillate) -> Iterable[str]:
+    """What the file says of itself and does not keep."""
+    own_words = [claim for claim in distillate.claims if claim.mode is ClaimMode.ABSTRACTIVE]
+    if own_words and not distillate.honesty.abstractive:
+        yield f"it says that nothing is abstractive, but claim {own_words[0].id} is"
+    if own_words and distillate.engine.kind == "extractive":
+        yield f"an extractive engine has no words of its own, but claim {own_words[0].id} is abstractive"
+    for claim in own_words:
+        if claim.support.label is SupportLabel.VERBATIM:
+            yield f"claim {claim.id}: is abstractive, so its support cannot be verbatim"
+
+
 def dangling(distillate: Distillate) -> Iterable[str]:
-    """Names each reference to a claim, weak spot or source that the distillate does not hold."""
-    claims = {claim.id for claim in distillate.claims}
-    if len(claims) != len(distillate.claims):
-        yield "two claims have the same id"
+    """Names each id given twice, and each reference to a claim or source that the distillate does not hold."""
+    parts = {
+        "source": [one.id for one in distillate.sources],
+        "claim": [one.id for one in distillate.claims],
+        "conflict": [one.id for one in distillate.conflicts],
+        "weak spot": [one.id for one in distillate.weak_spots],
+        "question": [one.id for one in distillate.open_questions],
+    }
+    for kind, ids in parts.items():
+        yield from (
+            f"{kind} {name} stands {count} times" for name, count in Counter(ids).items() if count > 1
+        )
+    claims, sources = set(parts["claim"]), set(parts["source"])
     for owner, names in (
         *((f"conflict {one.id}", one.claims) for one in distillate.conflicts),
         *((f"weak spot {one.id}", one.claims) for one in distillate.weak_spots),
         *((f"summary {one.title!r}", one.claims) for one in distillate.summary),
     ):
-        yield from (f"{owner}: names claim {name}, which is not there" for name in names if name not in claims)
+        yield from (
+            f"{owner}: names claim {name}, which is not there" for name in names if name not in claims
+        )
+    for source in distillate.sources:
+        twin = source.near_duplicate_of
+        if twin is not None and twin not in sources:
+            yield f"source {source.id}: is nearly the same as {twin}, which is not there"

@@ -5,10 +5,13 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from karkas.policies.distillates import Distillate
 from karkas.policies.zones import ControlLevel, ZoneName
+
+Said = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+"""Words of a person: blanks alone say nothing."""
 
 
 class Rule(StrEnum):
@@ -26,7 +29,7 @@ class FrameNode(BaseModel):
 
     id: str = Field(min_length=1)
     level: Literal[1, 2, 3]
-    title: str = Field(min_length=1)
+    title: Said
     parent: str | None = None
     claims: tuple[str, ...] = ()
     unknowns: tuple[str, ...] = ()
@@ -46,7 +49,7 @@ class ConflictDecision(BaseModel):
 
     conflict: str
     verdict: str
-    reason: str = Field(min_length=1)
+    reason: Said
 
 
 class DistillateRef(BaseModel):
@@ -69,7 +72,7 @@ class Frame(BaseModel):
     schema_: Literal["karkas.frame/1"] = Field(default="karkas.frame/1", alias="schema")
     zone: ZoneName
     distillate: DistillateRef
-    author: str = Field(min_length=1)
+    author: Said
     level: ControlLevel
     nodes: tuple[FrameNode, ...] = Field(min_length=1)
     decisions: Annotated[tuple[ConflictDecision, ...], BeforeValidator(_none_is_empty)] = ()
@@ -90,9 +93,11 @@ def _check_pin(frame: Frame, distillate: Distillate, sha256: str) -> Iterable[st
         yield f"the frame is for zone {frame.zone}, its distillate for {distillate.zone}"
     if frame.distillate.sha256 != sha256:
         yield (
-            f"the frame pins distillate {frame.distillate.id} ({frame.distillate.sha256[:12]}), but the zone's is"
-            f" {distillate.id} ({sha256[:12]}); read what changed, then pin the new hash"
+            f"the frame pins distillate {frame.distillate.id} ({frame.distillate.sha256[:12]}), but the"
+            f" zone's is {distillate.id} ({sha256[:12]}); read what changed, then pin the new hash"
         )
+    elif frame.distillate.id != distillate.id:
+        yield f"the frame names distillate {frame.distillate.id}, but the file with that hash is {distillate.id}"
 
 
 def _check_tree(nodes: tuple[FrameNode, ...]) -> Iterable[str]:
@@ -107,7 +112,10 @@ def _check_tree(nodes: tuple[FrameNode, ...]) -> Iterable[str]:
         elif node.level > 1 and parent is None:
             yield f"node {node.id} is of level {node.level} and needs a parent of level {node.level - 1}"
         elif parent is not None and parent.level != node.level - 1:
-            yield f"node {node.id} is of level {node.level}, but its parent {parent.id} is of level {parent.level}"
+            yield (
+                f"node {node.id} is of level {node.level} and needs a parent of level {node.level - 1},"
+                f" but {parent.id} is of level {parent.level}"
+            )
         if (node.rule is not None) != (node.level == 3):  # noqa: PLR2004
             yield (
                 f"node {node.id} is of level 3 and needs `rule: allow | ask | forbid`"
@@ -120,31 +128,29 @@ def _check_references(frame: Frame, distillate: Distillate) -> Iterable[str]:
     claims = {claim.id for claim in distillate.claims}
     questions = {question.id for question in distillate.open_questions}
     for node in frame.nodes:
-        yield from (
-            f"node {node.id} names claim {one}, which is not in the distillate"
-            for one in node.claims
-            if one not in claims
-        )
-        yield from (
-            f"node {node.id} names question {one}, which is not in the distillate"
-            for one in node.unknowns
-            if one not in questions
-        )
+        for kind, names, known in (("claim", node.claims, claims), ("question", node.unknowns, questions)):
+            for name in names:
+                if name not in known:
+                    yield f"node {node.id} names {kind} {name}, which is not in the distillate"
 
 
 def _check_decisions(frame: Frame, distillate: Distillate) -> Iterable[str]:
     conflicts = {conflict.id: conflict for conflict in distillate.conflicts}
-    decided = {decision.conflict for decision in frame.decisions}
+    decided = Counter(decision.conflict for decision in frame.decisions)
+    yield from (f"conflict {name} is decided {count} times" for name, count in decided.items() if count > 1)
     for decision in frame.decisions:
         conflict = conflicts.get(decision.conflict)
         if conflict is None:
             yield f"decision on {decision.conflict}, which is not a conflict in the distillate"
         elif decision.verdict not in {*conflict.claims, "both", "neither"}:
-            yield f"decision on {decision.conflict} must be one of {', '.join(conflict.claims)}, both, neither"
-    ruled = {claim for node in frame.nodes if node.level == 3 for claim in node.claims}  # noqa: PLR2004
+            yield (
+                f"decision on {conflict.id}: the verdict must be one of {', '.join(conflict.claims)}, both, neither"
+            )
+    ruled = {claim for node in frame.nodes if node.rule is not None for claim in node.claims}
     for conflict in distillate.conflicts:
         if conflict.id not in decided and ruled & set(conflict.claims):
+            choice = " | ".join((*conflict.claims, "both", "neither"))
             yield (
-                f"conflict {conflict.id} ({conflict.kind}) stands under a rule and is not decided; add to `decisions`:"
-                f" {{conflict: {conflict.id}, verdict: {' | '.join(conflict.claims)} | both | neither, reason: ...}}"
+                f"conflict {conflict.id} ({conflict.kind}) stands under a rule and is not decided; add to"
+                f" `decisions`: {{conflict: {conflict.id}, verdict: {choice}, reason: ...}}"
             )

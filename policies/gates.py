@@ -1,15 +1,15 @@
 """Gates: what policy says of a proposal, what a critic may release, and which verdict a person may give."""
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import Annotated, Literal, NewType
+from typing import Annotated, Literal, NewType, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from karkas.policies.actions import Action, Digest, Effect, Evidence, Variant, digest_of
 from karkas.policies.errors import VerdictError
-from karkas.policies.frames import Rule
+from karkas.policies.frames import Rule, Said
+from karkas.policies.provenance import leaves
 from karkas.policies.routing import Route
 from karkas.policies.zones import ControlLevel, ZoneState
 
@@ -71,40 +71,85 @@ BY_LEVEL = {
 }
 
 
+class Registered(Protocol):
+    """What policy has to know of a tool."""
+
+    @property
+    def effect(self) -> Effect: ...
+
+
 def judge(
-    variants: Iterable[Variant], *, route: Route, states: Iterable[ZoneState], known_tools: Iterable[str], rules: Iterable[Rule] = ()
+    variants: Iterable[Variant],
+    *,
+    route: Route,
+    states: Iterable[ZoneState],
+    known_tools: Mapping[str, Registered] | Iterable[str],
+    rules: Iterable[Rule] = (),
 ) -> PolicyDecision:
-    """Judges a proposal: the strictest verdict of all rules, over all variants and all zones touched."""
-    known, said = frozenset(known_tools), [(BY_LEVEL[route.level], route.why)]
-    said += [
-        (
-            PolicyVerdict.DENY,
-            f"zone {state.zone.name} is {state.stage} and understood at {state.zone.understanding}:"
-            f" nothing acts there before it is framed; `karkas explore {state.zone.name} --source ...`",
-        )
-        for state in states
-        if not state.may_act
+    """Judges a proposal: the strictest verdict of all rules, over all variants and all zones touched.
+
+    With a mapping as `known_tools` an action must also have the effect that its tool is registered with.
+    """
+    tools = known_tools if isinstance(known_tools, Mapping) else dict.fromkeys(known_tools)
+    said = [
+        *_ground(route, tuple(states)),
+        *(told for one in rules if (told := _frame_rule(one)) is not None),
     ]
-    said += [rule for one in rules if (rule := _frame_rule(one)) is not None]
-    for variant in variants:
-        action = variant.action
-        if action.tool not in known:
-            said.append((PolicyVerdict.DENY, f"tool {action.tool!r} is not registered"))
-        if action.effect is Effect.IRREVERSIBLE:
-            said.append((PolicyVerdict.PROPOSE, f"{action.tool} is irreversible, so a person decides"))
-        ungrounded = [origin for origin in variant.origins if not origin.grounded]
-        said += [
-            (PolicyVerdict.PROPOSE, f"argument {one.pointer} comes from {one.origin}, so a person decides")
-            for one in ungrounded
-        ]
-        if action.args and not variant.origins:
-            said.append((PolicyVerdict.PROPOSE, "its arguments were not traced, so a person decides"))
+    judged = [_variant(variant, tools) for variant in variants]
+    said += [told for one in judged for told in one]
+    if not judged:
+        said.append((PolicyVerdict.DENY, "nothing is proposed"))
     order = list(PolicyVerdict)
-    verdict = max((verdict for verdict, _ in said), key=order.index, default=PolicyVerdict.DENY)
+    verdict = max((verdict for verdict, _ in said), key=order.index)
     return PolicyDecision(verdict=verdict, reasons=tuple(dict.fromkeys(reason for _, reason in said)))
 
 
-def _frame_rule(rule: Rule) -> tuple[PolicyVerdict, str] | None:
+Told = tuple[PolicyVerdict, str]
+
+
+def _ground(route: Route, states: tuple[ZoneState, ...]) -> Iterator[Told]:
+    yield BY_LEVEL[route.level], route.why
+    if not route.touches:
+        yield PolicyVerdict.DRAFT, "it touches no declared zone, so draft-only"
+    levels = [(touch.zone, touch.level) for touch in route.touches]
+    levels += [(state.zone.name, state.level) for state in states]
+    for name, level in levels:
+        if level.stricter_than(route.level):
+            yield BY_LEVEL[level], f"zone {name} is {level}"
+    for name in sorted(set(route.zones) - {state.zone.name for state in states}):
+        yield PolicyVerdict.DENY, f"zone {name} is touched, and nothing is known of its state"
+    for state in states:
+        if not state.may_act:
+            name = state.zone.name
+            why = f"zone {name} is {state.stage} and understood at {state.zone.understanding}"
+            mend = f"nothing acts there before it is framed; `karkas explore {name} --source ...`"
+            yield PolicyVerdict.DENY, f"{why}: {mend}"
+
+
+def _variant(variant: Variant, tools: Mapping[str, Registered | None]) -> list[Told]:
+    action = variant.action
+    said: list[Told] = []
+    if action.tool not in tools:
+        said.append((PolicyVerdict.DENY, f"tool {action.tool!r} is not registered"))
+    elif (tool := tools[action.tool]) is not None and tool.effect is not action.effect:
+        said.append((PolicyVerdict.DENY, f"{action.tool} is {tool.effect}, not {action.effect}"))
+    if action.effect is Effect.IRREVERSIBLE:
+        said.append((PolicyVerdict.PROPOSE, f"{action.tool} is irreversible, so a person decides"))
+    said += [
+        (PolicyVerdict.PROPOSE, f"argument {one.pointer} comes from {one.origin}, so a person decides")
+        for one in variant.origins
+        if not one.grounded
+    ]
+    traced = {one.pointer for one in variant.origins}
+    said += [
+        (PolicyVerdict.PROPOSE, f"argument {pointer} was not traced, so a person decides")
+        for pointer, _ in leaves(action.args)
+        if pointer not in traced
+    ]
+    return said
+
+
+def _frame_rule(rule: Rule) -> Told | None:
     match rule:
         case Rule.FORBID:
             return PolicyVerdict.DENY, "the frame forbids it"
@@ -147,7 +192,8 @@ def critic_releases(
     decision: PolicyDecision, variants: tuple[Variant, ...], report: CriticReport | None, *, proposer: str
 ) -> bool:
     """Whether a critic alone may pass the gate: one reversible or read action that policy allows, judged by
-    somebody other than its proposer, on exactly this digest."""
+    somebody other than its proposer, on exactly this digest.
+    """
     return (
         report is not None
         and report.status is CriticStatus.PASSED
@@ -155,9 +201,15 @@ def critic_releases(
         and len(variants) == 1
         and variants[0].action.effect in {Effect.READ, Effect.REVERSIBLE}
         and report.digests == (variants[0].action.digest,)
-        and bool(report.critic)
-        and report.critic != proposer
+        and bool(_name(report.critic))
+        and bool(_name(proposer))
+        and _name(report.critic) != _name(proposer)
     )
+
+
+def _name(name: str) -> str:
+    """Case and blanks make no other person."""
+    return " ".join(name.casefold().split())
 
 
 class _Verdict(BaseModel):
@@ -196,18 +248,18 @@ class Retry(StrEnum):
 
 class Reject(_Verdict):
     kind: Literal["reject"] = "reject"
-    reason: str = Field(min_length=1)
+    reason: Said
     retry: Retry = Retry.NEVER
 
 
 class Answer(_Verdict):
     kind: Literal["answer"] = "answer"
-    text: str = Field(min_length=1)
+    text: Said
 
 
 class Defer(_Verdict):
     kind: Literal["defer"] = "defer"
-    until: datetime
+    until: AwareDatetime
 
 
 class Stop(_Verdict):
@@ -240,7 +292,7 @@ def possible(gate: GateFacts) -> tuple[str, ...]:
     if not gate.status.waits:
         return ()
     match gate.kind:
-        case GateKind.ACTION if gate.policy is PolicyVerdict.DENY:
+        case GateKind.ACTION if gate.policy is PolicyVerdict.DENY or gate.variants < 1:
             deciding: tuple[str, ...] = ()
         case GateKind.ACTION if gate.policy is PolicyVerdict.DRAFT:
             deciding = ("adopt", "edit", "reject")
@@ -260,24 +312,36 @@ def decide(gate: GateFacts, verdict: Verdict) -> GateStatus:
     allowed = possible(gate)
     if verdict.kind not in allowed:
         raise VerdictError(f"{verdict.kind!r} is not possible at this gate; possible: {', '.join(allowed)}")
+    fault = _fault(gate, verdict)
+    if fault is not None:
+        raise VerdictError(fault)
+    return LEADS_TO[verdict.kind]
+
+
+LEADS_TO = {
+    "approve": GateStatus.PASSED,
+    "choose": GateStatus.PASSED,
+    "adopt": GateStatus.PASSED,
+    "edit": GateStatus.SUPERSEDED,
+    "reject": GateStatus.REJECTED,
+    "answer": GateStatus.ANSWERED,
+    "defer": GateStatus.DEFERRED,
+    "stop": GateStatus.CANCELLED,
+}
+
+
+def _fault(gate: GateFacts, verdict: Verdict) -> str | None:
+    """What is wrong with a verdict of a possible kind."""
     match verdict:
-        case Approve():
-            return GateStatus.PASSED
-        case Choose(variant=index) | Adopt(variant=index):
-            if gate.kind is GateKind.ACTION and index >= gate.variants:
-                raise VerdictError(f"there is no variant {index + 1}; there are {gate.variants}")
-            if gate.kind is GateKind.FRAME and (not isinstance(verdict, Adopt) or verdict.frame is None):
-                raise VerdictError("a frame must be given: `karkas frame ZONE`")
-            return GateStatus.PASSED
-        case Edit():
-            return GateStatus.SUPERSEDED
-        case Reject():
-            return GateStatus.REJECTED
-        case Answer(text=text):
-            if gate.choices and text not in gate.choices:
-                raise VerdictError(f"the answer must be one of: {', '.join(gate.choices)}")
-            return GateStatus.ANSWERED
-        case Defer():
-            return GateStatus.DEFERRED
-        case Stop():
-            return GateStatus.CANCELLED
+        case Adopt(frame=None) if gate.kind is GateKind.FRAME:
+            return "a frame must be given: `karkas frame ZONE`"
+        case Adopt(frame=str()) if gate.kind is not GateKind.FRAME:
+            return "this gate is about an action; a frame is adopted with `karkas frame ZONE`"
+        case Choose(variant=index) | Adopt(variant=index) if index >= gate.variants and (
+            gate.kind is GateKind.ACTION
+        ):
+            return f"there is no variant {index + 1}; there are {gate.variants}"
+        case Answer(text=text) if gate.choices and text not in gate.choices:
+            return f"the answer must be one of: {', '.join(gate.choices)}"
+        case _:
+            return None

@@ -72,9 +72,7 @@ def differences(bound: Binding, now: Binding) -> tuple[str, ...]:
     ]
     names = sorted(bound.preconditions.keys() | now.preconditions.keys())
     found += [
-        f"{name} changed"
-        for name in names
-        if bound.preconditions.get(name) != now.preconditions.get(name)
+        f"{name} changed" for name in names if bound.preconditions.get(name) != now.preconditions.get(name)
     ]
     if bound.shown != now.shown:
         found.append("it would be shown differently now")

@@ -1,8 +1,11 @@
 """Provenance: where each argument of an action came from, found by looking, never by asking a model."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from enum import StrEnum
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -55,62 +58,129 @@ class ArgumentOrigin(BaseModel):
 def trace(
     args: Mapping[str, JsonValue], materials: Iterable[Material], *, by_model: bool
 ) -> tuple[ArgumentOrigin, ...]:
-    """Traces every leaf of `args` to the most trusted material that holds it.
+    """Traces every value of `args`, and every key below the parameters, to a material that holds it.
 
-    A value that no material holds is the model's own where `by_model`, else unknown. A text of several lines is
-    as trustworthy as its least trustworthy line.
+    A value is grounded only where it stands letter by letter, whole and unjoined in one trusted material: `etc`
+    is not grounded by `/etc/passwd`, nor lines gathered from several places. What is too short to be more than
+    chance (`a`, `1`, `true`) must stand alone on a line, in quotes, or close after its parameter's name.
+
+    Everything else is untrusted where an untrusted material holds any line or address of it (case, white space and
+    invisible characters do not count); otherwise it is the model's own where `by_model`, else unknown.
     """
     ordered = sorted(materials, key=lambda material: material.origin.distrust)
-    texts = [(material, folded(material.text)) for material in ordered]
+    trusted = [material for material in ordered if material.origin in GROUNDED]
+    others = [(one, folded(one.text)) for one in ordered if one.origin is Origin.UNTRUSTED_SOURCE]
     nowhere = Origin.MODEL if by_model else Origin.UNKNOWN
-    return tuple(_trace_leaf(pointer, value, texts, nowhere) for pointer, value in leaves(args))
+    return tuple(_trace_leaf(pointer, value, trusted, others, nowhere) for pointer, value in leaves(args))
 
 
 def leaves(value: JsonValue | Mapping[str, JsonValue], pointer: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """Every leaf and every key below `value`, with its JSON Pointer; an empty container is a leaf."""
+    """Every leaf below `value` with its JSON Pointer; an empty container is a leaf.
+
+    Keys below the top (whose keys are the tool's own parameters) are leaves too, `#` after the pointer.
+    """
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
-            yield from leaves(item, f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}")
+            below = f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}"
+            if pointer:
+                yield f"{below}#", key
+            yield from leaves(item, below)
     elif isinstance(value, list) and value:
         for index, item in enumerate(value):
             yield from leaves(item, f"{pointer}/{index}")
     else:
-        yield pointer, value  # type: ignore[misc]
+        yield pointer, cast("JsonValue", value)
 
 
 def folded(text: str) -> str:
-    return re.sub(r"\s+", " ", text).casefold().strip()
+    """Without case, compatibility forms, white space and invisible characters."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(char for char in plain if not char.isspace() and char.isprintable())
+
+
+_JOINED_BEFORE = re.compile(r"(?:[\w./\\@~$%+-]|\d,)\Z")
+_JOINED_AFTER = re.compile(r"[\w/\\@~$%+-]|[.,:]\w")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_ADDRESS = re.compile(r"[\w~%+-]+(?:[./:@\\]+[\w~%+-]+)+")
+_DOTTED = re.compile(r"[\w-]+(?:\.[\w-]+)+")
+_NEAR = 20
+"""Code points between a parameter's name and a tiny value."""
+_TELLING = 4
+"""Shorter pieces stand in any text by chance."""
 
 
 def _trace_leaf(
-    pointer: str, value: JsonValue, texts: list[tuple[Material, str]], nowhere: Origin
+    pointer: str,
+    value: JsonValue,
+    trusted: list[Material],
+    others: list[tuple[Material, str]],
+    nowhere: Origin,
 ) -> ArgumentOrigin:
-    whole = _as_text(value)
-    found = _find(whole, texts)
-    if found is not None:
-        start = found.text.find(whole) if whole else -1
-        return ArgumentOrigin(
-            pointer=pointer, origin=found.origin, label=found.label, start=start if start >= 0 else None
-        )
-    lines = [line for line in whole.splitlines() if line.strip()]
-    if len(lines) > 1:
-        parts = [_find(line, texts) for line in lines]
-        worst = max(((part.origin if part else nowhere) for part in parts), key=lambda origin: origin.distrust)
-        labels = sorted({part.label for part in parts if part and part.origin is worst})
-        return ArgumentOrigin(pointer=pointer, origin=worst, label=", ".join(labels))
+    name = next((part for part in reversed(pointer.strip("#").split("/")) if not part.isdigit()), "")
+    for material in trusted:
+        start = _grounding(value, name, material.text)
+        if start is not None:
+            return ArgumentOrigin(pointer=pointer, origin=material.origin, label=material.label, start=start)
+    labels = _untrusted(_as_text(value), others)
+    if labels:
+        return ArgumentOrigin(pointer=pointer, origin=Origin.UNTRUSTED_SOURCE, label=", ".join(labels))
     return ArgumentOrigin(pointer=pointer, origin=nowhere)
+
+
+def _grounding(value: JsonValue, name: str, text: str) -> int | None:
+    whole = _as_text(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    for start, end in _numbers(str(value), text) if is_number else _places(whole, text):
+        tiny = isinstance(value, bool) or len(whole) < (2 if is_number else 3)
+        if not tiny or _on_purpose(name, text, start, end):
+            return start
+    return None
+
+
+def _places(whole: str, text: str) -> Iterator[tuple[int, int]]:
+    at = text.find(whole) if whole.strip() else -1
+    while at >= 0:
+        if _unjoined(text, at, at + len(whole)):
+            yield at, at + len(whole)
+        at = text.find(whole, at + 1)
+
+
+def _numbers(number: str, text: str) -> Iterator[tuple[int, int]]:
+    for match in _NUMBER.finditer(text):
+        if _unjoined(text, *match.span()) and Decimal(match[0]) == Decimal(number):
+            yield match.span()
+
+
+def _unjoined(text: str, start: int, end: int) -> bool:
+    return not _JOINED_BEFORE.search(text[max(start - 2, 0) : start]) and not _JOINED_AFTER.match(
+        text[end : end + 2]
+    )
+
+
+def _on_purpose(name: str, text: str, start: int, end: int) -> bool:
+    """Whether a tiny value stands alone on its line, in quotes, or close after its parameter's name."""
+    line = text[text.rfind("\n", 0, start) + 1 :].split("\n", 1)[0]
+    if line.strip() == text[start:end]:
+        return True
+    if text[start - 1 : start] in {'"', "'", "`", "«"} and text[end : end + 1] in {'"', "'", "`", "»"}:
+        return True
+    before = re.split(r"[;\n]|[.,]\s", text[max(start - _NEAR - len(name), 0) : start])[-1]
+    return bool(name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", before, re.IGNORECASE) is not None
+
+
+def _untrusted(whole: str, others: list[tuple[Material, str]]) -> list[str]:
+    pieces = [
+        folded(piece)
+        for piece in (whole, *whole.splitlines(), *_ADDRESS.findall(whole), *_DOTTED.findall(whole))
+    ]
+    telling = {piece for piece in pieces if len(piece) >= _TELLING}
+    if not telling and folded(whole):
+        lone = re.compile(rf"(?<!\w){re.escape(whole.strip())}(?!\w)", re.IGNORECASE)
+        return [material.label for material, _ in others if lone.search(material.text)]
+    return [material.label for material, body in others if any(piece in body for piece in telling)]
 
 
 def _as_text(value: JsonValue) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None or value in ({}, []) else str(value)
-
-
-def _find(text: str, texts: list[tuple[Material, str]]) -> Material | None:
-    """The most trusted material in which `text` stands as whole words; white space and case do not count."""
-    wanted = folded(text)
-    if not wanted:
-        return None
-    pattern = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
-    return next((material for material, body in texts if pattern.search(body)), None)

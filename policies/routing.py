@@ -43,8 +43,12 @@ def route(
     tools: Iterable[str] = (),
     named: Iterable[ZoneName] = (),
 ) -> Route:
-    """Routes by topics in `text`, workspace-relative `paths`, `tools` and zones `named` outright; strictest wins."""
-    paths, tools, named = tuple(paths), tuple(tools), frozenset(named)
+    """Routes by topics in `text`, workspace-relative `paths`, `tools` and zones `named` outright.
+
+    The strictest zone wins; a zone that was named and that nobody declared is draft-only.
+    """
+    paths, tools, states = tuple(paths), tuple(tools), tuple(states)
+    named = frozenset(named)
     touches = []
     for state in states:
         because = [f"zone {state.zone.name} was named"] if state.zone.name in named else []
@@ -55,6 +59,10 @@ def route(
         return Route(
             touches=(), level=ControlLevel.DRAFT_ONLY, why="it touches no declared zone, so draft-only"
         )
+    unknown = sorted(named - {state.zone.name for state in states})
+    if unknown:
+        why = f"draft-only because nobody declared {', '.join(unknown)}"
+        return Route(touches=tuple(touches), level=ControlLevel.DRAFT_ONLY, why=why)
     level = strictest(touch.level for touch in touches)
     decisive = ", ".join(touch.zone for touch in touches if touch.level is level)
     rest = " (the strictest of the zones touched wins)" if len(touches) > 1 else ""
@@ -76,8 +84,8 @@ def matches(scope: Scope, *, text: str, paths: Iterable[str], tools: Iterable[st
 def topic_in(topic: str, text: str) -> bool:
     """Whether the words of `topic` stand in `text` in order; case, endings and the way of joining do not count.
 
-    Endings are open so that `adapter` finds "adapters" and `настройка` finds «настройки». Hyphens, underscores and
-    camel case join words: `lora config` finds "LoraConfig" and `learning rate` finds "learning_rate".
+    Endings are open so that `adapter` finds "adapters" and `настройка` finds «настройки». Hyphens, underscores
+    and camel case join words: `lora config` finds "LoraConfig" and `learning rate` finds "learning_rate".
     """
     words = [word for word in re.split(r"[\s_-]+", _plain(topic)) if word]
     phrase = r"[\s_-]*".join(_with_ending(word) for word in words)
@@ -86,15 +94,16 @@ def topic_in(topic: str, text: str) -> bool:
 
 
 def path_touches(path: str, glob: str) -> bool:
-    """As `path_matches`, for rules that tighten: a path that leaves the workspace touches whatever it may be."""
+    """As `path_matches`, for rules that tighten: a path that leaves the workspace touches everything."""
     return _inside(path) is None or path_matches(path, glob)
 
 
 def path_matches(path: str, glob: str) -> bool:
     """Case-insensitive glob (gitwildmatch) over a POSIX path relative to the workspace.
 
-    `*` matches within a folder, `**` across; a glob without a slash matches at any depth; a folder covers what is
-    in it. Case does not count because a file system may ignore it. A path that leaves the workspace matches nothing.
+    `*` matches within a folder, `**` across; a glob without a slash matches at any depth; a folder covers what
+    is in it. Case does not count because a file system may ignore it. A path that leaves the workspace matches
+    nothing.
     """
     inside = _inside(path)
     return inside is not None and glob_pattern(_plain(glob)).fullmatch(inside) is not None
@@ -139,5 +148,6 @@ def _glob_part(part: str) -> str:
     table = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
     if part.startswith("[") and part.endswith("]") and len(part) > 2:  # noqa: PLR2004
         negated = part[1] in "!^"
-        return f"[{'^/' if negated else ''}{re.escape(part[2:-1] if negated else part[1:-1]).replace(chr(92) + '-', '-')}]"
+        letters = re.escape(part[2:-1] if negated else part[1:-1]).replace("\\-", "-")
+        return f"[{'^/' if negated else ''}{letters}]"
     return table.get(part, re.escape(part))

@@ -57,7 +57,7 @@ class Scope(BaseModel):
 
     def covers(self, other: "Scope") -> bool:
         """Whether nothing that `other` lists is missing here."""
-        return (self | other) == self or all(
+        return all(
             set(theirs) <= set(ours)
             for ours, theirs in (
                 (self.paths, other.paths),
@@ -192,6 +192,6 @@ class LevelChange(BaseModel):
             raise LooseningError(
                 f"{self.author!r} is no person and may not loosen {self.before} to {self.after}"
             )
-        if not self.reason.strip():
-            raise LooseningError("a change of level needs a reason, for the record")
+        if not self.reason.strip() or not self.author.strip():
+            raise LooseningError("a change of level needs an author and a reason, for the record")
         return self

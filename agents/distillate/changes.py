@@ -16,7 +16,7 @@ PartT = TypeVar("PartT", bound=_Named)
 
 
 def diff(old: Distillate, new: Distillate) -> list[str]:
-    """One line a change, gravest kinds first: sources, claims, conflicts, questions, weak spots. Empty: none that counts."""
+    """What changed, one line a change: engine, sources, claims, conflicts, questions, weak spots."""
     return [visible_line(line) for line in _changes(old, new)]
 
 

@@ -107,7 +107,7 @@ class _Page:
         cycles = f"{one.run.cycles} {'cycle' if one.run.cycles == 1 else 'cycles'} of reading"
         yield from (f"# Zone {one.zone}", "", f"> {escaped(made_by(one))}", ">")
         yield f"> {counted}; {doubts}. It ended after {cycles}: {_STOPPED[one.run.stop_reason]}."
-        yield f"> Each note at the end says where a sentence stands. `karkas distillate verify FILE` proves the quotes."
+        yield "> Each note at the end says where a sentence stands. `karkas distillate verify FILE` proves the quotes."
         yield from (
             "> Links and bold type of the sources are left out here; the YAML file has the exact text.",
             "",
@@ -156,7 +156,8 @@ class _Page:
         subjects = ", ".join(dict.fromkeys(escaped(claim.subject) for claim in claims))
         scope = f", for {_scope(conflict.scope)}" if conflict.scope else ""
         yield from (f"### {subjects or conflict.id} ({conflict.kind})", "")
-        yield f"{escaped(conflict.why)} *{escaped(conflict.label)}, score {conflict.score:.2f}{scope}; {conflict.id}*".strip()
+        label = f"{escaped(conflict.label)}, score {conflict.score:.2f}{scope}; {escaped(conflict.id)}"
+        yield f"{escaped(conflict.why)} *{label}*".strip()
         yield ""
         yield f"| {' | '.join(code(self._path(claim.evidence[0])) for claim in claims)} |"
         yield "|" + "---|" * len(claims)
@@ -193,8 +194,8 @@ class _Page:
     def _sources(self) -> Iterator[str]:
         cited: dict[str, int] = defaultdict(int)
         for claim in self.distillate.claims:
-            for source in {span.source for span in claim.evidence}:
-                cited[source] += 1
+            for name in {span.source for span in claim.evidence}:
+                cited[name] += 1
         yield from (
             "## Sources",
             "",
@@ -207,8 +208,8 @@ class _Page:
                 if source.status is SourceStatus.USED
                 else f"{source.status}: {escaped(source.reason or '')}"
             )
-            if source.near_duplicate_of in self.sources:
-                state += f" nearly the same as {code(source_path(self.sources[source.near_duplicate_of]))}"
+            twin = self.sources.get(source.near_duplicate_of or "")
+            state += f" nearly the same as {code(source_path(twin))}" if twin else ""
             repairs = source.text.repairs if source.text else ()
             state += f" repaired: {escaped('; '.join(repairs))}" if repairs else ""
             yield (

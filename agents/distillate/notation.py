@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from karkas.policies.errors import KarkasError
 from karkas.policies.rendering import OPEN, TAB, visible_line
 
-Plain: TypeAlias = "str | int | float | bool | None | Sequence[Plain] | Mapping[str, Plain]"
+Plain: TypeAlias = "str | int | float | bool | Sequence[Plain] | Mapping[str, Plain] | None"
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 WIDTH = 110
@@ -27,8 +27,11 @@ _PLAIN = re.compile(r"[^\W\d_](?:[\w./@+-]|(?<! ) (?! ))*(?<! )")
 _RESERVED = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_NAMED = {"null": None, "Null": None, "NULL": None, "~": None, "": None}
-_NAMED |= dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
+_NAMED: dict[str, bool | None] = {
+    **dict.fromkeys(("null", "Null", "NULL", "~", "")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
 _ODD = {".inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
 _SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 _MARKS = {OPEN, TAB}
@@ -43,21 +46,17 @@ def written(value: Mapping[str, Plain]) -> str:
 def inline(value: Plain) -> str:
     """`value` as YAML in flow style, on one line."""
     match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case float():
-            return _float(value)
         case str():
             plain = _PLAIN.fullmatch(value) and _seen(value) and value.lower() not in _RESERVED
             return value if plain else quoted(value)
         case Mapping():
             return "{" + ", ".join(f"{inline(key)}: {inline(item)}" for key, item in value.items()) + "}"
-        case _:
+        case Sequence():
             return "[" + ", ".join(inline(item) for item in value) + "]"
+        case float():
+            return _float(value)
+        case _:
+            return "null" if value is None else str(value).lower()
 
 
 def quoted(text: str) -> str:
