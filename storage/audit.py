@@ -88,6 +88,12 @@ class Audit:
             rows = session.exec(query.limit(limit) if limit is not None else query).all()
         return [_entry(row) for row in reversed(rows)]
 
+    def ours(self) -> bool:
+        """Whether the newest row was signed with this project's key; true of an empty log."""
+        with self._database.read() as session:
+            row = session.exec(select(AuditRow).order_by(col(AuditRow.seq).desc()).limit(1)).first()
+            return row is None or self._key.verifies(row.hash.encode(), row.signature)
+
     def verify(self) -> list[str]:
         """Names every break; empty when nothing was changed, dropped, reordered or forged."""
         # Before the log: the mirror may lag behind it, but the log must never lag behind the mirror.

@@ -54,16 +54,19 @@ async def _set_up(saver: "AsyncPostgresSaver") -> None:
     """
     connection = cast("AsyncConnection[dict[str, bool]]", saver.conn)
     for _ in range(BUSY_SECONDS * 10):
-        answer = await (
-            await connection.execute(f"SELECT pg_try_advisory_lock({SETUP_LOCK}) AS free")
-        ).fetchone()
+        cursor = await connection.execute("SELECT pg_try_advisory_lock(%s) AS free", [SETUP_LOCK])
+        answer = await cursor.fetchone()
         if answer is not None and answer["free"]:
             break
         await asyncio.sleep(0.1)
+    else:
+        raise StorageError(
+            f"another process has been making the checkpoint tables for {BUSY_SECONDS} seconds"
+        )
     try:
         await saver.setup()
     finally:
-        await connection.execute(f"SELECT pg_advisory_unlock({SETUP_LOCK})")
+        await connection.execute("SELECT pg_advisory_unlock(%s)", [SETUP_LOCK])
 
 
 def libpq_url(folder: Path, url: str) -> str:

@@ -107,7 +107,7 @@ def database_url(folder: Path, url: str | None) -> URL:
 
 
 def worker_name() -> str:
-    """This process, as others see it."""
+    """How other processes see this one: `HOST:PID`."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 

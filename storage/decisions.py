@@ -27,6 +27,9 @@ from karkas.storage.tables import GateRow, PermitRow, storable
 DECIDED = {GateStatus.PASSED, GateStatus.REJECTED, GateStatus.ANSWERED}
 """What only a signed decision leads to."""
 
+CLOSED = {GateStatus.EXPIRED, GateStatus.SUPERSEDED, GateStatus.STALE, GateStatus.CANCELLED}
+"""What the system may make of a gate, decided or not; none of it releases anything."""
+
 TAMPERED = "its row was changed outside karkas, so nothing passes at it; `karkas audit verify`"
 
 
@@ -96,27 +99,44 @@ class Gate(NewGate):
 
 
 def read_gate(records: Records, row: GateRow) -> Gate:
-    """The gate of a row. One that karkas did not write so is shown as stale, whatever the row says."""
+    """The gate of a row. One that karkas did not write so is shown as stale and undecided, whatever the row says."""
+    trusted = intact(records, row)
     try:
-        gate = Gate.model_validate(
+        return Gate.model_validate(
             {
                 **row.facts,
                 "id": row.id,
-                "status": row.status,
+                "status": row.status if trusted else GateStatus.STALE,
                 "opened_at": row.opened_at,
                 "decided_at": row.decided_at,
-                "decided_by": row.decided_by,
-                "verdict": row.verdict,
-                "reason": row.reason,
+                "decided_by": row.decided_by if trusted else SYSTEM,
+                "verdict": row.verdict if trusted else None,
+                "reason": row.reason if trusted else TAMPERED,
                 "deferred_until": row.deferred_until,
                 "superseded_by": row.superseded_by,
             }
         )
     except (ValidationError, TypeError) as error:
-        raise AuditError(f"gate {row.id} is not readable, because {TAMPERED}") from error
-    if records.verifies(sealed(row), row.seal) and (gate.status not in DECIDED or _decided_so(records, row)):
-        return gate
-    return gate.model_copy(update={"status": GateStatus.STALE, "reason": TAMPERED, "decided_by": SYSTEM})
+        raise AuditError(f"gate {row.id} cannot be read: {TAMPERED}") from error
+
+
+def intact(records: Records, row: GateRow) -> bool:
+    """Whether a gate shows what it was opened with, and any decision at it is the one that was signed."""
+    if not records.verifies(sealed(row), row.seal):
+        return False
+    if row.status not in DECIDED and row.verdict is None:
+        return True
+    decision = signed_decision(records, row)
+    if decision is None:
+        return False
+    verdict = decision["verdict"]
+    by_critic = isinstance(verdict, dict) and verdict.get("kind") == "critic"
+    now = decision_of(row, verdict=verdict, permit=None)
+    return (
+        row.verdict == (None if by_critic else verdict)
+        and all(decision[name] == now[name] for name in ("gate", "seal", "run", "by", "at"))
+        and (row.status == decision["status"] or row.status in CLOSED)
+    )
 
 
 def seal(records: Records, row: GateRow) -> None:
@@ -173,14 +193,3 @@ def stored_actions(artifacts: Artifacts, gate: NewGate) -> Proposal:
     if digests != tuple(variant.digest for variant in gate.variants):
         raise PermitError("the stored proposal holds other actions than the gate shows; open a new gate")
     return proposal
-
-
-def _decided_so(records: Records, row: GateRow) -> bool:
-    decision = signed_decision(records, row)
-    if decision is None:
-        return False
-    verdict = decision["verdict"]
-    by_critic = isinstance(verdict, dict) and verdict.get("kind") == "critic"
-    return decision == decision_of(row, verdict=decision["verdict"], permit=None) | {
-        "permit": decision["permit"]
-    } and (by_critic if row.verdict is None else verdict == row.verdict)

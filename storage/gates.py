@@ -1,6 +1,6 @@
 """Gates: what waits for a verdict, and the signed record of each decision."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from pydantic import JsonValue
@@ -23,10 +23,13 @@ from karkas.policies.gates import (
 from karkas.policies.gates import decide as decide_by_policy
 from karkas.policies.permits import PermitStatus, step
 from karkas.storage.decisions import (
+    CLOSED,
+    TAMPERED,
     Gate,
     NewGate,
     ShownVariant,
     decision_of,
+    intact,
     read_gate,
     seal,
     stored_actions,
@@ -167,12 +170,7 @@ class Gates:
 
         A passed gate can still become stale; that voids its permit, unless the action was begun already.
         """
-        if status not in {
-            GateStatus.EXPIRED,
-            GateStatus.SUPERSEDED,
-            GateStatus.STALE,
-            GateStatus.CANCELLED,
-        }:
+        if status not in CLOSED:
             raise VerdictError(f"{status} is a person's to say; `decide` takes the verdict")
         with self._records.change() as change:
             row = find(change.session, GateRow, gate)
@@ -212,12 +210,20 @@ class Gates:
                         actor=SYSTEM,
                     )
                 elif row.deferred_until is not None and row.deferred_until <= at:
-                    row.status, row.deferred_until = GateStatus.OPEN, None
+                    _undecide(row)
+                    row.status = GateStatus.OPEN
                     change.note("gate_reopened", f"gate:{row.id}", actor=SYSTEM)
                 else:
                     continue
                 moved = (*moved, read_gate(self._records, row))
         return moved
+
+    def breaks(self) -> Iterator[str]:
+        """Names every gate that is not as it was opened and decided."""
+        with self._records.database.read() as session:
+            for row in session.exec(select(GateRow)):
+                if not intact(self._records, row):
+                    yield f"gate {row.id}: {TAMPERED}"
 
     def _settle(
         self,
@@ -302,10 +308,18 @@ def _check_deferral(verdict: Defer, now: datetime) -> None:
 
 
 def _close(change: Change, row: GateRow, status: GateStatus, *, reason: str, actor: str) -> None:
-    row.status, row.reason, row.deferred_until = status, reason, None
-    row.decided_at, row.decided_by = change.now, actor
+    if GateStatus(row.status).waits:
+        _undecide(row)
+        row.decided_at, row.decided_by = change.now, actor
+    row.status, row.reason = status, reason
     data: dict[str, JsonValue] = {"status": status.value, "reason": reason}
     change.note("gate_closed", f"gate:{row.id}", actor=actor, data=data)
+
+
+def _undecide(row: GateRow) -> None:
+    """A deferral is over: it stays in the audit log, and no longer stands at the gate as a decision."""
+    row.verdict = row.decision = row.signature = row.decided_at = row.decided_by = row.deferred_until = None
+    row.reason = ""
 
 
 def _void(change: Change, row: GateRow, reason: str) -> None:

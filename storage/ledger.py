@@ -1,5 +1,6 @@
 """The ledger: permits, each for one action, once, and what became of it."""
 
+from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 from datetime import datetime
 from typing import Any, final
@@ -185,6 +186,20 @@ class Ledger:
             row = find(change.session, PermitRow, permit)
             after = PermitStatus.COMMITTED if committed else PermitStatus.FAILED
             return self._step(change, row, after, from_=PermitStatus.UNKNOWN, reason=reason, actor=by)
+
+    def breaks(self) -> Iterator[str]:
+        """Names every permit that is not as it was signed, or whose use is on the record and not in its row."""
+        with self._records.database.read() as session:
+            for row, gate in session.exec(
+                select(PermitRow, GateRow).where(col(PermitRow.gate) == col(GateRow.id))
+            ):
+                decision = signed_decision(self._records, gate)
+                if decision is None or decision["permit"] != permit_terms(row):
+                    yield f"permit {row.id}: it is not the one that was signed when gate {gate.id} passed"
+                elif row.status == PermitStatus.APPROVED and said(
+                    session, "permit_claimed", f"permit:{row.id}"
+                ):
+                    yield f"permit {row.id}: its row says approved, but it is on the record as used"
 
     def _proven(self, change: Change, row: PermitRow) -> Action:
         """The action that the permit is for, after checking every link from the signed decision down to it."""

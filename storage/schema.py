@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, column, inspect, select, table
 
 from karkas.policies.errors import StorageError
 from karkas.storage.database import Database
@@ -33,7 +33,7 @@ def version(connection: Connection) -> str | None:
     """The revision that the database is at; `None` where karkas never wrote to it."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+    return connection.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar()
 
 
 def alembic_config() -> "Config":

@@ -1,8 +1,8 @@
 """The store: everything that a project remembers, behind one door."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from pydantic import JsonValue
 
@@ -41,7 +41,7 @@ class Store:
         folder: Path,
         *,
         url: str | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock = lambda: datetime.now(UTC),
         create: bool = False,
     ) -> "Store":
         """Opens the store in `folder` (a project's `.karkas`), bringing its schema up to date.
@@ -49,6 +49,7 @@ class Store:
         `create` makes what is missing; without it a missing folder, key or database is a `StorageError`.
         """
         location = database_url(folder, url)
+        file = Path(location.database or "") if location.get_backend_name() == "sqlite" else None
         if create:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,19 +57,28 @@ class Store:
                 raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
         elif not folder.is_dir():
             raise StorageError(f"there is no store at {folder}; `karkas init` makes one")
-        elif location.get_backend_name() == "sqlite" and not Path(location.database or "").is_file():
+        elif file is not None and not file.is_file():
             raise StorageError(
-                f"the database {location.database} is missing; restore it from a backup, or `karkas init` makes a new one"
+                f"the database {file} is missing; restore it from a backup, or make a new one: `karkas init`"
             )
         key_path = folder / "signing.key"
-        key = SigningKey.create(key_path) if create and not key_path.exists() else SigningKey.load(key_path)
+        # A new key beside old decisions would make all of them unprovable.
+        fresh = create and not key_path.exists() and not (file is not None and file.exists())
+        key = SigningKey.create(key_path) if fresh else SigningKey.load(key_path)
         database = Database(location)
         try:
             migrate(database)
+            store = cls(folder, database, key, clock)
+            if fresh:
+                store._refuse_another_key()
         except BaseException:
             database.close()
             raise
-        return cls(folder, database, key, clock)
+        return store
+
+    def verify(self) -> list[str]:
+        """Names every break of the audit log, and every zone, gate and permit that is not as it was signed."""
+        return [*self.audit.verify(), *self.zones.breaks(), *self.gates.breaks(), *self.ledger.breaks()]
 
     def note(self, event: str, subject: str, *, actor: str, data: JsonValue = None) -> None:
         """Puts something on the record that changes nothing else here."""
@@ -78,8 +88,16 @@ class Store:
     def close(self) -> None:
         self.database.close()
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _refuse_another_key(self) -> None:
+        if not self.audit.ours():
+            self.key.path.unlink()
+            raise StorageError(
+                f"{self.database.url.render_as_string()} was written with another signing key;"
+                f" copy the signing.key of the project that uses it to {self.key.path}"
+            )

@@ -1,5 +1,6 @@
 """Zones on the record: the level that holds, and the ground (distillate, frame) that it stands on."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -134,7 +135,7 @@ class Zones:
         self,
         name: str,
         *,
-        id: str,
+        id: str,  # noqa: A002
         sha256: Digest,
         artifact: Digest,
         path: str,
@@ -178,6 +179,13 @@ class Zones:
             was = _sealed(row)
             change.session.delete(row)
             change.note("zone_dropped", f"zone:{name}", actor=author, data={"reason": reason, "was": was})
+
+    def breaks(self) -> Iterator[str]:
+        """Names every zone whose row karkas did not write."""
+        with self._records.database.read() as session:
+            for row in session.exec(select(ZoneRow)):
+                if not self._holds(row):
+                    yield f"zone {row.name}: {BROKEN}"
 
     def _store(self, change: Change, row: ZoneRow, event: str, *, actor: str) -> ZoneRecord:
         row.changed_at = change.now
