@@ -76,7 +76,8 @@ def protected_in(workspace: Workspace) -> tuple[tuple[str, ...], tuple[str, ...]
 
     What starts with `.karkas` is hidden, since the signing key lies there; the rest can be read.
     """
-    hidden, readonly = [], []
+    hidden: list[str] = []
+    readonly: list[str] = []
     for folder, folders, files in os.walk(workspace.root):
         here = os.path.relpath(folder, workspace.root)
         for name in sorted((*folders, *files)):

@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     JsonValue,
+    PydanticUserError,
     TypeAdapter,
     ValidationError,
     create_model,
