@@ -1,5 +1,6 @@
 """Actions and proposals: what an agent wants to do, in a form that can be hashed, shown and judged."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from hashlib import sha256
 from typing import NewType
@@ -81,11 +82,25 @@ class Proposal(BaseModel):
 
 
 def canonical(value: JsonValue) -> bytes:
-    """The RFC 8785 form of `value`."""
+    """The RFC 8785 form of `value`; read back it gives the same form again, or it is refused here."""
     try:
+        if any(isinstance(one, float) and _UNSAFE <= abs(one) < _EXPONENT for one in _scalars(value)):
+            raise ActionError("a number of 2^53 or more cannot be kept exactly as JSON; give it as text")
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise ActionError(f"cannot be written as canonical JSON (RFC 8785): {error}") from error
+
+
+_UNSAFE, _EXPONENT = 2**53, 1e21
+"""Between them RFC 8785 writes a float like an integer, and refuses that integer when it is read back."""
+
+
+def _scalars(value: JsonValue) -> Iterator[JsonValue]:
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _scalars(item)
+    else:
+        yield value
 
 
 def digest_of(value: JsonValue) -> Digest:

@@ -130,7 +130,7 @@ def _plain(text: str) -> str:
 
 def _with_ending(word: str) -> str:
     """The word with its ending open; short words only take what English adds."""
-    stem = re.sub(r"(?<=\w{3})(?:[аеиоуыэюяйь]{1,2}|e|y)$", "", word)
+    stem = re.sub(r"(?<=\w{3})(?:[аеиоуыэюяйь]{1,2}|i?es|[esy])$", "", word)
     if len(stem) < _OPEN_STEM and stem == word:
         return re.escape(word) + r"(?:s|es)?"
     return re.escape(stem) + r"[^\W_]{0,4}"

@@ -69,7 +69,7 @@ def _header(distillate: Distillate) -> str:
         made_by(distillate),
         "",
         "Read `summary` first: what the zone is, how its parts fit, what to choose when. It names claims by id.",
-        "Then `conflicts` and `weak_spots` (where not to rely on it), `open_questions`, `not_covered` (what is missing).",
+        "Then `conflicts` and `weak_spots`: where not to rely on it; `open_questions`, `not_covered`: what is missing.",
         "Each claim's `evidence` names a source and the code points [start, end) of the quote in its stored text.",
         "Prove every quote with `karkas distillate verify FILE`; `karkas distillate show FILE` reads more easily.",
         f"A frame pins this file by its SHA-256: after an edit, frame the zone again (`karkas frame {zone}`).",
