@@ -48,7 +48,7 @@ class ActionNodes:
         if not plan.calls:
             return self._update(
                 proposal="",
-                outcome=Outcome(status=OutcomeStatus.NOTHING, why=plan.why or "nothing was proposed"),
+                outcome=Outcome(status=OutcomeStatus.NOTHING.value, why=plan.why or "nothing was proposed"),
             )
         run = await context.stored(context.store.runs.get, context.run)
         task = self.task or str(run.input.get("task") or "") or plan.why
@@ -77,7 +77,7 @@ class ActionNodes:
         )
         await self._supersede(context, lane, gate)
         if isinstance(gate, Denied):
-            denied = Outcome(status=OutcomeStatus.DENIED, why=gate.why)
+            denied = Outcome(status=OutcomeStatus.DENIED.value, why=gate.why)
             return Command(goto=f"{self.name}.done", update=self._update(outcome=denied))
         target = "wait" if gate.status.waits else "act"
         return Command(goto=f"{self.name}.{target}", update=self._update(gate=gate.id))
@@ -112,7 +112,7 @@ class ActionNodes:
             return self._end(await settle(context, gate))
         if gate.status is not GateStatus.PASSED:
             return self._end(
-                Outcome(status=OutcomeStatus.of_gate(gate.status), why=gate.reason or "", gate=gate.id)
+                Outcome(status=OutcomeStatus.of_gate(gate.status).value, why=gate.reason or "", gate=gate.id)
             )
         match await execute(context, gate):
             case Stale(why=why):

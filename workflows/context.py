@@ -42,6 +42,8 @@ class Context:
     tools: ToolBox
     workspace: Workspace
     engine: Engine
+    critic: bool = True
+    """Whether a critic may be asked; without one every action waits for a person."""
     limits: Limits = field(default_factory=Limits)
     batch: int = 64
     """Sources read in one cycle of an exploration."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from karkas.agents.sources import Reading
 from karkas.policies.actions import Digest
 from karkas.policies.distillates import Claim, SourceRecord
-from karkas.server.protocol import Document, Reviewed
+from karkas.server.protocol import Composed, Document, Reviewed
 from karkas.storage import Artifacts
 from karkas.workflows.context import Context
 
@@ -46,6 +46,10 @@ def load_review(artifacts: Artifacts, digest: str | None) -> Reviewed:
     if not digest:
         return Reviewed(conflicts=(), weak_spots=(), open_questions=())
     return Reviewed.model_validate_json(artifacts.get(Digest(digest)))
+
+
+def load_composed(artifacts: Artifacts, digest: str) -> Composed:
+    return Composed.model_validate_json(artifacts.get(Digest(digest)))
 
 
 def save(artifacts: Artifacts, value: BaseModel) -> Digest:

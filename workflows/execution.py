@@ -35,7 +35,7 @@ async def execute(context: Context, gate: Gate) -> Outcome | Stale | InDoubt:
     """Performs what a passed gate permits, once; asked again, it says what became of it."""
     permit = await context.stored(context.store.ledger.for_gate, gate.id)
     if permit is None:
-        return Outcome(status=OutcomeStatus.DENIED, why="the gate issued no permit", gate=gate.id)
+        return Outcome(status=OutcomeStatus.DENIED.value, why="the gate issued no permit", gate=gate.id)
     match permit.status:
         case PermitStatus.APPROVED | PermitStatus.CLAIMED:
             return await _perform(context, gate, permit)
@@ -70,9 +70,11 @@ def outcome_of(gate: Gate, permit: Permit | None) -> Outcome:
         doubtful = permit is not None and permit.status is PermitStatus.UNKNOWN
         why = (permit.reason if permit else "") or "it was not executed"
         return Outcome(
-            status=OutcomeStatus.UNKNOWN if doubtful else OutcomeStatus.FAILED, why=why, gate=gate.id
+            status=(OutcomeStatus.UNKNOWN if doubtful else OutcomeStatus.FAILED).value, why=why, gate=gate.id
         )
-    return Outcome(status=OutcomeStatus.COMMITTED, result=permit.result or {}, gate=gate.id, permit=permit.id)
+    return Outcome(
+        status=OutcomeStatus.COMMITTED.value, result=permit.result or {}, gate=gate.id, permit=permit.id
+    )
 
 
 async def _perform(context: Context, gate: Gate, permit: Permit) -> Outcome | Stale | InDoubt:

@@ -57,7 +57,7 @@ class ExploreState(WorkflowState, total=False):
     queries: list[str]
     stop: str
     distillate: str
-    draft: str
+    composed: str
     changed: bool
 
 
@@ -168,11 +168,12 @@ async def reviewer(state: ExploreState, runtime: Runtime[Context]) -> dict[str, 
     )
     await context.charge(reply)
     found = reply.value
+    stop = await stop_reason(context, state)
     found = found.model_copy(update={"weak_spots": (*found.weak_spots, *unreadable(corpus.records))})
     return {
         "review": await context.stored(save, artifacts, found),
         "queries": [question.would_settle or question.text for question in found.open_questions[:8]],
-        "stop": await stop_reason(context, state) or "",
+        "stop": stop.value if stop is not None else "",
     }
 
 
@@ -211,7 +212,7 @@ async def map_zone(state: ExploreState, runtime: Runtime[Context]) -> dict[str, 
         stop=StopReason(state["stop"]),
         cycles=state["cycle"],
     )
-    return {"distillate": written.artifact, "draft": written.draft, "changed": written.changed}
+    return {"distillate": written.artifact, "composed": written.composed, "changed": written.changed}
 
 
 async def critic(state: ExploreState, runtime: Runtime[Context]) -> None:
@@ -225,7 +226,7 @@ async def frame(state: ExploreState, runtime: Runtime[Context]) -> Command[str]:
         runtime.context,
         zone=state["zone"],
         artifact=state["distillate"],
-        draft=state["draft"],
+        composed=state["composed"],
         stop=state["stop"],
     )
     if gate is None:
@@ -241,10 +242,10 @@ async def frame_wait(state: ExploreState, runtime: Runtime[Context]) -> Command[
         gate = await context.stored(context.store.gates.get, gate.id)
     if gate.status.waits:
         return Command(goto="frame.wait")
-    outcome = Outcome(status=OutcomeStatus.of_gate(gate.status), gate=gate.id, why=gate.reason or "")
+    outcome = Outcome(status=OutcomeStatus.of_gate(gate.status).value, gate=gate.id, why=gate.reason or "")
     if gate.status is GateStatus.PASSED:
         await context.stored(apply_frame, context.store, gate)
-        outcome["status"] = OutcomeStatus.COMMITTED
+        outcome["status"] = OutcomeStatus.COMMITTED.value
     return Command(goto=END, update={"karkas": {"frame": {"outcome": outcome}}})
 
 

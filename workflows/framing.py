@@ -3,15 +3,16 @@
 from pathlib import Path
 
 from karkas.agents.distillate import diff, load
-from karkas.agents.frame import load_frame
+from karkas.agents.frame import draft_text, load_frame
 from karkas.policies.actions import Digest
 from karkas.policies.distillates import Distillate
 from karkas.policies.errors import FrameError
 from karkas.policies.frames import Frame, check_frame
 from karkas.policies.gates import Adopt, GateKind, GateStatus, PolicyDecision, PolicyVerdict
-from karkas.policies.zones import Stage
+from karkas.policies.zones import ControlLevel, Stage
 from karkas.storage import Gate, NewGate, Store
 from karkas.workflows.context import Context
+from karkas.workflows.corpus import load_composed
 from karkas.workflows.mapping import FOLDER, write_file
 
 WAITING = (GateStatus.OPEN, GateStatus.DEFERRED)
@@ -22,7 +23,7 @@ def frame_path(root: Path, zone: str) -> Path:
 
 
 async def open_frame_gate(
-    context: Context, *, zone: str, artifact: str, draft: str, stop: str
+    context: Context, *, zone: str, artifact: str, composed: str, stop: str
 ) -> Gate | None:
     """Opens the gate at which the person frames the zone; an older one of the same zone is superseded.
 
@@ -51,7 +52,7 @@ async def open_frame_gate(
             detail={
                 "distillate": distillate.id,
                 "artifact": artifact,
-                "draft": draft,
+                "composed": composed,
                 "claims": len(distillate.claims),
                 "conflicts": len(distillate.conflicts),
                 "open_questions": len(distillate.open_questions),
@@ -68,6 +69,14 @@ def frame_gate(store: Store, zone: str) -> Gate | None:
     """The gate that waits for this zone's frame, if one does."""
     waiting = [gate for gate in store.gates.list(status=WAITING, zone=zone) if gate.kind is GateKind.FRAME]
     return waiting[-1] if waiting else None
+
+
+def draft_frame(store: Store, zone: str, *, author: str, level: ControlLevel) -> str:
+    """A frame to start from, as YAML for an editor: the map that the exploration composed, every rule `ask`."""
+    distillate, sha256 = distillate_in_force(store, zone)
+    gate = frame_gate(store, zone)
+    areas = load_composed(store.artifacts, str(gate.detail["composed"])).areas if gate is not None else ()
+    return draft_text(distillate, sha256, areas, author=author, level=level)
 
 
 def check(store: Store, zone: str, text: str) -> Frame:

@@ -72,9 +72,8 @@ async def open_action_gate(
             critic=report,
         ),
     )
-    if gate.status.waits and critic_releases(
-        gate.policy, proposal.variants, report, proposer=proposal.proposer
-    ):
+    released = critic_releases(gate.policy, proposal.variants, report, proposer=proposal.proposer)
+    if gate.status.waits and report is not None and released:
         gate = await context.stored(context.store.gates.pass_by_critic, gate.id, report)
     return gate
 
@@ -93,8 +92,10 @@ async def bind(context: Context, tool: Tool, action: Action, ruling: Ruling) -> 
 
 async def _critic_report(
     context: Context, proposal: Proposal, ruling: Ruling, shown: list[str]
-) -> CriticReport:
+) -> CriticReport | None:
     """The critic sees the task, the frame and the shown text; never who proposed it."""
+    if not context.critic:
+        return None
     if context.engine.answers(JudgeAction):
         context.progress("the critic judges the proposal")
     return await judge_action(

@@ -32,7 +32,8 @@ class OutcomeStatus(StrEnum):
 class Outcome(TypedDict):
     """What a workflow's later nodes read, and the run's result shows."""
 
-    status: OutcomeStatus
+    status: str
+    """One of `OutcomeStatus`, as its plain value: checkpoints hold plain values only."""
     why: NotRequired[str]
     result: NotRequired[dict[str, Any]]
     gate: NotRequired[str]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from karkas.agents.critic import judge_map
 from karkas.agents.distillate import dump, load, to_markdown, verify
-from karkas.agents.frame import draft_text
 from karkas.agents.summarizer import compose
 from karkas.policies.actions import Digest
 from karkas.policies.budgets import Spent, StopReason
@@ -29,7 +28,7 @@ from karkas.policies.gates import CriticStatus
 from karkas.policies.zones import Stage
 from karkas.server.protocol import Reviewed
 from karkas.workflows.context import Context
-from karkas.workflows.corpus import Corpus, documents_of
+from karkas.workflows.corpus import Corpus, documents_of, save
 
 FOLDER = "zones"
 """Folder of the zones' files in the project; agents' tools may not write there."""
@@ -40,10 +39,10 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Written:
-    """The distillate's artifact, the drafted frame's, and whether anything differs from the one on record."""
+    """The distillate's artifact, that of the map composed of it, and whether it differs from the one on record."""
 
     artifact: Digest
-    draft: Digest
+    composed: Digest
     changed: bool
 
 
@@ -135,9 +134,7 @@ async def write_map(
             actor=str(reply.engine),
         )
         await context.stored(context.store.zones.set_stage, zone, Stage.MAPPED, actor=str(reply.engine))
-    level = context.zones()[zone].level
-    draft = draft_text(distillate, artifact, reply.value.areas, author="", level=level)
-    return Written(artifact, await context.stored(context.store.artifacts.put_text, draft), changed)
+    return Written(artifact, await context.stored(save, context.store.artifacts, reply.value), changed)
 
 
 async def criticise_map(context: Context, *, zone: str, artifact: str) -> None:

@@ -59,7 +59,7 @@ class QuestionNodes:
             gate = await context.stored(context.store.gates.get, gate.id)
         if gate.status.waits:
             return Command(goto=f"{self.name}.wait")
-        outcome = Outcome(status=OutcomeStatus.of_gate(gate.status), gate=gate.id)
+        outcome = Outcome(status=OutcomeStatus.of_gate(gate.status).value, gate=gate.id)
         if isinstance(gate.verdict, Answer):
             outcome["answer"] = gate.verdict.text
         return Command(goto=f"{self.name}.done", update={"karkas": {self.name: Lane(outcome=outcome)}})

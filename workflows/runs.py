@@ -25,6 +25,9 @@ log = structlog.get_logger("karkas.runs")
 RECURSION_LIMIT = 1_000
 """Supersteps of one advance; a workflow that takes more is in a loop."""
 
+SHORT = 200
+"""Characters of a value that a run's result repeats."""
+
 Graph: TypeAlias = StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any]
 Checkpointer: TypeAlias = Callable[[], AbstractAsyncContextManager[BaseCheckpointSaver[Any]]]
 
@@ -112,6 +115,13 @@ def with_checkpointer(
 
 
 def result_of(snapshot: StateSnapshot) -> dict[str, Any]:
-    """What became of each action and question; the rest of the state stays in the checkpoint."""
-    lanes = snapshot.values.get("karkas") or {}
-    return {"outcomes": {name: lane["outcome"] for name, lane in lanes.items() if "outcome" in lane}}
+    """What became of each action and question, and the state's plain short values; the rest stays in the checkpoint."""
+    state = snapshot.values if isinstance(snapshot.values, dict) else dict(snapshot.values)
+    lanes = state.get("karkas") or {}
+    outcomes = {name: lane["outcome"] for name, lane in lanes.items() if "outcome" in lane}
+    values = {name: value for name, value in state.items() if _plain(value)}
+    return {"outcomes": outcomes, "values": values}
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= SHORT)

@@ -22,12 +22,12 @@ FOLDER = ".karkas"
 """Beside `karkas.toml`: database, artifacts, logs, the signing key."""
 
 
-def find_root(start: Path | None = None) -> Path:
+def find_root(start: Path | str | None = None) -> Path:
     """The nearest folder at or above `start` (default: the current one) that holds a `karkas.toml`.
 
     One found above that belongs to somebody else is refused, since a project may name code to load.
     """
-    start = Path.cwd() if start is None else start
+    start = Path.cwd() if start is None else Path(start)
     if not start.is_dir():
         raise ProjectError(f"{start} is no folder; give the project's folder, or a folder in it")
     for folder in _upwards(start.resolve()):
@@ -67,16 +67,16 @@ class Project:
         self._registered: list[Tool] = []
 
     @classmethod
-    def find(cls, start: Path | None = None) -> Self:
+    def find(cls, start: Path | str | None = None) -> Self:
         """Opens the nearest project at or above `start` (default: the current folder)."""
         return cls.open(find_root(start))
 
     @classmethod
-    def open(cls, root: Path) -> Self:
+    def open(cls, root: Path | str) -> Self:
         """Opens the project at exactly `root`. Raises `SettingsError`, `StorageError` or `ProjectError`."""
         from karkas.storage import Store
 
-        root = root.resolve()
+        root = Path(root).resolve()
         settings = toml.load(root)
         if not (root / FOLDER).is_dir():
             raise ProjectError(
@@ -86,14 +86,14 @@ class Project:
         return cls(root, settings, Store.open(root / FOLDER, url=settings.storage.url))
 
     @classmethod
-    def init(cls, root: Path, *, force: bool = False) -> Self:
+    def init(cls, root: Path | str, *, force: bool = False) -> Self:
         """Makes what is missing of a project at `root` and opens it; what is there stays as it is.
 
         A folder inside another project is refused unless `force`, since it would hide that project's zones.
         """
         from karkas.storage import Store
 
-        root = root.resolve()
+        root = Path(root).resolve()
         outer = next((folder for folder in root.parents if (folder / toml.FILE).exists()), None)
         if outer is not None and not force and not (root / toml.FILE).exists():
             raise ProjectError(
@@ -153,6 +153,12 @@ class Project:
     def is_declared(self, name: str) -> bool:
         """Whether the zone is declared, in `karkas.toml` or in Python."""
         return name in self._declared
+
+    def declare_uncharted(self, name: str) -> None:
+        """Declares a zone that nobody declared, in `karkas.toml`, where its owner finds it: understanding 0."""
+        if name not in self._declared:
+            toml.declare_zone(self.root, name)
+            self.declare(toml.load(self.root).zones[name])
 
     def engine(self) -> "Engine":
         """What answers the agents: the offline engine, as long as `[model]` names no server."""

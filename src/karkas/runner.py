@@ -1,7 +1,7 @@
 """Running workflows in a project: beginning a run, and advancing it until it is done or parked."""
 
-import getpass
 import os
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -9,23 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from karkas import settings as toml
 from karkas.policies.budgets import Budget
-from karkas.policies.errors import UsageError, WorkflowError
-from karkas.project import Project
+from karkas.policies.errors import UsageError
+from karkas.project import Project, person
+from karkas.settings import Settings
 from karkas.storage import Run, RunId, RunStatus, open_checkpointer
 from karkas.workflows.context import Context, Progress, silent
 
 if TYPE_CHECKING:
+    from karkas.agents.sources import Limits
     from karkas.workflows.runs import Graph
     from karkas.workflows.userfile import UserFile
 
 BUILT_IN = ("explore", "act")
-
-
-def person() -> str:
-    """Who sits at this terminal: the account, which is not an argument that anybody could pass."""
-    return getpass.getuser()
 
 
 def begin(
@@ -85,46 +81,39 @@ def context(
     project: Project, run: RunId, *, file: "UserFile | None" = None, progress: Progress = silent
 ) -> Context:
     """What a run's nodes work with; the tools and zones that `file` declares come on top of the project's."""
-    from karkas.agents.sources import Limits
-    from karkas.agents.tools import ToolBox, Workspace
-    from karkas.workflows.userfile import load_file, split_reference
-
-    tools = ToolBox.builtin(sandbox=project.settings.act.sandbox)
-    for reference in project.settings.act.tools:
-        path, name = split_reference(reference)
-        loaded = vars(load_file(project.root / path).module).get(name)
-        if loaded is None:
-            raise WorkflowError(f"{path} has no tool called {name!r}; correct [act] tools in karkas.toml")
-        tools.register(loaded)
+    tools, workspace = project.tools(), project.workspace()
     if file is not None:
         for tool in file.tools:
-            if tool.name not in tools:
+            if tools.get(tool.name) is None:
                 tools.register(tool)
         project.declare(*file.zones)
+        if file.path.is_relative_to(project.root):
+            own = f"/{file.path.relative_to(project.root).as_posix()}"
+            workspace = replace(workspace, protected=(*workspace.protected, own))
+    settings = project.settings
     return Context(
         root=project.root,
         run=run,
         store=project.store,
         zones=project.zones,
-        declare=partial(_declare, project),
+        declare=project.declare_uncharted,
         tools=tools,
-        workspace=Workspace(project.root, artifacts=project.store.artifacts),
+        workspace=workspace,
         engine=project.engine(),
-        limits=Limits(
-            max_bytes=int(project.settings.explore.max_file_mb * 1_000_000),
-            allowed_hosts=project.settings.explore.allowed_hosts,
-        ),
-        batch=project.settings.explore.batch,
-        timeout_s=project.settings.act.timeout_s,
+        critic=settings.act.critic,
+        limits=limits(settings),
+        batch=settings.explore.batch,
+        timeout_s=settings.act.timeout_s,
         progress=progress,
     )
 
 
-def _declare(project: Project, name: str) -> None:
-    """Declares an uncharted zone in `karkas.toml`, where its owner will find it."""
-    toml.declare_zone(project.root, name)
-    if not project.is_declared(name):
-        project.declare(toml.load(project.root).zones[name])
+def limits(settings: Settings) -> "Limits":
+    """The bounds that `[explore]` sets on what is read."""
+    from karkas.agents.sources import Limits
+
+    explore = settings.explore
+    return Limits(max_bytes=int(explore.max_file_mb * 1_000_000), allowed_hosts=explore.allowed_hosts)
 
 
 def _user_workflow(project: Project, reference: str) -> tuple[str, "UserFile"]:

@@ -1,0 +1,104 @@
+"""How a run ends on the screen: what became of it, what to do next, and the exit code that says so."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from karkas.cli import exits, progress, screen
+from karkas.policies.budgets import StopReason
+
+if TYPE_CHECKING:
+    from karkas.project import Project
+    from karkas.storage import Gate, Run
+
+ENDED_EARLY = {StopReason.BUDGET.value, StopReason.DEADLINE.value}
+BAD = {"denied", "failed", "unknown", "expired"}
+
+
+def drive(project: "Project", run: "Run", *, quiet: bool = False) -> "Run":
+    """Advances a run with progress shown. Ctrl-C leaves it to be resumed, and says how."""
+    from karkas.runner import advance
+
+    try:
+        with progress.shown(quiet=quiet) as shown:
+            return asyncio.run(advance(project, run.id, progress=shown))
+    except KeyboardInterrupt:
+        print_error(f"interrupted; nothing is lost. Go on: karkas runs resume {run.id}")
+        raise typer.Exit(exits.INTERRUPTED) from None
+
+
+def print_error(text: str) -> None:
+    import sys
+
+    print(text, file=sys.stderr)
+
+
+def tell(project: "Project", run: "Run", *, json: bool) -> None:
+    """Says how the run stands and what to do next, then exits with its code."""
+    gates = waiting(project, run)
+    if json:
+        screen.as_json(run_json(run) | {"gates": [gate.id for gate in gates]})
+    else:
+        for line in summary(run, gates):
+            screen.say(line)
+    code = exit_code(run)
+    if code != exits.DONE:
+        raise typer.Exit(code)
+
+
+def waiting(project: "Project", run: "Run") -> "list[Gate]":
+    return [gate for gate in project.store.gates.list(run=run.id) if gate.status.waits]
+
+
+def exit_code(run: "Run") -> int:
+    """0 done, 1 failed or denied, 3 parked, 4 ended early by a person, a budget or a deadline."""
+    if values(run).get("stop") in ENDED_EARLY:
+        return exits.STOPPED
+    match run.status.value:
+        case "parked":
+            return exits.PARKED
+        case "failed":
+            return exits.FAILED
+        case "stopped":
+            return exits.STOPPED
+        case "done":
+            return exits.FAILED if any(one["status"] in BAD for one in outcomes(run).values()) else exits.DONE
+        case _:
+            return exits.FAILED
+
+
+def outcomes(run: "Run") -> dict[str, Any]:
+    found: Any = (run.result or {}).get("outcomes", {})
+    return dict(found)
+
+
+def values(run: "Run") -> dict[str, Any]:
+    found: Any = (run.result or {}).get("values", {})
+    return dict(found)
+
+
+def summary(run: "Run", gates: "list[Gate]") -> list[str]:
+    """The run in a few lines: what became of each action, what waits, and the commands that go on."""
+    lines = [f"run {run.id}: {run.status}{f', {run.reason}' if run.reason else ''}"]
+    if run.error:
+        lines += [f"  {line}" for line in run.error.splitlines()]
+        lines.append(f"  mend it, then: karkas runs resume {run.id}")
+    for name, outcome in outcomes(run).items():
+        why = f": {outcome['why']}" if outcome.get("why") else ""
+        lines.append(f"  {name}: {outcome['status']}{why}")
+        shown = outcome.get("result", {}).get("path") or outcome.get("answer")
+        lines += [f"    {shown}"] if shown else []
+    for gate in gates:
+        lines += [f"  waits at gate {gate.id} ({gate.kind}, {gate.level})", f"    {next_step(gate)}"]
+    return lines
+
+
+def next_step(gate: "Gate") -> str:
+    if gate.kind.value == "frame":
+        return f"read zones/{gate.zones[0]}.distillate.md, then: karkas frame {gate.zones[0]}"
+    return f"karkas queue show {gate.id}"
+
+
+def run_json(run: "Run") -> dict[str, Any]:
+    return run.model_dump(mode="json")

@@ -1,0 +1,134 @@
+"""`karkas explore`: agents map a zone that its owner does not know yet."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from karkas.cli.options import JsonOption, ProjectOption, open_project, room
+from karkas.policies.errors import UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from karkas.policies.budgets import Budget
+    from karkas.project import Project
+
+app = room()
+
+
+@app.command()
+def explore(
+    zone: Annotated[
+        str, typer.Argument(metavar="ZONE", help="The zone; one that nobody declared is declared.")
+    ],
+    *,
+    source: Annotated[
+        list[str],
+        typer.Option(
+            "--source",
+            "-s",
+            metavar="SRC",
+            help="A file, a folder, pkg:NAME, git:PATH@REV or a URL on an allowed host. Give it as often as needed.",
+        ),
+    ],
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Begin no cycle after this: 07:00, 2h, 2026-11-23T07:00."),
+    ] = None,
+    max_sources: Annotated[int | None, typer.Option(min=1, help="Read at most so many sources.")] = None,
+    max_cycles: Annotated[int | None, typer.Option(min=1, help="Run at most so many cycles.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Begin no cycle after so long.")] = None,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Map a zone: collect sources, distil claims with their spans, find conflicts and gaps; then you frame it.
+
+    Exploring is always safe: it changes nothing but the zone's own files, zones/ZONE.distillate.yaml and .md. It
+    works in cycles, each led by the open questions of the one before, until nothing new comes, the sources or the
+    budget end, or it is late. Then it parks at the gate at which you frame the zone, and exits with 3 (with 4 where
+    a budget or --until ended it).
+
+    \b
+    Examples:
+      karkas explore retries --source pkg:tenacity --source pkg:httpx
+      karkas explore lora --source ~/docs/peft --source git:../axolotl@main --until 07:00
+    """
+    from karkas.cli import ending
+    from karkas.runner import begin
+
+    with open_project(project) as opened:
+        zone_sources = [_checked(opened, one) for one in source]
+        deadline = _deadline(opened, until)
+        budget = _budget(opened, max_sources=max_sources, max_cycles=max_cycles, max_minutes=max_minutes)
+        opened.declare_uncharted(zone)
+        run = begin(
+            opened,
+            "explore",
+            {"zone": zone, "sources": list(zone_sources)},
+            zone=zone,
+            budget=budget,
+            deadline=deadline,
+        )
+        run = ending.drive(opened, run, quiet=json)
+        if not json:
+            _tell_map(opened, zone)
+        ending.tell(opened, run, json=json)
+
+
+def _checked(project: "Project", spec: str) -> str:
+    """The spec with a path made absolute, after a look whether there is anything to read."""
+    from pathlib import Path
+
+    from karkas.agents.sources import discover
+    from karkas.runner import limits
+
+    scheme = spec.split(":", 1)[0] if ":" in spec else ""
+    if scheme not in {"pkg", "git", "http", "https"}:
+        spec = str(Path(spec).expanduser().absolute())
+    if next(iter(discover(spec, root=project.root, limits=limits(project.settings))), None) is None:
+        raise UsageError(f"{spec} holds nothing to read; name a folder or file with documents, or pkg:NAME")
+    return spec
+
+
+def _deadline(project: "Project", until: str | None) -> "datetime | None":
+    from karkas.cli import times
+
+    return None if until is None else times.future(until, now=project.store.clock().astimezone())
+
+
+def _budget(
+    project: "Project", *, max_sources: int | None, max_cycles: int | None, max_minutes: float | None
+) -> "Budget":
+    """The project's budget, with what the command line says instead."""
+    from karkas.policies.budgets import Budget
+
+    given = {
+        "sources": max_sources,
+        "cycles": max_cycles,
+        "wall_s": None if max_minutes is None else max_minutes * 60,
+    }
+    configured = project.settings.budgets.model_dump()
+    return Budget.model_validate(
+        configured | {name: value for name, value in given.items() if value is not None}
+    )
+
+
+def _tell_map(project: "Project", zone: str) -> None:
+    """What was found, in one glance."""
+    from karkas.agents.distillate import load
+    from karkas.cli import screen
+
+    ground = project.store.zones.ground(zone)
+    if ground.distillate_artifact is None:
+        return
+    found = load(project.store.artifacts.text(ground.distillate_artifact))
+    used = sum(source.status.value == "used" for source in found.sources)
+    screen.say(
+        f"{zone}: {len(found.claims)} claims out of {used} sources, {len(found.conflicts)} conflict candidates,"
+        f" {len(found.weak_spots)} weak spots, {len(found.open_questions)} open questions"
+        f" ({found.run.stop_reason.replace('_', ' ')} after {found.run.cycles} cycles)"
+    )
+    screen.say(
+        f"engine: {found.engine}{'; no language model, every claim is copied' if found.engine.kind == 'extractive' else ''}"
+    )
+    screen.say(f"read zones/{zone}.distillate.md (the data: zones/{zone}.distillate.yaml)")

@@ -1,0 +1,129 @@
+"""`karkas runs`: what ran, what waits, and going on."""
+
+from typing import Annotated
+
+import typer
+
+from karkas.cli.options import JsonOption, ProjectOption, open_project, room
+
+app = room("List, show, resume and stop runs.")
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its beginning.")]
+
+
+@app.command("list")
+def list_(
+    *,
+    zone: Annotated[str | None, typer.Option(help="Only runs of this zone.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only runs that are queued, running, parked, done, failed or stopped.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """List the runs, the newest first.
+
+    \b
+    Examples:
+      karkas runs list --status parked
+    """
+    from karkas.cli import ending, screen
+    from karkas.cli.choices import run_status
+
+    with open_project(project) as opened:
+        runs = opened.store.runs.list(status=run_status(status), zone=zone, limit=limit)
+    if json:
+        screen.as_json([ending.run_json(run) for run in runs])
+    elif not runs:
+        screen.say("no runs; begin one: karkas explore, karkas act or karkas run")
+    else:
+        screen.table(
+            ("run", "workflow", "zone", "status", "since", "spent"),
+            [
+                (
+                    run.id,
+                    run.workflow,
+                    run.zone or "",
+                    run.status.value,
+                    f"{run.changed_at.astimezone():%Y-%m-%d %H:%M}",
+                    f"{run.spent.wall_s:.0f} s, {run.spent.tokens} tokens",
+                )
+                for run in runs
+            ],
+        )
+
+
+@app.command()
+def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption = None) -> None:
+    """Show how a run stands: its input, engine, what it spent, what became of its actions, what it waits for."""
+    from karkas.cli import ending, screen
+
+    with open_project(project) as opened:
+        found = opened.store.runs.get(run)
+        gates = ending.waiting(opened, found)
+    if json:
+        screen.as_json(ending.run_json(found) | {"gates": [gate.id for gate in gates]})
+        return
+    spent = found.spent
+    screen.facts(
+        [
+            ("run", f"{found.id}, {found.workflow}"),
+            ("input", [f"{name}: {value}" for name, value in found.input.items()] or "none"),
+            ("engine", found.engine or "not begun"),
+            ("created", f"{found.created_at.astimezone():%Y-%m-%d %H:%M:%S}"),
+            ("changed", f"{found.changed_at.astimezone():%Y-%m-%d %H:%M:%S}, taken up {found.segment} times"),
+            (
+                "spent",
+                f"{spent.wall_s:.1f} s, {spent.tokens} tokens in {spent.model_calls} calls,"
+                f" {spent.sources} sources, {spent.cycles} cycles",
+            ),
+        ]
+    )
+    for line in ending.summary(found, gates):
+        screen.say(line)
+
+
+@app.command()
+def resume(run: RunArgument, *, json: JsonOption = False, project: ProjectOption = None) -> None:
+    """Go on with a run: after Ctrl-C or a crash, after a decision at its gates, or after mending what made it fail.
+
+    Nothing that was done is done again: actions are in the ledger, and what was read is stored.
+
+    \b
+    Examples:
+      karkas runs resume r-3f9a
+    """
+    from karkas.cli import ending
+    from karkas.runner import reopen
+
+    with open_project(project) as opened:
+        found = reopen(opened, run)
+        ending.tell(opened, ending.drive(opened, found, quiet=json), json=json)
+
+
+@app.command()
+def stop(
+    run: RunArgument,
+    *,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it goes on the record.")] = "",
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Stop a run: its waiting gates are cancelled and its unused permits are void.
+
+    An exploration that is at work ends its step and writes what it has as a valid distillate.
+    """
+    from karkas.cli import ending, screen
+    from karkas.project import person
+    from karkas.storage import RunStatus
+
+    with open_project(project) as opened:
+        found = opened.store.runs.get(run)
+        stopped = opened.store.runs.set_status(
+            found.id, RunStatus.STOPPED, reason=reason or f"stopped by {person()}", by=person()
+        )
+    if json:
+        screen.as_json(ending.run_json(stopped))
+    else:
+        screen.say(f"run {stopped.id}: stopped")
