@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,8 +29,10 @@ class Fact:
     """The words of the sentence that say so."""
 
 
+_SAME_VALUE = {"true": "true", "false": "false", "none": "none", "null": "none", "unset": "none", "-": "none"}
+
 IDENTIFIER = re.compile(
-    r"`(?:~|--?|@)?([A-Za-z_][\w.-]*?)(?:\(\))?(?:\s*[=:]\s*[^`]*)?`|\[`~?([\w.]+)`\]|(?<![\w/.`-])([a-z]+[a-z0-9]*(?:_[a-z0-9]+)+)(?![\w/(])"
+    r"`(?:~|--?|@)?([A-Za-z_][\w.-]*?)(?:\(\))?(?:\s*(?:=|:(?!//))\s*[^`]*)?`|\[`~?([\w.]+)`\]|(?<![\w/.`-])([a-z]+[a-z0-9]*(?:_[a-z0-9]+)+)(?![\w/(])"
 )
 _NUMBER = r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?"
 _VALUE = rf"(?P<value>`[^`\n]{{1,40}}`|\"[^\"\n]{{1,40}}\"|'[^'\n]{{1,40}}'|{_NUMBER}|(?:True|False|None|true|false|null|none)\b)"
@@ -98,6 +100,16 @@ def facts(text: str, name: str = "") -> list[Fact]:
     return list(dict.fromkeys(found))
 
 
+def row_facts(cells: Sequence[str], columns: Sequence[str]) -> list[Fact]:
+    """The default that a table's row states, by the table's header."""
+    name = (identifiers(cells[0]) or [cells[0].strip("`* ")])[0] if cells else ""
+    return [
+        Fact(name, FactRole.DEFAULT, plain_value(cell), "", cell)
+        for cell, column in zip(cells, columns, strict=False)
+        if re.search(r"default|умолчан", column, re.IGNORECASE) and re.search(r"\w", cell)
+    ]
+
+
 def _fact(text: str, match: re.Match[str], role: FactRole, name: str) -> Fact:
     unit = (match["unit"] or "").lower().rstrip("s") if match["unit"] != "s" else "second"
     value = match["value"]
@@ -135,7 +147,7 @@ def plain_value(value: str) -> str:
     try:
         number = float(bare.replace(",", "") if re.fullmatch(r"\d{1,3}(?:,\d{3})+", bare) else bare)
     except ValueError:
-        return bare.lower() if bare.lower() in {"true", "false", "none", "null"} else bare
+        return _SAME_VALUE.get(bare.lower(), bare)
     return f"{number:.12g}"
 
 

@@ -41,6 +41,9 @@ _ANAPHORA = re.compile(
     r"|(?:это|этот|эта|эти|он|она|оно|они|их|его|её|такой|такая|такие|тогда|там|здесь|иначе|тем самым)\b(?!\s*[—-]\s*\w))",
     re.IGNORECASE,
 )
+_BAR = re.compile(r"(?<!\\)\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")
+_RULE_LINES = 2
+"""Line ends between a table's header and its first row."""
 _LONGEST = 420
 """Code points; a longer sentence is no claim that a person reads."""
 
@@ -61,6 +64,8 @@ class Passage:
     """Where in the document, 0 (its beginning) to 1."""
     anaphoric: bool
     """Whether it opens with a word such as `this` that points outside of it."""
+    columns: tuple[str, ...] = ()
+    """Of a table row: the cells of its header."""
 
     @property
     def mode(self) -> ClaimMode:
@@ -99,12 +104,27 @@ def passages(index: int, document: Document) -> list[Passage]:
     """Everything in the document that could be a claim, in reading order; overlapping where a sentence needs its predecessor."""
     size = max(len(document.text), 1)
     found: list[Passage] = []
+    columns: tuple[str, ...] = ()
+    table_ends = -1
     for block in document.blocks:
+        if block.kind is BlockKind.ROW:
+            begins = table_ends < 0 or document.text[table_ends : block.start].count("\n") > _RULE_LINES
+            table_ends = block.end
+            if begins:
+                columns = cells(document.text[block.start : block.end])
+                continue
+        else:
+            table_ends = -1
         for start, end in _units(document.text, block):
-            passage = _passage(index, document.text, block, start, end, size)
+            passage = _passage(index, document.text, block, start, end, size, columns)
             if passage is not None:
                 found.append(passage)
     return found
+
+
+def cells(row: str) -> tuple[str, ...]:
+    """The cells of a table row; a bar inside of a code span or behind a backslash parts nothing."""
+    return tuple(cell.strip() for cell in _BAR.split(row.strip().strip("|")))
 
 
 def _units(text: str, block: Block) -> Iterator[tuple[int, int]]:
@@ -145,7 +165,9 @@ def _lead_length(sentence: str) -> int:
     return at
 
 
-def _passage(index: int, text: str, block: Block, start: int, end: int, size: int) -> Passage | None:
+def _passage(
+    index: int, text: str, block: Block, start: int, end: int, size: int, columns: tuple[str, ...]
+) -> Passage | None:
     while end > start and text[end - 1].isspace():
         end -= 1
     while start < end and text[start].isspace():
@@ -155,8 +177,9 @@ def _passage(index: int, text: str, block: Block, start: int, end: int, size: in
     quote = text[start:end]
     if block.kind in {BlockKind.SIGNATURE, BlockKind.ROW}:
         return Passage(
-            index, block.kind, start, end, quote, quote, block.headings, start / size, anaphoric=False
-        )
+            index, block.kind, start, end, quote, quote, block.headings, start / size,
+            anaphoric=False, columns=columns if block.kind is BlockKind.ROW else (),
+        )  # fmt: skip
     mark = _QUOTE_MARK.match(quote)
     start += mark.end() if mark else 0
     quote = text[start:end]

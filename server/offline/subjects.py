@@ -3,7 +3,7 @@
 import re
 
 from karkas.server.offline.parameters import identifiers
-from karkas.server.offline.sentences import Passage
+from karkas.server.offline.sentences import Passage, cells
 from karkas.server.offline.words import STOPWORDS
 from karkas.server.protocol import BlockKind, Document
 
@@ -11,7 +11,7 @@ _GENERIC = re.compile(
     r"""^(?:\W|\d)*(?:overview|introduction|usage|example[s]?|basic\s.*|notes?|api|api reference|faqs?|installation|install|quick ?start|quick\s?tour|getting started|requirements?|prerequisites
     |caveats?|limitations?|configuration|config|settings?|options?|parameters?|arguments?|args|returns?|raises|summary|conclusion|background|motivation|details?|implementation(?:\sdetails)?|more\s.*|resources
     |references?|see also|troubleshooting|tips?(?:\s.*)?|best practices|general|misc|other.*|table of contents|features?|major changes|the important parts|next steps|what.s next|future work|benchmark.*
-    |readme|index|docs?|documentation|guides?|tutorial|changelog|change ?log|license|initiali[sz]ation|advanced.*|common.*|how (?:it|this) works|key.*|steps?|user|assistant|main|default|why.*|when to.*|how to.*|what is.*|optional.*|required.*|new.*|version.*|v?\d[\d.]*.*|\[.*\]
+    |description|extended version|short version|models?|important.*|setting\s.*|using\s.*|the\s.*|readme|index|docs?|documentation|guides?|tutorial|changelog|change ?log|license|initiali[sz]ation|advanced.*|common.*|how (?:it|this) works|key.*|steps?|user|assistant|main|default|why.*|when to.*|how to.*|what is.*|optional.*|required.*|new.*|version.*|v?\d[\d.]*.*|\[.*\]
     |обзор|введение|пример\w*|использование|установка|вывод\w*|итог\w*|заключение|рекомендации|примечани\w*|общее|дополнительно|.*\?)\W*$""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -106,7 +106,7 @@ def subject_of(passage: Passage, title: str) -> str:
         name = match["name"] if match else clean(passage.headings[-1] if passage.headings else title)
         return owner if name == "__init__" and owner else name
     if passage.kind is BlockKind.ROW:
-        cell = clean(passage.text.strip("| ").split("|", 1)[0])
+        cell = clean(cells(passage.text)[0])
         return cut(cell) or topic(passage.headings, title)
     label = _LABEL.match(passage.text)
     if (
@@ -144,6 +144,8 @@ def scope_of(passage: Passage, document: Document) -> dict[str, str]:
     section = next((clean(heading) for heading in reversed(passage.headings) if clean(heading) != page), "")
     if section:
         scope["section"] = section[:60]
+    if passage.columns:
+        scope["columns"] = " | ".join(clean(column) for column in passage.columns)[:120]
     classes = _CLASS.findall(passage.text) or [
         name for heading in passage.headings for name in _CLASS.findall(heading)
     ]

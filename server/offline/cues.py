@@ -1,0 +1,47 @@
+"""Reads `cues.toml`, the word lists that rules go by, so that they can be read and corrected without code."""
+
+import re
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from karkas.policies.distillates import Facet
+
+Cues = tuple[tuple[float, re.Pattern[str]], ...]
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath("cues.toml").read_text(encoding="utf-8"))
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    for name, part in _table()["parts"].items():
+        pattern = pattern.replace("{" + name + "}", part)
+    return re.compile(pattern, re.IGNORECASE)
+
+
+@cache
+def facet_cues() -> dict[Facet, Cues]:
+    """For each facet its weighted patterns."""
+    return {
+        Facet(name): tuple((float(weight), _compiled(pattern)) for weight, pattern in facet["cues"])
+        for name, facet in _table()["facets"].items()
+    }
+
+
+@cache
+def heading_cues() -> dict[Facet, re.Pattern[str]]:
+    return {Facet(name): _compiled(facet["heading"]) for name, facet in _table()["facets"].items()}
+
+
+@cache
+def column_cues() -> dict[Facet, re.Pattern[str]]:
+    """What a table's header says that its rows speak to, in order of precedence."""
+    return {Facet(name): _compiled(pattern) for name, pattern in _table()["columns"].items()}
+
+
+@cache
+def filler_cue(name: str) -> re.Pattern[str]:
+    return _compiled(_table()["filler"][name])

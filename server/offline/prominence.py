@@ -1,0 +1,27 @@
+"""Which names a zone's documents speak of most: an identifier that many documents use matters more than one that one uses."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from karkas.server.offline.subjects import key
+from karkas.server.protocol import BlockKind, Document
+
+_NAME = re.compile(r"[A-Za-z]\w*_\w+|\b(?:[A-Z]+[a-z0-9]+){2,}\b|`([A-Za-z]\w*)`|\b[A-Z][A-Za-z]*[A-Z]\b")
+_SET = re.compile(r"(?:^[ \t]*|[(,]\s*|--)([A-Za-z]\w*)\s*[=:](?![=/])", re.MULTILINE)
+_HEADING_WORD = re.compile(r"\w[\w-]+")
+
+
+def prominence(documents: Sequence[Document]) -> dict[str, float]:
+    """Key of a name → 0..1 by the logarithm of the number of documents that use it."""
+    counts: Counter[str] = Counter()
+    for document in documents:
+        names = {match.group(1) or match.group() for match in _NAME.finditer(document.text)}
+        names |= set(_HEADING_WORD.findall(document.title))
+        for block in document.blocks:
+            if block.kind is BlockKind.CODE:
+                names |= set(_SET.findall(document.text, block.start, block.end))
+        counts.update({key(name) for name in names})
+    highest = math.log1p(max(counts.values(), default=1))
+    return {name: math.log1p(count) / highest for name, count in counts.items() if name and count > 1}

@@ -1,0 +1,163 @@
+"""Every passage that could be a claim, with the score by which it competes inside its facet."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from karkas.policies.distillates import Facet
+from karkas.server.offline.facets import FacetCue, facet_of
+from karkas.server.offline.filler import blemish, is_filler
+from karkas.server.offline.parameters import Fact, FactRole, facts, identifiers, row_facts, signature_defaults
+from karkas.server.offline.prominence import prominence
+from karkas.server.offline.ranking import relevance, salience, weights
+from karkas.server.offline.sentences import Passage, cells, passages
+from karkas.server.offline.subjects import key, subject_of
+from karkas.server.offline.words import overlap, terms
+from karkas.server.protocol import BlockKind, Distil, Document
+
+_WEAKEST = 0.3
+"""A candidate that scores less is not worth a person's time, even where there is room for it."""
+_ALIKE = 0.5
+_CONTESTED = 0.2
+"""What a claim gains where another document says nearly the same with another value: a person must see both."""
+_COMPARED = 40
+_NUMBERS_MATTER = frozenset({FactRole.DEFAULT, FactRole.RESULT, FactRole.RECOMMENDED, FactRole.VERSION})
+_HOMES = ("framework", "package")
+_ABOUT_THE_PROJECT = re.compile(
+    r"contribut|change(?:s|log)?\b|history|release|code_of_conduct|security|telemetry|authors", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A passage with everything that selection needs."""
+
+    passage: Passage
+    facet: Facet
+    subject: str
+    terms: frozenset[str]
+    values: frozenset[str]
+    """Stated values and numbers: two passages that differ here are never the same claim."""
+    default: str
+    """The default that it states, or nothing."""
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Zone:
+    """What all documents together say about what matters."""
+
+    name: frozenset[str]
+    queries: list[frozenset[str]]
+    idf: dict[str, float]
+    known: dict[str, float]
+    homes: frozenset[str]
+
+
+def candidates(question: Distil, documents: Sequence[Document]) -> list[Ranked]:
+    """In reading order, each scored 0..1; what is no claim or scores too little is left out."""
+    cut = [passages(index, document) for index, document in enumerate(documents)]
+    words = [[terms(passage.text) for passage in one] for one in cut]
+    zone = _Zone(
+        name=frozenset(terms(question.zone.replace("-", " ").replace("_", " "))),
+        queries=[frozenset(terms(query)) for query in question.queries],
+        idf=weights([own for one in words for own in one]),
+        known=prominence(documents),
+        homes=frozenset(
+            key(document.meta[name]) for document in documents for name in _HOMES if name in document.meta
+        ),
+    )
+    found: list[Ranked] = []
+    for document, own, own_words in zip(documents, cut, words, strict=True):
+        central = salience([passage.text for passage in own], own_words)
+        about = frozenset(terms(f"{document.title} {document.path}"))
+        for passage, passage_words, weight in zip(own, own_words, central, strict=True):
+            if passage.anaphoric:
+                continue
+            cue = facet_of(passage.text, passage.headings, passage.kind, passage.columns)
+            if cue is None or is_filler(passage.text, passage.kind, cue.facet, passage.columns):
+                continue
+            one = _ranked(passage, cue, frozenset(passage_words), weight, document, about, zone)
+            if one.score >= _WEAKEST:
+                found.append(one)
+    return _contested(found)
+
+
+def _ranked(
+    passage: Passage,
+    cue: FacetCue,
+    own: frozenset[str],
+    weight: float,
+    document: Document,
+    about: frozenset[str],
+    zone: _Zone,
+) -> Ranked:
+    subject = subject_of(passage, document.title)
+    name = key(subject)
+    stated = facts(passage.text) + row_facts(cells(passage.text), passage.columns)
+    context = own | about | frozenset(terms(" ".join(passage.headings)))
+    fit = 0.5 * relevance(context, [zone.name], zone.idf) + 0.5 * relevance(own, [zone.name], zone.idf)
+    defines = cue.facet is Facet.DEFINITION
+    score = (
+        0.34 * cue.strength
+        + 0.14 * min(1.0, weight)
+        + 0.12 * _concreteness(passage, stated)
+        + 0.10 * zone.known.get(name, 0.0)
+        + 0.08 * fit
+        + 0.13 * (relevance(own, zone.queries, zone.idf) if zone.queries else fit)
+        + 0.07 * (1 - document.rank.weight / 7)
+        + 0.05 * (1 - passage.place)
+        + 0.06 * (defines and bool(name) and name in key(document.title))
+        + 0.16 * (defines and name in zone.homes)
+        - 0.45 * blemish(passage.text)
+        - 0.20 * bool(_ABOUT_THE_PROJECT.search(document.path))
+    )
+    return Ranked(
+        passage=passage,
+        facet=cue.facet,
+        subject=subject,
+        terms=own,
+        values=_values(passage, stated),
+        default=next((fact.value for fact in stated if fact.role is FactRole.DEFAULT), ""),
+        score=max(0.0, min(1.0, score)),
+    )
+
+
+def _concreteness(passage: Passage, stated: Sequence[Fact]) -> float:
+    """How much of the passage a reader could check or set, 0..1."""
+    if passage.kind is BlockKind.SIGNATURE:
+        return min(1.0, 0.25 * len(signature_defaults(passage.text)))
+    strength = 0.6 * any(fact.role in _NUMBERS_MATTER for fact in stated)
+    strength += 0.4 * any(fact.role is FactRole.RESULT for fact in stated)
+    return min(1.0, strength + 0.15 * min(3, len(identifiers(passage.text))) + 0.15 * bool(stated))
+
+
+def _values(passage: Passage, stated: Sequence[Fact]) -> frozenset[str]:
+    if passage.kind is BlockKind.SIGNATURE:
+        return frozenset(f"{name}={value}" for name, value in signature_defaults(passage.text).items())
+    numbers = {word.strip(".,;:()*`") for word in passage.text.split() if word[:1].isdigit()}
+    return frozenset(fact.value for fact in stated) | numbers
+
+
+def _contested(found: list[Ranked]) -> list[Ranked]:
+    by_subject: dict[str, list[int]] = defaultdict(list)
+    for at, one in enumerate(found):
+        if one.values:
+            by_subject[key(one.subject)].append(at)
+    raised: set[int] = set()
+    for places in by_subject.values():
+        for first, second in combinations(places[:_COMPARED], 2):
+            if found[first].passage.document != found[second].passage.document:
+                raised |= {first, second} if _contradict(found[first], found[second]) else set()
+    return [
+        replace(one, score=min(1.0, one.score + _CONTESTED)) if at in raised else one
+        for at, one in enumerate(found)
+    ]
+
+
+def _contradict(one: Ranked, other: Ranked) -> bool:
+    if one.default and other.default:
+        return one.default != other.default and "none" not in {one.default, other.default}
+    return one.values != other.values and overlap(one.terms, other.terms) >= _ALIKE
