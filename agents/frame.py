@@ -1,5 +1,6 @@
 """Frames: drafted out of a composed map for a person to edit, read back, applied to actions, and told to agents."""
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
@@ -58,7 +59,9 @@ def draft_text(
     ]
     for node in frame.nodes:
         lines += [""] if node.level < 3 else []  # noqa: PLR2004
-        lines += [f"# {_said(claims[one], paths)}" for one in node.claims if one in claims]
+        lines += [
+            line for one in node.claims if one in claims for line in _wrapped(_said(claims[one], paths))
+        ]
         lines.append(f"- {notation.inline(_written(node))}")
     ruled = {one for node in frame.nodes if node.rule is not None for one in node.claims}
     lines += ["", *_comment(_DECISIONS), "decisions:"]
@@ -156,8 +159,11 @@ def _undecided(
     conflict: Conflict, claims: dict[str, Claim], paths: dict[str, str], *, must: bool
 ) -> Iterator[str]:
     weight = "must be decided, a rule stands on it" if must else "under no rule: decide it or leave it"
-    yield f"# {visible_line(f'{conflict.id}, {conflict.kind} ({weight}): {conflict.why}'.rstrip(' :'))}"
-    yield from (f"#   {_said(claims[one], paths)}" for one in conflict.claims if one in claims)
+    yield from _wrapped(
+        visible_line(f"{conflict.id}, {conflict.kind} ({weight}): {conflict.why}".rstrip(" :"))
+    )
+    for one in conflict.claims:
+        yield from _wrapped(_said(claims[one], paths), "#   ") if one in claims else ()
     choice = f"{' | '.join(conflict.claims)} | both | neither"
     yield visible_line(f'# - {{conflict: {conflict.id}, verdict: {choice}, reason: "..."}}')
 
@@ -166,7 +172,19 @@ def _said(claim: Claim, paths: dict[str, str]) -> str:
     where = ", ".join(dict.fromkeys(paths.get(span.source, span.source) for span in claim.evidence))
     scope = ", ".join(f"{key} {value}" for key, value in claim.scope.items())
     held = f" (for {scope})" if scope else ""
-    return visible_line(f"{claim.id}, {where}{held}: “{claim.text}”")
+    return visible_line(f"{claim.id}, {where}{held}: “{' '.join(claim.text.split())}”")
+
+
+def _wrapped(line: str, head: str = "# ") -> list[str]:
+    """One line as comment lines; the editor shows them whole."""
+    return textwrap.wrap(
+        line,
+        notation.WIDTH,
+        initial_indent=head,
+        subsequent_indent=f"{head}    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _comment(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The distillate as ONE YAML file: written, read, hashed and verified."""
 
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -74,4 +75,5 @@ def _header(distillate: Distillate) -> str:
         "Prove every quote with `karkas distillate verify FILE`; `karkas distillate show FILE` reads more easily.",
         f"A frame pins this file by its SHA-256: after an edit, frame the zone again (`karkas frame {zone}`).",
     ]
-    return "".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n"
+    wrapped = [part for line in lines for part in textwrap.wrap(line, notation.WIDTH - 2) or [""]]
+    return "".join(f"# {line}".rstrip() + "\n" for line in wrapped) + "\n"

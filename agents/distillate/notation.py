@@ -16,11 +16,13 @@ from karkas.policies.errors import KarkasError
 from karkas.policies.rendering import OPEN, TAB, visible_line
 
 Plain: TypeAlias = "str | int | float | bool | Sequence[Plain] | Mapping[str, Plain] | None"
+Path: TypeAlias = "tuple[str | int, ...]"
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 WIDTH = 110
 MAX_BYTES = 64 * 1024 * 1024
 _MAX_DEPTH = 50
+_MOST_FAULTS = 10
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN = re.compile(r"[^\W\d_](?:[\w./@+-]|(?<! ) (?! ))*(?<! )")
@@ -66,7 +68,20 @@ def quoted(text: str) -> str:
 
 def read(data: str | bytes, model: type[ModelT], error: type[KarkasError], *, what: str) -> ModelT:
     """The `model` that is written in `data`, or `error` with the line and what is wrong there."""
-    return _validated(*_parsed(data, error, what), model, error, what)
+    if len(data) > MAX_BYTES:
+        raise error(f"the {what} is larger than {MAX_BYTES // 1024 // 1024} MiB and is not read")
+    try:
+        text = data.decode() if isinstance(data, bytes) else data
+        found = _Reading(text).document()
+    except UnicodeError as fault:
+        raise error(f"the {what} is not UTF-8 text: {fault}") from fault
+    except yaml.MarkedYAMLError as fault:
+        mark = fault.problem_mark or fault.context_mark
+        where = f"{what}, line {mark.line + 1}" if mark is not None else f"the {what}"
+        raise error(f"{where}: {fault.problem or fault.context}") from fault
+    except yaml.YAMLError as fault:
+        raise error(f"the {what} is not YAML: {fault}") from fault
+    return _validated(found, model, error, what)
 
 
 def _seen(text: str) -> bool:
@@ -161,55 +176,68 @@ def _folded(line: str, width: int) -> Iterator[str]:
     yield line[start:]
 
 
-def _parsed(data: str | bytes, error: type[KarkasError], what: str) -> tuple[Any, yaml.Node]:
-    if len(data) > MAX_BYTES:
-        raise error(f"the {what} is larger than {MAX_BYTES // 1024 // 1024} MiB and is not read")
-    try:
-        text = data.decode() if isinstance(data, bytes) else data
-        node = yaml.compose(text, Loader=_LOADER)
-        if node is None:
-            raise error(f"the {what} is empty")
-        return _value(node, error, what, set(), 0), node
-    except UnicodeError as fault:
-        raise error(f"the {what} is not UTF-8 text: {fault}") from fault
-    except yaml.MarkedYAMLError as fault:
-        mark = fault.problem_mark or fault.context_mark
-        raise error(f"{_line(what, mark)}: {fault.problem or fault.context}") from fault
-    except (yaml.YAMLError, RecursionError) as fault:
-        raise error(f"the {what} is not YAML: {fault}") from fault
+class _Reading:
+    """Builds the value from the parser's events: its own composer takes aliases, and recurses without bound."""
+
+    def __init__(self, text: str) -> None:
+        self._events = yaml.parse(text, Loader=_LOADER)
+        self.lines: dict[Path, int] = {}
+        self.value: Any = None
+
+    def document(self) -> "_Reading":
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                self.value = self._node(next(self._events), ())
+                break
+        rest = next((one for one in self._events if isinstance(one, yaml.DocumentStartEvent)), None)
+        if rest is not None:
+            raise _refused(rest, "a second document begins here; one file holds one")
+        return self
+
+    def line(self, path: Path) -> int:
+        """The line of `path`, or of the nearest part above it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+    def _node(self, event: Any, path: Path) -> Any:
+        self.lines.setdefault(path, event.start_mark.line + 1)
+        if isinstance(event, yaml.AliasEvent):
+            raise _refused(event, f"the alias *{event.anchor} stands for another part; write that out")
+        if event.tag is not None:
+            raise _refused(event, f"the tag {event.tag} is not read; remove it")
+        if len(path) > _MAX_DEPTH:
+            raise _refused(event, f"nested deeper than {_MAX_DEPTH} levels")
+        if isinstance(event, yaml.ScalarEvent):
+            return event.value if event.style else _scalar(event.value)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return [self._node(item, (*path, index)) for index, item in enumerate(self._until_end())]
+        return self._mapping(path)
+
+    def _mapping(self, path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for event in self._until_end():
+            if not isinstance(event, yaml.ScalarEvent):
+                raise _refused(event, "a key must be a text")
+            if event.value in found:
+                raise _refused(event, f"the key {event.value!r} stands there twice")
+            below = (*path, event.value)
+            self.lines[below] = event.start_mark.line + 1
+            found[event.value] = self._node(next(self._events), below)
+        return found
+
+    def _until_end(self) -> Iterator[Any]:
+        for event in self._events:
+            if isinstance(event, yaml.CollectionEndEvent):
+                return
+            yield event
 
 
-def _line(what: str, mark: Any) -> str:
-    return f"{what}, line {mark.line + 1}" if mark is not None else f"the {what}"
+def _refused(event: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
-def _value(node: yaml.Node, error: type[KarkasError], what: str, seen: set[int], depth: int) -> Any:
-    where = _line(what, node.start_mark)
-    if id(node) in seen:
-        raise error(f"{where}: an alias (*name) stands for this part; write it out")
-    if depth > _MAX_DEPTH:
-        raise error(f"{where}: nested deeper than {_MAX_DEPTH} levels")
-    seen.add(id(node))
-    if not node.tag.startswith("tag:yaml.org,2002:"):
-        raise error(f"{where}: the tag {node.tag} is not read; remove it")
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(node)
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, error, what, seen, depth + 1) for item in node.value]
-    found: dict[str, Any] = {}
-    for key, item in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise error(f"{_line(what, key.start_mark)}: a key must be a text")
-        if key.value in found:
-            raise error(f"{_line(what, key.start_mark)}: the key {key.value!r} stands there twice")
-        found[key.value] = _value(item, error, what, seen, depth + 1)
-    return found
-
-
-def _scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
-    text: str = node.value
-    if node.style in {"'", '"', "|", ">"}:
-        return text
+def _scalar(text: str) -> str | int | float | bool | None:
     if text in _NAMED:
         return _NAMED[text]
     if _INT.fullmatch(text) and len(text) < 20:  # noqa: PLR2004
@@ -217,33 +245,15 @@ def _scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
     return float(text) if _FLOAT.fullmatch(text) else _ODD.get(text, text)
 
 
-def _validated(
-    value: Any, root: yaml.Node, model: type[ModelT], error: type[KarkasError], what: str
-) -> ModelT:
+def _validated(found: _Reading, model: type[ModelT], error: type[KarkasError], what: str) -> ModelT:
+    if found.value is None:
+        raise error(f"the {what} is empty")
     try:
-        return model.model_validate(value)
+        return model.model_validate(found.value)
     except ValidationError as fault:
         said = []
-        for one in fault.errors(include_url=False)[:10]:
+        for one in fault.errors(include_url=False)[:_MOST_FAULTS]:
             path = ".".join(str(step + 1) if isinstance(step, int) else str(step) for step in one["loc"])
-            said.append(f"{_line(what, _mark(root, one['loc']))}: {path or 'the whole'}: {one['msg']}")
+            said.append(f"{what}, line {found.line(one['loc'])}: {path or 'the whole'}: {one['msg']}")
         more = fault.error_count() - len(said)
         raise error("\n".join([*said, *([f"and {more} more"] if more else [])])) from fault
-
-
-def _mark(node: yaml.Node, path: Sequence[str | int]) -> Any:
-    mark = node.start_mark
-    for step in path:
-        if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-        elif isinstance(node, yaml.MappingNode):
-            entry = next(((key, item) for key, item in node.value if key.value == step), None)
-            if entry is None:
-                return mark
-            key, node = entry
-            mark = key.start_mark
-            continue
-        else:
-            return mark
-        mark = node.start_mark
-    return mark

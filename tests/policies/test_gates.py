@@ -182,15 +182,15 @@ def report(**change: object) -> CriticReport:
 
 
 @given(
-    st.sampled_from(PolicyVerdict),
-    st.sampled_from(CriticStatus),
-    st.sampled_from(Effect),
-    st.integers(1, 2),
-    st.booleans(),
-    st.sampled_from(["critic/engine", "executor/engine", " Executor/ENGINE ", ""]),
+    verdict=st.sampled_from(PolicyVerdict),
+    status=st.sampled_from(CriticStatus),
+    effect=st.sampled_from(Effect),
+    count=st.integers(1, 2),
+    exact=st.booleans(),
+    critic=st.sampled_from(["critic/engine", "executor/engine", " Executor/ENGINE ", ""]),
 )
 def test_a_critic_releases_only_under_the_whole_condition(
-    verdict: PolicyVerdict, status: CriticStatus, effect: Effect, count: int, exact: bool, critic: str
+    *, verdict: PolicyVerdict, status: CriticStatus, effect: Effect, count: int, exact: bool, critic: str
 ) -> None:
     action = ACTION.model_copy(update={"effect": effect})
     said = report(

@@ -96,7 +96,12 @@ def test_a_value_that_stands_there_only_by_chance_is_not_grounded(name: str, val
     ],
 )
 def test_a_value_out_of_an_untrusted_text_is_never_grounded_and_named(value: str) -> None:
-    for args in ({"v": value}, {"v": [value]}, {"v": {"deep": [{"er": value}]}}):
+    shapes: tuple[dict[str, JsonValue], ...] = (
+        {"v": value},
+        {"v": [value]},
+        {"v": {"deep": [{"er": value}]}},
+    )
+    for args in shapes:
         found = trace(args, [ATTACK, FRAME, TASK], by_model=True)
         assert [one.label for one in found if one.origin is Origin.UNTRUSTED_SOURCE] == ["evil.md"]
     found = trace({"v": {value: "docs/lora.md"}}, [ATTACK, FRAME, TASK], by_model=True)

@@ -109,7 +109,7 @@ def test_no_way_of_writing_a_path_avoids_its_zone(path: str, data: st.DataObject
         ("a+b/c", "a+b", True),
     ],
 )
-def test_globs_match_as_git_reads_them(path: str, glob: str, matches: bool) -> None:
+def test_globs_match_as_git_reads_them(path: str, glob: str, *, matches: bool) -> None:
     assert path_matches(path, glob) is matches
     assert path_touches(path, glob) is matches
 

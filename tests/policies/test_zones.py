@@ -69,12 +69,12 @@ def test_the_strictest_of_any_levels_wins_and_of_none_it_is_draft_only(some: lis
         (6, False, "draft-only"),
     ],
 )
-def test_a_level_follows_from_understanding(understanding: int, critical: bool, level: str) -> None:
+def test_a_level_follows_from_understanding(understanding: int, level: str, *, critical: bool) -> None:
     assert derive_level(understanding, critical=critical) == level
 
 
 @pytest.mark.parametrize("critical", [False, True])
-def test_more_understanding_never_tightens_and_critical_never_loosens(critical: bool) -> None:
+def test_more_understanding_never_tightens_and_critical_never_loosens(*, critical: bool) -> None:
     ladder = [derive_level(n, critical=critical) for n in range(6)]
     assert not any(after.stricter_than(before) for before, after in pairwise(ladder))
     assert not any(
@@ -140,9 +140,9 @@ def test_an_agent_may_tighten_and_never_loosen(
     assert person.checked() is person
 
 
-@given(levels, levels, st.booleans(), st.sampled_from(["", " ", "\n\t"]))
+@given(before=levels, after=levels, by_person=st.booleans(), blank=st.sampled_from(["", " ", "\n\t"]))
 def test_a_change_of_level_without_author_or_reason_is_refused(
-    before: ControlLevel, after: ControlLevel, by_person: bool, blank: str
+    *, before: ControlLevel, after: ControlLevel, by_person: bool, blank: str
 ) -> None:
     for author, reason in (("Ada", blank), (blank, "because")):
         with pytest.raises(LooseningError):
