@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -131,14 +131,14 @@ def _sqlite_engine(url: URL) -> Engine:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    options: dict[str, Any] = {
+    options = {
         "application_name": f"karkas {worker_name()}",
         "connect_timeout": 10,
-        "options": f"-c lock_timeout={BUSY_SECONDS}s",
+        "options": f"-c lock_timeout={BUSY_SECONDS}s {url.query.get('options', '')}",
     }
     try:
         engine = create_engine(
-            url, connect_args=options | dict(url.query), isolation_level="READ COMMITTED", pool_pre_ping=True
+            url, connect_args=options, isolation_level="READ COMMITTED", pool_pre_ping=True
         )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StorageError("PostgreSQL needs a driver: `pip install 'karkas[postgres]'`") from error

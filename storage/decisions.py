@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from karkas.policies.actions import Digest, Proposal
 from karkas.policies.errors import AuditError, PermitError
@@ -71,7 +71,7 @@ class NewGate(BaseModel):
     choices: tuple[str, ...] = ()
     detail: dict[str, JsonValue] = {}
     """Small, and for the reader; never documents."""
-    expires_at: datetime | None = None
+    expires_at: AwareDatetime | None = None
 
 
 class Gate(NewGate):

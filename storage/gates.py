@@ -120,8 +120,8 @@ class Gates:
             before = read_gate(self._records, row)
             _still_waits(before, change.now)
             status = decide_by_policy(before.facts, verdict)
-            if isinstance(verdict, Defer):
-                _check_deferral(verdict, change.now)
+            if isinstance(verdict, Defer) and verdict.until <= change.now:
+                raise VerdictError(f"a gate is deferred to a later time, not to {verdict.until:%F %H:%M %Z}")
             document = verdict.model_dump(mode="json")
             self._settle(change, row, status, verdict=document, by=by, reason=getattr(verdict, "reason", ""))
             if isinstance(verdict, Defer):
@@ -300,11 +300,6 @@ def _meanwhile(gate: Gate) -> str:
     when = f" at {gate.decided_at:%F %H:%M:%S} UTC" if gate.decided_at else ""
     why = f" ({gate.reason})" if gate.reason else ""
     return f"gate {gate.id} is {gate.status} already: decided by {gate.decided_by or 'nobody'}{when}{why}"
-
-
-def _check_deferral(verdict: Defer, now: datetime) -> None:
-    if verdict.until.tzinfo is None or verdict.until <= now:
-        raise VerdictError(f"a gate is deferred to a later time with a time zone, not to {verdict.until}")
 
 
 def _close(change: Change, row: GateRow, status: GateStatus, *, reason: str, actor: str) -> None:

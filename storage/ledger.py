@@ -154,27 +154,25 @@ class Ledger:
         """Records that the effect happened. `result` and `undo` are small; what is large stands there by hash."""
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
-            return self._step(
-                change, row, PermitStatus.COMMITTED, from_=PermitStatus.STARTED, result=result, undo=undo
-            )
+            return self._step(change, row, PermitStatus.COMMITTED, result=result, undo=undo)
 
     def fail(self, permit: str, error: str) -> Permit:
         """Records that the effect did not happen."""
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
-            return self._step(change, row, PermitStatus.FAILED, from_=PermitStatus.STARTED, reason=error)
+            return self._step(change, row, PermitStatus.FAILED, reason=error)
 
     def doubt(self, permit: str, reason: str) -> Permit:
         """Records that nobody knows whether the effect happened; a person resolves it."""
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
-            return self._step(change, row, PermitStatus.UNKNOWN, from_=PermitStatus.STARTED, reason=reason)
+            return self._step(change, row, PermitStatus.UNKNOWN, reason=reason)
 
     def void(self, permit: str, reason: str) -> Permit:
         """Ends a permit that was not begun, for instance because what it bound is stale."""
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
-            return self._step(change, row, PermitStatus.VOID, from_=PermitStatus(row.status), reason=reason)
+            return self._step(change, row, PermitStatus.VOID, reason=reason)
 
     def resolve(self, permit: str, *, committed: bool, by: str, reason: str) -> Permit:
         """A person's word on what became of a permit in doubt."""
@@ -185,7 +183,7 @@ class Ledger:
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
             after = PermitStatus.COMMITTED if committed else PermitStatus.FAILED
-            return self._step(change, row, after, from_=PermitStatus.UNKNOWN, reason=reason, actor=by)
+            return self._step(change, row, after, reason=reason, actor=by, doubtful=True)
 
     def breaks(self) -> Iterator[str]:
         """Names every permit that is not as it was signed, or whose use is on the record and not in its row."""
@@ -244,14 +242,19 @@ class Ledger:
         row: PermitRow,
         after: PermitStatus,
         *,
-        from_: PermitStatus,
         reason: str = "",
         actor: str = SYSTEM,
+        doubtful: bool = False,
         **outcome: Any,
     ) -> Permit:
-        if row.status != from_:
-            raise LedgerError(f"it cannot become {after}: {_became(row)}")
-        row.status, row.reason, row.changed_at = step(from_, after), reason, change.now
+        # Out of doubt there are the same steps as out of `started`, but only a person takes them.
+        if (row.status == PermitStatus.UNKNOWN) is not doubtful:
+            raise LedgerError(f"{_became(row)}; it cannot become {after} so")
+        try:
+            row.status = step(PermitStatus(row.status), after)
+        except LedgerError as error:
+            raise LedgerError(f"{_became(row)}: {error}") from error
+        row.reason, row.changed_at = reason, change.now
         for name, value in outcome.items():
             setattr(row, name, value)
         data: dict[str, JsonValue] = {"reason": reason, **outcome}
