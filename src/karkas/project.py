@@ -27,7 +27,10 @@ def find_root(start: Path | str | None = None) -> Path:
 
     One found above that belongs to somebody else is refused, since a project may name code to load.
     """
-    start = Path.cwd() if start is None else Path(start)
+    try:
+        start = Path.cwd() if start is None else Path(start)
+    except FileNotFoundError as error:
+        raise ProjectError("the current folder is not there any more; go to one that is") from error
     if not start.is_dir():
         raise ProjectError(f"{start} is no folder; give the project's folder, or a folder in it")
     for folder in _upwards(start.resolve()):

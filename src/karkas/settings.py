@@ -17,6 +17,7 @@ from karkas.policies.errors import SettingsError
 from karkas.policies.zones import Zone, ZoneName
 
 FILE = "karkas.toml"
+LOCK_SECONDS = 10
 TEMPLATE = Path(__file__).with_name("template.toml")
 
 
@@ -133,32 +134,41 @@ def declare_zone(root: Path, name: str) -> bool:
 
     Every other byte of the file stays as it is. Raises `SettingsError`.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     path = Path(os.path.realpath(root / FILE))
-    with FileLock(root / ".karkas" / f"{FILE}.lock"):
-        if name in load(root).zones:
-            return False
-        _check_name(name)
-        before = path.read_bytes()
-        end = b"\r\n" if b"\r\n" in before else b"\n"
-        lines = (
-            b"" if before.endswith(b"\n") or not before else end,
-            end,
-            f"[zones.{name}]".encode(),
-            end,
-            b"understanding = 0  # 0 nothing to 5 expert; raise it when you know more",
-            end,
-        )
-        after = before + b"".join(lines)
-        try:
-            parse(after.decode("utf-8-sig"), path)
-        except SettingsError as error:
-            raise SettingsError(
-                f"{path}: zone {name} could not be appended; declare it by hand, beside the zones that stand"
-                f" there: {name} = {{understanding = 0}}"
-            ) from error
-        _replace(path, after)
+    try:
+        with FileLock(root / ".karkas" / f"{FILE}.lock", timeout=LOCK_SECONDS):
+            return _append_zone(root, path, name)
+    except Timeout as error:
+        raise SettingsError(
+            f"{path} is being changed by another karkas; try again when it is done"
+        ) from error
+
+
+def _append_zone(root: Path, path: Path, name: str) -> bool:
+    if name in load(root).zones:
+        return False
+    _check_name(name)
+    before = path.read_bytes()
+    end = b"\r\n" if b"\r\n" in before else b"\n"
+    lines = (
+        b"" if before.endswith(b"\n") or not before else end,
+        end,
+        f"[zones.{name}]".encode(),
+        end,
+        b"understanding = 0  # 0 nothing to 5 expert; raise it when you know more",
+        end,
+    )
+    after = before + b"".join(lines)
+    try:
+        parse(after.decode("utf-8-sig"), path)
+    except SettingsError as error:
+        raise SettingsError(
+            f"{path}: zone {name} could not be appended; declare it by hand, beside the zones that stand"
+            f" there: {name} = {{understanding = 0}}"
+        ) from error
+    _replace(path, after)
     return True
 
 

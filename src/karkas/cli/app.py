@@ -30,6 +30,19 @@ SECTIONS: dict[str, dict[str, Room]] = {
     },
     "Zones": {
         "zone": Room("karkas.cli.zone", "List, explain and change zones: what agents may do where."),
+        "explore": Room(
+            "karkas.cli.explore", "Let agents map a zone: claims with their spans, conflicts, gaps."
+        ),
+        "distillate": Room("karkas.cli.distillate", "Read a distillate, or prove that every span holds."),
+        "frame": Room("karkas.cli.frame", "Draw the three-level map of a zone, and set its level."),
+    },
+    "Work": {
+        "act": Room(
+            "karkas.cli.act", "Let agents propose an action, and perform it once its gate has passed."
+        ),
+        "run": Room("karkas.cli.run", "Run a workflow of your own, from a Python file."),
+        "runs": Room("karkas.cli.runs", "List, show, resume and stop runs."),
+        "queue": Room("karkas.cli.queue", "See what waits for you at gates, and decide it."),
     },
     "Record": {
         "audit": Room("karkas.cli.audit", "Read the audit log, or prove that nobody changed it."),
@@ -82,12 +95,12 @@ class Front(TyperGroup):
                 code = super().main(args, standalone_mode=False, **options)
                 sys.stdout.flush()
             except BrokenPipeError:
-                # The reader has seen enough. Python would complain when it flushes stdout at exit.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _settle_stdout()
                 return exits.FAILED
             except typer.Abort:
                 return exits.INTERRUPTED
             except Exception as error:  # noqa: BLE001 - whatever it is, the user gets a line and an exit code
+                _settle_stdout()
                 failures.fail(error, as_json="--json" in args)
         except typer.Exit as end:
             return end.exit_code
@@ -101,7 +114,16 @@ class Front(TyperGroup):
             raise typer.Exit(exits.INTERRUPTED) from None
 
 
+def _settle_stdout() -> None:
+    """Lets go of output that nobody takes (a closed pipe, a full disk); Python would complain at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 app = typer.Typer(
+    name="karkas",
     cls=Front,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -146,7 +168,11 @@ def karkas(
     Examples:
       karkas init                     make a project in this folder
       karkas doctor                   see whether all is well
-      karkas zone list                what agents may do where, and why
+      karkas explore retries --source pkg:tenacity
+                                      let agents map what you do not know
+      karkas frame retries            draw the frame; then agents may act
+      karkas act retries "publish the report to docs/retries.md"
+      karkas queue list               what waits for you
     """
 
 

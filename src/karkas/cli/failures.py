@@ -26,6 +26,11 @@ def fail(error: Exception, *, as_json: bool) -> NoReturn:
         case TyperException():
             _tell_usage(error, as_json=as_json)
             raise typer.Exit(error.exit_code)
+        case OSError(strerror=str(reason)):
+            where = f"{error.filename}: " if error.filename else ""
+            _tell("system", f"{where}{reason}; nothing that was on the record is lost", as_json=as_json)
+            _log(error)
+            raise typer.Exit(exits.FAILED)
         case _:
             told = " ".join(str(error).split())
             bug = "this is a bug in karkas: report it with what KARKAS_DEBUG=1 shows"

@@ -1,0 +1,210 @@
+import importlib.util
+import os
+import py_compile
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from karkas.agents.tools import tool
+from karkas.policies.actions import Effect
+from karkas.policies.errors import ConfinementError, EngineError, NotFoundError, ProjectError, SettingsError
+from karkas.policies.zones import ControlLevel, LevelChange, Scope, Stage, Zone
+from karkas.project import Project, find_root
+
+TOOLS = """
+from karkas.agents.tools import tool
+from karkas.policies.actions import Effect
+
+@tool(Effect.REVERSIBLE)
+def greet(name: str) -> str:
+    "Greets."
+    return "hello " + name
+
+number = 3
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    Project.init(root).close()
+    return root
+
+
+def declare(root: Path, text: str) -> None:
+    (root / "karkas.toml").write_text(text, encoding="utf-8")
+
+
+def test_a_project_is_found_from_anywhere_inside_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = root / "a" / "b"
+    deep.mkdir(parents=True)
+    with Project.find(deep) as project:
+        assert project.root == root
+    monkeypatch.chdir(deep)
+    assert find_root() == root
+    with pytest.raises(ProjectError, match="karkas init"):
+        find_root(root.parent)
+    with pytest.raises(ProjectError, match="no folder"):
+        find_root(root / "karkas.toml")
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ProjectError, match="not there any more"):
+        find_root()
+
+
+def test_a_project_of_another_user_above_is_refused_until_it_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a").mkdir()
+    if os.geteuid() == 0:
+        os.chown(root / "karkas.toml", 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(ProjectError, match="another user"):
+        find_root(root / "a")
+    assert find_root(root) == root
+
+
+def test_zones_of_the_file_and_of_python_stand_side_by_side(root: Path) -> None:
+    declare(root, "[zones.lora]\nunderstanding = 3\n")
+    with Project.open(root) as project:
+        project.declare(Zone(name="deploy", understanding=4, critical=True))
+        states = project.zones()
+    assert {name: state.level for name, state in states.items()} == {
+        "lora": ControlLevel.PROPOSE_ONLY,
+        "deploy": ControlLevel.PROPOSE_ONLY,
+    }
+
+
+def test_a_zone_declared_twice_must_be_declared_alike(root: Path) -> None:
+    declare(root, "[zones.lora]\nunderstanding = 3\n")
+    with Project.open(root) as project:
+        project.declare(Zone(name="lora", understanding=3))
+        with pytest.raises(SettingsError, match="one place"):
+            project.declare(Zone(name="lora", understanding=5))
+        assert project.zone("lora").zone.understanding == 3
+
+
+def test_an_undeclared_zone_keeps_level_stage_and_scope_but_not_its_understanding(root: Path) -> None:
+    with Project.open(root) as project:
+        project.declare(Zone(name="lora", understanding=5, scope=Scope(paths=("train/**",))))
+        project.zones()
+        project.store.zones.set_stage("lora", Stage.MAPPED, actor="karkas")
+    with Project.open(root) as project:
+        state = project.zone("lora")
+        assert not project.is_declared("lora")
+    assert (state.level, state.stage) == (ControlLevel.AUTONOMOUS, Stage.MAPPED)
+    assert state.scope.paths == ("train/**",)
+    assert not state.may_act
+    assert "karkas zone drop lora" in state.reasons[0]
+
+
+def test_an_uncharted_zone_is_declared_where_its_owner_finds_it(root: Path) -> None:
+    with Project.open(root) as project:
+        for _ in range(2):
+            project.declare_uncharted("lora")
+        assert project.zone("lora").level is ControlLevel.DRAFT_ONLY
+    assert (root / "karkas.toml").read_text(encoding="utf-8").count("\n[zones.lora]\n") == 1
+
+
+def test_what_a_person_set_outlives_the_session(root: Path) -> None:
+    declare(root, "[zones.lora]\nunderstanding = 1\n")
+    with Project.open(root) as project:
+        project.zones()
+        change = LevelChange(
+            before=ControlLevel.DRAFT_ONLY,
+            after=ControlLevel.AUTONOMOUS,
+            author="ann",
+            by_person=True,
+            reason="knows",
+        )
+        project.store.zones.set_level("lora", change, declared=ControlLevel.DRAFT_ONLY)
+    with Project.open(root) as project:
+        assert project.zone("lora").level is ControlLevel.AUTONOMOUS
+    declare(root, "[zones.lora]\nunderstanding = 1\ncritical = true\n")
+    with Project.open(root) as project:
+        assert (
+            project.zone("lora").level is ControlLevel.AUTONOMOUS
+        )  # the declaration did not become stricter
+
+
+def test_an_unknown_zone_is_not_found_and_the_nearest_is_named(root: Path) -> None:
+    declare(root, "[zones.lora]\n")
+    with Project.open(root) as project, pytest.raises(NotFoundError, match="did you mean lora"):
+        project.zone("lorra")
+
+
+def test_the_offline_engine_answers_where_no_server_is_named(root: Path) -> None:
+    with Project.open(root) as project:
+        assert project.engine().info.kind == "extractive"
+    declare(root, '[model]\nbase_url = "http://127.0.0.1:8000"\n')
+    with Project.open(root) as project, pytest.raises(EngineError, match="base_url"):
+        project.engine()
+
+
+def test_tools_of_the_file_and_of_python_join_the_built_in_ones(root: Path) -> None:
+    (root / "tools.py").write_text(TOOLS)
+    declare(root, '[act]\ntools = ["tools.py:greet"]\nsandbox = "refuse"\n')
+
+    @tool(Effect.READ)
+    def look(path: str) -> str:
+        """Looks."""
+        return path
+
+    with Project.open(root) as project:
+        project.register(look)
+        assert list(project.tools()) == ["write_file", "edit_file", "greet", "look"]
+        project.tools().register(tool(Effect.READ, name="only_here")(lambda: "x"))
+        assert "only_here" not in project.tools()
+
+
+@pytest.mark.parametrize("name", ["number", "missing"])
+def test_a_tool_that_is_none_is_refused_by_name(root: Path, name: str) -> None:
+    (root / "tools.py").write_text(TOOLS)
+    declare(root, f'[act]\ntools = ["tools.py:{name}"]\n')
+    with Project.open(root) as project, pytest.raises(SettingsError, match=f"tools.py:{name}"):
+        project.tools()
+
+
+def test_agents_cannot_reach_the_files_that_define_tools(root: Path) -> None:
+    (root / "tools.py").write_text(TOOLS)
+    declare(root, '[act]\ntools = ["./tools.py:greet"]\n')
+    with Project.open(root) as project:
+        for path in ("tools.py", "TOOLS.py", "karkas.toml", ".karkas/signing.key"):
+            with pytest.raises(ConfinementError):
+                project.workspace().resolve(path)
+        assert project.workspace().resolve("other.py") == root / "other.py"
+
+
+def test_byte_code_beside_a_tool_file_is_never_run(root: Path) -> None:
+    """A sandboxed command may write there; what it wrote would run outside the sandbox."""
+    source = root / "tools.py"
+    evil = root / "evil.py"
+    evil.write_text("raise SystemExit('escaped')\n" + "#" * len(TOOLS))
+    source.write_text(TOOLS)
+    cached = Path(importlib.util.cache_from_source(str(source)))
+    cached.parent.mkdir()
+    py_compile.compile(
+        str(evil), str(cached), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    declare(root, '[act]\ntools = ["tools.py:greet"]\n')
+    with Project.open(root) as project:
+        assert "greet" in project.tools()
+
+
+def test_nothing_is_printed_when_something_is_logged(root: Path, tmp_path: Path) -> None:
+    code = (
+        f"import structlog; from karkas.project import Project; Project.open({str(root)!r}).close();"
+        "structlog.get_logger('karkas.storage').warning('audit_head_not_written')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert (ended.stdout, ended.stderr) == ("", "")
