@@ -1,4 +1,4 @@
-"""The built-in workflow `act`: route → recall the frame → executor proposes → critic → gate → permit → tool → record."""
+"""The built-in workflow `act`: recall the frame → executor proposes → critic → gate → permit → tool → record."""
 
 from dataclasses import replace
 from typing import Any

@@ -33,7 +33,8 @@ class Workflow(StateGraph[Any, Context, Any, Any]):
     ) -> None:
         if "karkas" not in get_type_hints(state_schema):
             raise WorkflowError(
-                f"the state {state_schema.__name__} needs karkas's channel: `class {state_schema.__name__}(WorkflowState)`"
+                f"the state {state_schema.__name__} needs karkas's channel:"
+                f" `class {state_schema.__name__}(WorkflowState)`"
             )
         super().__init__(state_schema, Context, **schemas)
         self.zones = tuple(zones)

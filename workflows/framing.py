@@ -6,7 +6,7 @@ from karkas.agents.distillate import diff, load
 from karkas.agents.frame import draft_text, load_frame
 from karkas.policies.actions import Digest
 from karkas.policies.distillates import Distillate
-from karkas.policies.errors import FrameError
+from karkas.policies.errors import FrameError, StorageError
 from karkas.policies.frames import Frame, check_frame
 from karkas.policies.gates import Adopt, GateKind, GateStatus, PolicyDecision, PolicyVerdict
 from karkas.policies.zones import ControlLevel, Stage
@@ -71,12 +71,23 @@ def frame_gate(store: Store, zone: str) -> Gate | None:
     return waiting[-1] if waiting else None
 
 
-def draft_frame(store: Store, zone: str, *, author: str, level: ControlLevel) -> str:
-    """A frame to start from, as YAML for an editor: the map that the exploration composed, every rule `ask`."""
-    distillate, sha256 = distillate_in_force(store, zone)
-    gate = frame_gate(store, zone)
-    areas = load_composed(store.artifacts, str(gate.detail["composed"])).areas if gate is not None else ()
-    return draft_text(distillate, sha256, areas, author=author, level=level)
+def starting_frame(store: Store, zone: str, *, author: str, level: ControlLevel) -> str:
+    """What the person's editor opens with: the frame in force, or else one drafted from the exploration's map.
+
+    A frame whose distillate changed comes pinned to the new one, with what changed on top.
+    """
+    ground, (distillate, sha256) = store.zones.ground(zone), distillate_in_force(store, zone)
+    if ground.frame_artifact is None:
+        gates = [gate for gate in store.gates.list(zone=zone) if gate.detail.get("artifact") == sha256]
+        areas = load_composed(store.artifacts, str(gates[-1].detail["composed"])).areas if gates else ()
+        return draft_text(distillate, sha256, areas, author=author, level=level)
+    text = store.artifacts.text(ground.frame_artifact)
+    pinned = load_frame(text).distillate
+    if not ground.frame_is_stale:
+        return text
+    changed = [f"# - {line}" for line in changes(store, pinned.sha256, distillate)]
+    head = "\n".join(("# The distillate changed since you framed the zone:", *changed, "", ""))
+    return head + text.replace(pinned.sha256, sha256).replace(pinned.id, distillate.id)
 
 
 def check(store: Store, zone: str, text: str) -> Frame:
@@ -84,7 +95,9 @@ def check(store: Store, zone: str, text: str) -> Frame:
     frame, (distillate, sha256) = load_frame(text), distillate_in_force(store, zone)
     faults = list(check_frame(frame, distillate, sha256))
     if frame.distillate.sha256 != sha256:
-        faults += [f"changed since: {change}" for change in changes(store, frame, distillate)]
+        faults += [
+            f"changed since: {change}" for change in changes(store, frame.distillate.sha256, distillate)
+        ]
     if frame.zone != zone:
         faults.insert(0, f"this is a frame of zone {frame.zone}, not of {zone}")
     if faults:
@@ -148,10 +161,10 @@ def distillate_in_force(store: Store, zone: str) -> tuple[Distillate, Digest]:
     return load(store.artifacts.text(ground.distillate_artifact)), ground.distillate_sha256
 
 
-def changes(store: Store, frame: Frame, distillate: Distillate) -> list[str]:
+def changes(store: Store, pinned: str, distillate: Distillate) -> list[str]:
     """What changed between the distillate that a frame pins and the one in force, in words."""
     try:
-        before = load(store.artifacts.text(Digest(frame.distillate.sha256)))
-    except Exception:  # noqa: BLE001  the older text is not stored here; the hashes say that they differ
-        return []
+        before = load(store.artifacts.text(Digest(pinned)))
+    except StorageError:
+        return ["the distillate that it was drawn from is not stored here any more"]
     return diff(before, distillate)

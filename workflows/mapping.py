@@ -27,6 +27,7 @@ from karkas.policies.errors import DistillateError, StorageError
 from karkas.policies.gates import CriticStatus
 from karkas.policies.zones import Stage
 from karkas.server.protocol import Reviewed
+from karkas.storage import Store
 from karkas.workflows.context import Context
 from karkas.workflows.corpus import Corpus, documents_of, save
 
@@ -105,7 +106,7 @@ async def write_map(
         **content,
     )
     context.progress(f"verifying the spans of {len(claims)} claims")
-    broken = await context.stored(verify, distillate, text_of(context))
+    broken = await context.stored(verify, distillate, text_of(context.store))
     if broken:
         raise DistillateError(
             f"the distillate does not verify, so it was not written: {'; '.join(broken[:5])}"
@@ -184,12 +185,12 @@ def not_covered(corpus: Corpus, stop: StopReason) -> tuple[NotCovered, ...]:
     return tuple(found)
 
 
-def text_of(context: Context) -> Callable[[str], str | None]:
+def text_of(store: Store) -> Callable[[str], str | None]:
     """Stored texts by hash, or None where there is none."""
 
     def text(artifact: str) -> str | None:
         try:
-            return context.store.artifacts.text(Digest(artifact))
+            return store.artifacts.text(Digest(artifact))
         except StorageError:
             return None
 

@@ -53,6 +53,11 @@ async def advance(project: Project, run: str, *, progress: Progress = silent) ->
     return await advance_graph(context, graph, saver)
 
 
+def wake_due(project: Project) -> None:
+    """Reopens gates that were deferred until now, and expires those over their time."""
+    project.store.gates.wake_due()
+
+
 def reopen(project: Project, run: str, *, reason: str = "resumed") -> Run:
     """A failed or stopped run, queued again by a person; any other run as it is."""
     found = project.store.runs.get(run)

@@ -59,7 +59,8 @@ def checks(start: Path | None) -> Iterator[Check]:
             yield Check("karkas.toml", Status.PROBLEM, str(error), "correct the line that is named")
         else:
             yield Check("karkas.toml", Status.OK, f"valid, {len(settings.zones)} zones declared")
-            yield from _record(root)
+            if (root / FOLDER).is_dir():
+                yield from _record(root)
         yield from _folder(root / FOLDER)
         yield from _tool_files(root, settings)
     yield _bubblewrap(settings.act.sandbox)

@@ -42,6 +42,11 @@ def tell(project: "Project", run: "Run", *, json: bool) -> None:
     else:
         for line in summary(run, gates):
             screen.say(line)
+    leave(run)
+
+
+def leave(run: "Run") -> None:
+    """Exits with the run's code."""
     code = exit_code(run)
     if code != exits.DONE:
         raise typer.Exit(code)

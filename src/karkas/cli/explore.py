@@ -128,7 +128,6 @@ def _tell_map(project: "Project", zone: str) -> None:
         f" {len(found.weak_spots)} weak spots, {len(found.open_questions)} open questions"
         f" ({found.run.stop_reason.replace('_', ' ')} after {found.run.cycles} cycles)"
     )
-    screen.say(
-        f"engine: {found.engine}{'; no language model, every claim is copied' if found.engine.kind == 'extractive' else ''}"
-    )
+    honest = "; no language model, every claim is copied" if found.engine.kind == "extractive" else ""
+    screen.say(f"engine: {found.engine}{honest}")
     screen.say(f"read zones/{zone}.distillate.md (the data: zones/{zone}.distillate.yaml)")

@@ -66,6 +66,9 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
         screen.as_json(ending.run_json(found) | {"gates": [gate.id for gate in gates]})
         return
     spent = found.spent
+    work = (
+        f"{spent.tokens} tokens in {spent.model_calls} calls, {spent.sources} sources, {spent.cycles} cycles"
+    )
     screen.facts(
         [
             ("run", f"{found.id}, {found.workflow}"),
@@ -73,11 +76,7 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
             ("engine", found.engine or "not begun"),
             ("created", f"{found.created_at.astimezone():%Y-%m-%d %H:%M:%S}"),
             ("changed", f"{found.changed_at.astimezone():%Y-%m-%d %H:%M:%S}, taken up {found.segment} times"),
-            (
-                "spent",
-                f"{spent.wall_s:.1f} s, {spent.tokens} tokens in {spent.model_calls} calls,"
-                f" {spent.sources} sources, {spent.cycles} cycles",
-            ),
+            ("spent", f"{spent.wall_s:.1f} s, {work}"),
         ]
     )
     for line in ending.summary(found, gates):

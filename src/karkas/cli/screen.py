@@ -39,6 +39,18 @@ def say(text: str = "", *, style: str | None = None) -> None:
     console().print(Text(visible(text), style=style or ""))
 
 
+def heading(text: str) -> None:
+    """Prints a heading with a blank line above it."""
+    console().print(Text(f"\n{visible_line(text)}", style="bold"))
+
+
+def diff(text: str) -> None:
+    """Prints a diff or any other text whole; added and removed lines are coloured."""
+    out, colours = console(), {"+": "green", "-": "red", "@": "cyan"}
+    for line in visible(text).split("\n"):
+        out.print(Text(line, style=colours.get(line[:1], "")))
+
+
 def cell(value: str) -> Text:
     """One line of data, in its colour where it has one."""
     return Text(visible_line(value), style=STYLES.get(value, ""))

@@ -45,7 +45,7 @@ def list_(*, json: JsonOption = False, project: ProjectOption = None) -> None:
     with open_project(project) as opened:
         states = opened.zones()
     if json:
-        screen.as_json([_as_json(state) for state in states.values()])
+        screen.as_json([as_json(state) for state in states.values()])
     elif not states:
         screen.say(
             "no zones yet: declare one in karkas.toml, or let agents explore one:"
@@ -83,7 +83,7 @@ def show(name: NameArgument, *, json: JsonOption = False, project: ProjectOption
         changes = _changes(state, declared=opened.is_declared(name))
     if json:
         screen.as_json(
-            _as_json(state) | {"ground": ground.model_dump(mode="json", exclude={"name"}), "changes": changes}
+            as_json(state) | {"ground": ground.model_dump(mode="json", exclude={"name"}), "changes": changes}
         )
         return
     zone = state.zone
@@ -150,7 +150,7 @@ def set_(
         )
         after = opened.zone(name)
     if json:
-        screen.as_json(_as_json(after))
+        screen.as_json(as_json(after))
         return
     moved = f"{before.level} → {after.level}" if after.level is not before.level else f"stays {after.level}"
     screen.say(f"{name}: {moved}, on the record by {change.author}")
@@ -196,7 +196,7 @@ def _deciding(state: ZoneState) -> str:
     return next((one for one in reversed(state.reasons) if str(state.level) in one), state.reasons[0])
 
 
-def _as_json(state: ZoneState) -> dict[str, Any]:
+def as_json(state: ZoneState) -> dict[str, Any]:
     zone = state.zone
     return {
         "name": zone.name,

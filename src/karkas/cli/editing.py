@@ -1,0 +1,75 @@
+"""Editing in the person's own editor."""
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from karkas.policies.errors import UsageError
+
+if TYPE_CHECKING:
+    from karkas.policies.actions import Action
+    from karkas.project import Project
+    from karkas.storage import Gate
+
+
+def in_editor(text: str, *, suffix: str) -> str:
+    """The text as the person leaves it. A failing editor, or none at all, is a `UsageError`; nothing is lost."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not editor:
+        raise UsageError(
+            "there is no $EDITOR; set one, for example EDITOR=nano, or give the file with --from FILE"
+        )
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to edit on; give the file with --from FILE")
+    with tempfile.NamedTemporaryFile(
+        "w", suffix=suffix, prefix="karkas-", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(text)
+    path = Path(file.name)
+    try:
+        ended = subprocess.run([*shlex.split(editor), str(path)], check=False).returncode  # noqa: S603
+    except OSError as error:
+        raise UsageError(f"the editor {editor!r} could not be started: {error.strerror}") from error
+    if ended != 0:
+        raise UsageError(f"the editor ended with {ended}, so nothing was taken; your text is in {path}")
+    edited = path.read_text("utf-8")
+    path.unlink()
+    return edited
+
+
+def edited_action(project: "Project", gate: "Gate", variant: int, file: Path | None) -> "Action":
+    """The action of a gate's variant as the person edits it: JSON with the tool and its arguments."""
+    import json
+
+    from karkas.cli.gateview import proposal_of
+
+    proposal = proposal_of(project, gate)
+    if proposal is None or gate.kind.value != "action" or variant >= len(proposal.variants):
+        raise UsageError(f"gate {gate.id} has no action {variant + 1} to edit; `karkas queue show {gate.id}`")
+    action = proposal.variants[variant].action
+    if file is None:
+        before = json.dumps({"tool": action.tool, "args": action.args}, ensure_ascii=False, indent=2)
+        text = in_editor(before, suffix=".json")
+        if text == before:
+            raise UsageError("nothing was changed, so nothing was decided")
+    else:
+        text = read_text(file)
+    try:
+        changed = json.loads(text)
+        tool, args = changed["tool"], dict(changed["args"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(
+            f'the edit must be JSON such as {{"tool": "...", "args": {{...}}}}: {error!r}'
+        ) from error
+    return project.tools()[tool].action(**args)
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error

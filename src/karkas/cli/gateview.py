@@ -1,0 +1,175 @@
+"""A gate on the screen: in one line, whole, or as JSON."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from karkas.cli import screen
+from karkas.policies.actions import Proposal
+from karkas.policies.gates import possible
+
+if TYPE_CHECKING:
+    from karkas.project import Project
+    from karkas.storage import Gate
+
+COMMANDS = {
+    "approve": "karkas queue approve {gate}",
+    "choose": "karkas queue choose {gate} NUMBER",
+    "edit": "karkas queue edit {gate}",
+    "adopt": "karkas queue adopt {gate}",
+    "reject": 'karkas queue reject {gate} --reason "..." [--revise]',
+    "answer": "karkas queue answer {gate} TEXT",
+    "defer": "karkas queue defer {gate} WHEN",
+    "stop": "karkas queue stop {gate}",
+}
+
+
+def proposal_of(project: "Project", gate: "Gate") -> Proposal | None:
+    if gate.proposal is None:
+        return None
+    return Proposal.model_validate(project.store.artifacts.json(gate.proposal))
+
+
+def row(project: "Project", gate: "Gate") -> tuple[str, ...]:
+    waited = project.store.clock() - gate.opened_at
+    state = _since(waited) if gate.status.waits else gate.status.value
+    return (gate.id, ", ".join(gate.zones) or "none", gate.level.value, what(project, gate), state, gate.run)
+
+
+def what(project: "Project", gate: "Gate") -> str:
+    """What the gate is about, in a few words."""
+    proposal = proposal_of(project, gate)
+    if gate.kind.value != "action" or proposal is None:
+        return {"frame": "frame the zone", "outcome": "did it happen?"}.get(gate.kind.value, gate.prompt)
+    action = proposal.variants[0].action
+    more = f" ({len(proposal.variants)} variants)" if len(proposal.variants) > 1 else ""
+    target = action.args.get("path") or action.args.get("argv") or ""
+    return f"{action.tool} {target}{more}".strip()
+
+
+def print_gate(project: "Project", gate: "Gate") -> None:
+    """Everything that a person needs to decide, in the order in which it is needed."""
+    proposal = proposal_of(project, gate)
+    run = project.store.runs.get(gate.run)
+    screen.facts(
+        [
+            (
+                "gate",
+                f"{gate.id}, {gate.kind}, {gate.status}{f' by {gate.decided_by}' if gate.decided_by else ''}",
+            ),
+            ("zone", ", ".join(gate.zones) or "none that is declared"),
+            ("level", f"{gate.level}: {gate.level_why}"),
+            ("policy", [f"{gate.policy.verdict}", *gate.policy.reasons]),
+            ("run", f"{run.id}, {run.workflow}{f', {gate.lane}' if gate.lane else ''}"),
+            *(
+                [("task", proposal.task), ("why", proposal.why), ("proposed by", proposal.proposer)]
+                if proposal
+                else []
+            ),
+            *([("reason", gate.reason)] if gate.reason else []),
+            *([("asks again", again)] if (again := _superseded(project, gate)) else []),
+        ]
+    )
+    if gate.prompt:
+        screen.heading("Question" if gate.kind.value == "question" else "What is asked")
+        screen.say(gate.prompt)
+        for choice in gate.choices:
+            screen.say(f"  {choice}")
+    for name in ("claims", "conflicts", "open_questions"):
+        if name in gate.detail:
+            screen.say(f"  {name.replace('_', ' ')}: {gate.detail[name]}")
+    if proposal is not None and gate.kind.value == "action":
+        _print_variants(project, gate, proposal)
+        _print_evidence(project, proposal)
+    _print_critic(gate)
+    commands = possible(gate.facts)
+    if gate.kind.value == "frame":
+        commands = tuple(name for name in commands if name != "adopt")
+        screen.heading("To decide")
+        screen.say(f"  karkas frame {gate.zones[0]}")
+    elif commands:
+        screen.heading("To decide")
+    for name in commands:
+        screen.say(f"  {COMMANDS[name].format(gate=gate.id)}")
+
+
+def _print_variants(project: "Project", gate: "Gate", proposal: Proposal) -> None:
+    for index, (variant, shown) in enumerate(zip(proposal.variants, gate.variants, strict=True), start=1):
+        many = f" {index} of {len(gate.variants)}: {variant.why}" if len(gate.variants) > 1 else ""
+        screen.heading(f"Variant{many}" if many else "Action")
+        screen.say(f"{variant.action.tool}, {variant.action.effect}, digest {shown.digest[:16]}")
+        screen.diff(project.store.artifacts.text(shown.shown))
+        screen.heading("Where its arguments come from")
+        for origin in variant.origins:
+            mark = "   " if origin.grounded else "(!)"
+            where = f" ({origin.label})" if origin.label else ""
+            screen.say(
+                f"{mark} {origin.pointer}: {origin.origin}{where}",
+                style=None if origin.grounded else "yellow",
+            )
+
+
+def _print_evidence(project: "Project", proposal: Proposal) -> None:
+    if not proposal.evidence:
+        return
+    names = source_names(project, proposal)
+    screen.heading(f"Evidence ({len(proposal.evidence)} spans)")
+    for span in proposal.evidence:
+        screen.say(f"{names.get(span.source, span.source)} [{span.start}:{span.end}]")
+        screen.say("\n".join(f"  > {line}" for line in span.quote.splitlines()))
+
+
+def source_names(project: "Project", proposal: Proposal) -> dict[str, str]:
+    """Where each source is from, by its id, as the zones' distillates say."""
+    from karkas.agents.distillate import load
+
+    names: dict[str, str] = {}
+    for zone in proposal.zones:
+        ground = project.store.zones.ground(zone)
+        if ground.distillate_artifact is not None:
+            found = load(project.store.artifacts.text(ground.distillate_artifact))
+            names |= {source.id: next(iter(source.locator.values()), source.id) for source in found.sources}
+    return names
+
+
+def _print_critic(gate: "Gate") -> None:
+    if gate.critic is None:
+        return
+    screen.heading("Critic")
+    screen.say(f"{gate.critic.status} ({gate.critic.critic}): {gate.critic.reason}")
+    for finding in gate.critic.findings:
+        screen.say(f"- {finding.text}")
+
+
+def _superseded(project: "Project", gate: "Gate") -> str | None:
+    """Why an earlier gate of the same action asks again here."""
+    earlier = [
+        other
+        for other in project.store.gates.list(run=gate.run)
+        if other.lane == gate.lane and other.opened_at < gate.opened_at and other.id != gate.id
+    ]
+    if not earlier:
+        return None
+    last = earlier[-1]
+    return f"{last.id} is {last.status}{f': {last.reason}' if last.reason else ''}"
+
+
+def as_json(project: "Project", gate: "Gate", *, whole: bool = False) -> dict[str, Any]:
+    """The gate; `whole` adds the proposal, the exact texts shown, and where its sources are from."""
+    found: dict[str, Any] = gate.model_dump(mode="json")
+    found["possible"] = list(possible(gate.facts))
+    found["what"] = what(project, gate)
+    proposal = proposal_of(project, gate)
+    if whole and proposal is not None:
+        found["proposed"] = proposal.model_dump(mode="json")
+        found["shown"] = [project.store.artifacts.text(variant.shown) for variant in gate.variants]
+        found["sources"] = source_names(project, proposal)
+    return found
+
+
+def _since(waited: timedelta) -> str:
+    minutes = int(waited.total_seconds() // 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h"
+    return f"{minutes // (24 * 60)} days"

@@ -1,0 +1,270 @@
+"""`karkas queue`: the gates that wait for a person, and deciding them, in plain lines."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from karkas.cli.options import JsonOption, ProjectOption, open_project, room
+
+if TYPE_CHECKING:
+    from karkas.policies.gates import Verdict
+    from karkas.project import Project
+
+app = room("See what waits for you at gates, and decide it.")
+
+GateArgument = Annotated[str, typer.Argument(metavar="GATE", help="The gate's id, or its beginning.")]
+ReasonText = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it goes on the record.")]
+
+
+@app.command("list")
+def list_(
+    *,
+    zone: Annotated[str | None, typer.Option(help="Only gates that touch this zone.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Decided and closed ones too.")] = False,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """List what waits, the longest waiting first.
+
+    \b
+    Examples:
+      karkas queue list
+      karkas queue list --json | jq -r '.[].id'
+    """
+    from karkas.cli import gateview, screen
+    from karkas.runner import wake_due
+
+    with open_project(project) as opened:
+        wake_due(opened)
+        gates = opened.store.gates.list(zone=zone)
+        shown = [gate for gate in gates if everything or gate.status.waits]
+        rows = [gateview.row(opened, gate) for gate in shown]
+        found = [gateview.as_json(opened, gate) for gate in shown] if json else []
+    if json:
+        screen.as_json(found)
+    elif not rows:
+        screen.say("nothing waits for you")
+    else:
+        screen.table(("gate", "zone", "level", "what", "waits", "run"), rows)
+        screen.say("karkas queue show GATE has all that you need to decide")
+
+
+@app.command()
+def show(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption = None) -> None:
+    """Show everything that you need to decide: the level and why, the exact diff or command, where each argument
+    came from, the evidence with its quotes, what the critic said, and what you can do.
+
+    \b
+    Examples:
+      karkas queue show g-4f2a
+    """
+    from karkas.cli import gateview, screen
+
+    with open_project(project) as opened:
+        found = opened.store.gates.get(gate)
+        if json:
+            screen.as_json(gateview.as_json(opened, found, whole=True))
+        else:
+            gateview.print_gate(opened, found)
+
+
+@app.command()
+def approve(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption = None) -> None:
+    """Approve the one action shown at a gate; it is performed at once, exactly as it was shown.
+
+    \b
+    Examples:
+      karkas queue approve g-4f2a
+    """
+    from karkas.policies.gates import Approve
+
+    _decide(project, gate, Approve(), json=json)
+
+
+@app.command()
+def choose(
+    gate: GateArgument,
+    variant: Annotated[int, typer.Argument(min=1, help="The variant's number, as `queue show` counts them.")],
+    *,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Choose one of several variants; it is performed at once, exactly as it was shown.
+
+    \b
+    Examples:
+      karkas queue choose g-4f2a 2
+    """
+    from karkas.policies.gates import Choose
+
+    _decide(project, gate, Choose(variant=variant - 1), json=json)
+
+
+@app.command()
+def adopt(
+    gate: GateArgument,
+    *,
+    variant: Annotated[int, typer.Option(min=1, help="The variant's number.")] = 1,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Adopt a draft as your own: you become its author, and it is performed. A zone is framed by `karkas frame`.
+
+    To change the draft first: `karkas queue edit`, look at the new gate, then adopt that.
+
+    \b
+    Examples:
+      karkas queue adopt g-4f2a
+    """
+    from karkas.policies.gates import Adopt
+
+    _decide(project, gate, Adopt(variant=variant - 1), json=json)
+
+
+@app.command()
+def edit(
+    gate: GateArgument,
+    *,
+    variant: Annotated[int, typer.Option(min=1, help="The variant to start from.")] = 1,
+    from_: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Take the edited action from a file.")
+    ] = None,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Change the action in $EDITOR. The edit is a new action: it passes policy and critic, and its own gate opens.
+
+    The file is JSON: the tool and its arguments. Nothing is performed before you decide at the new gate.
+
+    \b
+    Examples:
+      karkas queue edit g-4f2a
+      karkas queue edit g-4f2a --from action.json
+    """
+    from karkas.cli.editing import edited_action
+    from karkas.policies.gates import Edit
+
+    with open_project(project) as opened:
+        found = opened.store.gates.get(gate)
+        action = edited_action(opened, found, variant - 1, from_)
+    _decide(project, found.id, Edit(action=action), json=json)
+
+
+@app.command()
+def reject(
+    gate: GateArgument,
+    *,
+    reason: ReasonText,
+    revise: Annotated[
+        bool, typer.Option("--revise", help="Ask for a revised proposal, with your reason.")
+    ] = False,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Reject what is proposed, with a reason; with --revise the proposer gets it and tries again.
+
+    \b
+    Examples:
+      karkas queue reject g-4f2a --reason "that file is generated"
+      karkas queue reject g-4f2a --reason "shorter" --revise
+    """
+    from karkas.policies.gates import Reject, Retry
+
+    _decide(project, gate, Reject(reason=reason, retry=Retry.REVISED if revise else Retry.NEVER), json=json)
+
+
+@app.command()
+def defer(
+    gate: GateArgument,
+    until: Annotated[str, typer.Argument(metavar="WHEN", help="07:00, 2h, 3d, 2026-11-23T07:00.")],
+    *,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Put a gate off; it waits, and comes back at that time.
+
+    \b
+    Examples:
+      karkas queue defer g-4f2a 2h
+    """
+    from karkas.cli import times
+    from karkas.policies.gates import Defer
+
+    with open_project(project) as opened:
+        moment = times.future(until, now=opened.store.clock().astimezone())
+    _decide(project, gate, Defer(until=moment), json=json)
+
+
+@app.command()
+def answer(
+    gate: GateArgument,
+    text: Annotated[str, typer.Argument(help="Your answer, exactly one of the choices where there are any.")],
+    *,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Answer a question. No model interprets what you say.
+
+    \b
+    Examples:
+      karkas queue answer g-4f2a staging
+    """
+    from karkas.policies.gates import Answer
+
+    _decide(project, gate, Answer(text=text), json=json)
+
+
+@app.command()
+def stop(
+    gate: GateArgument,
+    *,
+    reason: ReasonText = "",
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Stop the whole run that waits at a gate; its other gates are cancelled.
+
+    \b
+    Examples:
+      karkas queue stop g-4f2a --reason "not today"
+    """
+    from karkas.policies.gates import Stop
+
+    _decide(project, gate, Stop(reason=reason), json=json)
+
+
+def _decide(folder: Path | None, gate: str, verdict: "Verdict", *, json: bool) -> None:
+    """Records the verdict, then lets the run go on and tells how it stands."""
+    with open_project(folder) as project:
+        decide(project, gate, verdict, json=json)
+
+
+def decide(project: "Project", gate: str, verdict: "Verdict", *, json: bool) -> None:
+    from karkas.cli import ending, screen
+    from karkas.project import person
+    from karkas.storage import LeaseError
+
+    decided = project.store.gates.decide(gate, verdict, by=person())
+    told: dict[str, Any] = {"gate": decided.id, "status": decided.status.value, "verdict": verdict.kind}
+    if not json:
+        screen.say(f"gate {decided.id}: {decided.status}, decided by {decided.decided_by}")
+    run = project.store.runs.get(decided.run)
+    if decided.status.waits or run.status.ended:
+        if json:
+            screen.as_json(told)
+        return
+    try:
+        run = ending.drive(project, run, quiet=json)
+    except LeaseError:
+        if not json:
+            screen.say(
+                f"run {run.id} is at work in another process, which goes on from here when it gets there"
+            )
+        else:
+            screen.as_json(told)
+        return
+    if json:
+        screen.as_json(told | {"run": ending.run_json(run)})
+        ending.leave(run)
+    ending.tell(project, run, json=False)
