@@ -18,6 +18,7 @@ _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 _MOST = 0.5
 _UNREADABLE_SHARE = 0.05
 _DETECTED_FROM = 200_000
+_LONGEST_LINE = 20_000
 
 
 class Decoded(NamedTuple):
@@ -116,7 +117,7 @@ def _usual(lines: list[str], foreign: list[int]) -> dict[int, str]:
     careful = TextFixerConfig(replace_lossy_sequences=False, fix_c1_controls=False, unescape_html=False)
     mended = {}
     for number in foreign:
-        if is_bad(lines[number]):
+        if len(lines[number]) <= _LONGEST_LINE and is_bad(lines[number]):
             better = fix_encoding(lines[number], careful)
             if better != lines[number] and "\n" not in better:
                 mended[number] = better

@@ -36,7 +36,7 @@ def near_duplicates(documents: Sequence[Document]) -> dict[str, str]:
             continue
         sketch = MinHash(num_perm=_PERMUTATIONS, hashfunc=lambda data: int.from_bytes(data, "big"))
         sketch.update_batch([(shingle & 0xFFFFFFFF).to_bytes(4, "big") for shingle in sorted(own)])
-        alike = [other for other in index.query(sketch) if _jaccard(own, shingles[other]) >= _ALIKE]
+        alike = [other for other in map(str, index.query(sketch)) if _jaccard(own, shingles[other]) >= _ALIKE]
         if alike:
             order = list(shingles)
             earlier[document.source] = min(alike, key=order.index)

@@ -8,17 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from karkas.agents.sources.folders import (
-    DOCS_BUILDERS,
-    frameworks,
-    module_of,
-    rank_of,
-    reason_to_skip,
-    suffix_of,
-    title_of,
-)
 from karkas.agents.sources.found import Found, Limits, Payload
-from karkas.policies.distillates import SourceRank
+from karkas.agents.sources.survey import Entry, suffix_of, survey, title_of
 from karkas.policies.errors import SourceError
 
 _LINK, _SUBMODULE = "120000", "160000"
@@ -44,36 +35,32 @@ def discover_git(spec: str, *, root: Path, limits: Limits) -> Iterator[Found]:
     tree = _git(
         folder, "ls-tree", "-r", "-z", "-l", "--full-tree", commit, "--", f":/{inside}", limits=limits
     )
-    entries = sorted(_entries(tree), key=lambda entry: entry[0])
+    blobs = {
+        path.removeprefix(inside): (mode, blob, size) for path, mode, blob, size in sorted(_entries(tree))
+    }
+    entries = {}
+    for path, (mode, _, size) in blobs.items():
+        hidden = _hidden(path)
+        skip = {_LINK: "a symbolic link", _SUBMODULE: "a submodule"}.get(mode)
+        entries[hidden or path] = Entry(hidden, None, "hidden folder") if hidden else Entry(path, size, skip)
     shown = folder.name.removesuffix(".git")
-    relative = {path: path.removeprefix(inside) for path, *_ in entries}
-    projects = frameworks(list(relative.values()), shown)
-    builders = tuple(path.rpartition("/")[0] for path in relative if path.rpartition("/")[2] in DOCS_BUILDERS)
     located = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.as_posix()
-    taken = 0
-    for path, mode, blob, size in entries:
-        skip = {_LINK: "a symbolic link", _SUBMODULE: "a submodule"}.get(mode) or _hidden(relative[path])
-        skip = skip or reason_to_skip(path.rpartition("/")[2], size, limits)
-        if skip is None and taken >= limits.max_files:
-            skip = f"over the limit of {limits.max_files:,} files; name a narrower folder"
-        taken += skip is None
-        first = relative[path].partition("/")[0]
-        framework = projects.get(first, projects.get("", ""))
-        meta = {"framework": framework} if framework else {}
-        if suffix_of(path) == ".py":
-            meta["module"] = module_of(relative[path])
-        in_docs = any(path.startswith(f"{place}/" if place else "") for place in builders)
+    at = f"{commit[:_SHORT]}/{inside}"
+    for one in survey(
+        list(entries.values()), name=shown, above=f"{shown}/{inside}".rstrip("/"), limits=limits
+    ):
+        blob = blobs[one.path][1] if one.path in blobs else ""
         yield Found(
-            key=f"git:{located}@{commit[:_SHORT]}/{path}",
+            key=f"git:{located}@{at}{one.path}",
             kind="git",
-            path=f"{shown}@{commit[:_SHORT]}/{path}",
-            title=title_of(path),
-            rank=SourceRank.UNKNOWN if skip else rank_of(path, docs_tree=in_docs),
-            locator={"repository": located, "commit": commit, "path": path, "blob": blob},
-            size=size,
-            skip=skip,
+            path=f"{shown}@{at}{one.path}",
+            title=title_of(one.path),
+            rank=one.rank,
+            locator={"repository": located, "commit": commit, "path": f"{inside}{one.path}", "blob": blob},
+            size=one.size,
+            skip=one.skip,
             at=str(folder),
-            meta=meta,
+            meta=one.meta,
         )
 
 
@@ -98,8 +85,13 @@ def _entries(tree: bytes) -> Iterator[tuple[str, str, str, int | None]]:
             yield path.decode("utf-8", "replace"), mode, blob, int(size) if size.isdigit() else None
 
 
-def _hidden(path: str) -> str | None:
-    return "hidden folder" if any(part.startswith(".") for part in path.split("/")[:-1]) else None
+def _hidden(path: str) -> str:
+    """The outermost hidden folder that the file lies in, or nothing."""
+    folders = path.split("/")[:-1]
+    for number, folder in enumerate(folders, 1):
+        if folder.startswith("."):
+            return "/".join(folders[:number])
+    return ""
 
 
 def _git(folder: Path, *arguments: str, limits: Limits) -> bytes:

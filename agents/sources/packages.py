@@ -1,13 +1,14 @@
 """Installed Python distributions: the README out of the metadata and the public modules, found without an import."""
 
-import re
+import ast
 from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
-from karkas.agents.sources.folders import module_of, reason_to_skip
 from karkas.agents.sources.found import Found, Limits, Payload
+from karkas.agents.sources.python import parsed
+from karkas.agents.sources.survey import module_of, reason_to_skip
 from karkas.policies.distillates import SourceRank
 from karkas.policies.errors import SourceError
 
@@ -15,7 +16,6 @@ _TESTS = frozenset({"test", "tests", "testing", "conftest.py", "benchmarks"})
 _FOREIGN = frozenset({"vendor", "vendored", "third_party", "thirdparty", "extern", "externals"})
 _SUFFIX_OF_TYPE = {"text/markdown": ".md", "text/x-rst": ".rst", "text/plain": ".txt"}
 _SHORT_LICENCE = 60
-_IMPORTED = re.compile(r"^from (?:\.)?(\w[\w.]*) import", re.MULTILINE)
 
 
 def discover_package(spec: str, *, limits: Limits) -> Iterator[Found]:
@@ -120,22 +120,35 @@ def _left_out(path: PurePosixPath, shown: frozenset[str]) -> str | None:
 
 
 def _shown(dist: Distribution) -> frozenset[str]:
-    """Private modules out of which a public `__init__` imports: what they define is the package's face."""
+    """Private modules out of which a public `__init__` exports names: they are the package's face."""
     shown: set[str] = set()
     for file in dist.files or ():
         path = PurePosixPath(file.as_posix())
-        if path.name != "__init__.py" or _left_out(path, frozenset()):
-            continue
-        try:
-            source = Path(str(dist.locate_file(file))).read_text("utf-8")
-        except (OSError, UnicodeError):
-            continue
-        package = module_of(path.as_posix())
-        shown.update(
-            f"{package}.{match[1]}" if match[0].startswith("from .") else match[1]
-            for match in _IMPORTED.finditer(source)
-        )
+        if path.name == "__init__.py" and not _left_out(path, frozenset()):
+            try:
+                tree = parsed(Path(str(dist.locate_file(file))).read_text("utf-8"))
+            except (OSError, UnicodeError, SourceError):
+                continue
+            shown.update(_exporting(tree, module_of(path.as_posix())))
     return frozenset(shown)
+
+
+def _exporting(tree: ast.Module, package: str) -> Iterator[str]:
+    listed = {
+        item.value
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign)
+        and "__all__" in ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+        for item in ast.walk(node)
+        if isinstance(item, ast.Constant)
+    }
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level <= 1 and node.module:
+            names = {alias.asname or alias.name for alias in node.names}
+            if "*" in names or (
+                names & listed if listed else any(not name.startswith("_") for name in names)
+            ):
+                yield f"{package}.{node.module}" if node.level else node.module
 
 
 def _licence(dist: Distribution) -> str | None:

@@ -4,7 +4,7 @@ import re
 import threading
 from itertools import pairwise
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from karkas.agents.sources.extract import Composer, Extract, one_line
 from karkas.policies.errors import SourceError
@@ -13,14 +13,25 @@ from karkas.server.protocol import BlockKind
 _pdfium = threading.Lock()
 """PDFium is not thread-safe (pypdfium2's documentation)."""
 
-_HYPHENATED = re.compile(r"(?<=[^\W\d_])[-\u00ad\ufffe\x02]\n(?=[^\W\d_])")
-_BROKEN_HYPHEN = re.compile("[\u00ad\ufffe\x02]")
+_HYPHENATED = re.compile("(?<=[^\\W\\d_])(?:[\u00ad\ufffe\x02]\n?|-\n)(?=[^\\W\\d_])")
+_HYPHEN = re.compile("[\u00ad\ufffe\x02]")
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})\.?\s+\S")
 _BULLET = re.compile(r"(?:[•▪◦‣·–*-]|\d{1,2}[.)]|\([a-z\d]\))\s+(?=\S)")
 _DATE = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
+_ENDS = (".", "!", "?", ":")
 _GAP = 1.45
+_WIDE = 1.6
 _HEADING_CHARS = 90
 _LEAST_CHARS = 20
+
+
+class _Line(NamedTuple):
+    """Where its first character stands and where its last one does, and the size of its type, in points."""
+
+    text: str
+    top: float
+    bottom: float
+    size: float
 
 
 def read_pdf(raw: bytes) -> Extract:
@@ -42,7 +53,7 @@ def read_pdf(raw: bytes) -> Extract:
             pages = [_lines(document[number]) for number in range(len(document))]
         finally:
             document.close()
-    if sum(len(line) for page in pages for line, _ in page) < _LEAST_CHARS:
+    if sum(len(line.text) for page in pages for line in page) < _LEAST_CHARS:
         raise SourceError("the PDF has no text layer, only pictures; run OCR on it and name that file")
     composer = Composer()
     joined = sum(_page(composer, page, outline) for page in pages)
@@ -55,47 +66,46 @@ def read_pdf(raw: bytes) -> Extract:
     )
 
 
-def _lines(page: Any) -> list[tuple[str, float]]:
-    """Each line with the height of its baseline, in points."""
+def _lines(page: Any) -> list[_Line]:
+    """PDFium joins a hyphenated line to the next with U+FFFE, so a line may begin higher than it ends."""
     textpage = page.get_textpage()
     try:
-        text = textpage.get_text_range()
-        count = textpage.count_chars()
-        lines, place = [], 0
-        for line in text.split("\n"):
-            indent = len(line) - len(line.lstrip())
-            at = min(place + indent, count - 1)
-            height = textpage.get_charbox(at, loose=True)[1] if count else 0.0
-            lines.append((line.rstrip("\r"), height))
-            place += len(line) + 1
+        lines, place, last = list[_Line](), 0, textpage.count_chars() - 1
+        for text in textpage.get_text_range().split("\n"):
+            words = text.strip()
+            if words and place <= last:
+                begin = place + len(text) - len(text.lstrip())
+                _, top, _, ceiling = textpage.get_charbox(min(begin, last), loose=True)
+                bottom = textpage.get_charbox(min(begin + len(words) - 1, last), loose=True)[1]
+                lines.append(_Line(words, top, bottom, ceiling - top))
+            place += len(text) + 1
         return lines
     finally:
         textpage.close()
         page.close()
 
 
-def _page(composer: Composer, lines: list[tuple[str, float]], outline: set[str]) -> int:
+def _page(composer: Composer, lines: list[_Line], outline: set[str]) -> int:
     """Puts a page's paragraphs; how many hyphenated words were joined."""
-    steps = [one[1] - other[1] for one, other in pairwise(lines) if one[1] > other[1]]
-    usual = median(steps) if steps else 0.0
-    joined, paragraph, above = 0, list[str](), 0.0
-    for line, height in [*lines, ("", 0.0)]:
-        heading = _heading(line, outline)
-        apart = not line.strip() or above - height > _GAP * usual or heading or _BULLET.match(line.strip())
-        if paragraph and apart:
+    steps = [above.bottom - below.top for above, below in pairwise(lines)]
+    usual = median([step for step in steps if step > 0] or [0.0])
+    joined, paragraph = 0, list[str]()
+    for line, step in zip(lines, [0.0, *steps], strict=False):
+        heading = _heading(line.text, outline)
+        ended = bool(paragraph) and paragraph[-1].endswith(_ENDS) and step > _WIDE * line.size
+        if heading or ended or step > _GAP * usual or step < -usual or _BULLET.match(line.text):
             joined += _put(composer, paragraph)
             paragraph = []
-        above = height
         if heading:
-            composer.heading(heading, line)
-        elif line.strip():
-            paragraph.append(line.strip())
-    return joined
+            composer.heading(heading, line.text)
+        else:
+            paragraph.append(line.text)
+    return joined + _put(composer, paragraph)
 
 
 def _put(composer: Composer, lines: list[str]) -> int:
     text, joined = _HYPHENATED.subn("", "\n".join(lines))
-    text = _BROKEN_HYPHEN.sub("-", text)
+    text = _HYPHEN.sub("-", text)
     bullet = _BULLET.match(text)
     if text.isdigit():
         composer.put(BlockKind.OTHER, text)

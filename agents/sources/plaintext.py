@@ -38,8 +38,9 @@ def _paragraphs(text: str, headings: HeadingPath) -> Iterator[Block]:
                 alone = text.count("\n", start, begin) == 1
                 piece = text[start:end]
                 titled = alone and kind is BlockKind.PARAGRAPH and len(piece) <= _TITLE_CHARS
+                level = 1 if "=" in line else 2
                 if titled:
-                    headings.enter(level := 1 if "=" in line else 2, "")
+                    headings.enter(level, "")
                 yield Block(BlockKind.HEADING if titled else kind, start, end, headings.above)
                 if titled:
                     headings.enter(level, one_line(piece))

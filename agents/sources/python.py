@@ -28,23 +28,28 @@ _CODE = re.compile(
               | (?:await[ ])?[\w.]+\([^)]*\)?[ \t]*(?:\#.*)?$ )""",
     re.VERBOSE,
 )
-_DIRECTIVE = re.compile(r"[ \t]*(?:\.\.[ ]|[-=~^]{3,}[ \t]*$|```)")
+_MARKUP = re.compile(r"[ \t]*(?:[-=~^]{3,}[ \t]*$|```)")
+_DIRECTIVE = re.compile(r"[ \t]*\.\.[ ](?:[\w-]+::[ \t]*)?")
 _CALLED = frozenset({"__init__", "__new__", "__call__"})
+_TYPE_VARIABLE = re.compile(r"^(?:\w+\.)?(?:TypeVar|ParamSpec|TypeVarTuple|NewType|object)\(")
 _MANY_CHARS = 1_200
 _parsing = threading.Lock()
 
 
 def read_python(text: str, *, module: str = "") -> Extract:
     """The text is the file as it is. `module` is its dotted name, the outermost heading."""
+    blocks = tiled(text, _Module(text, module).blocks(parsed(text)))
+    return Extract(text, blocks, "python@1", module)
+
+
+def parsed(text: str) -> ast.Module:
+    """The syntax tree of foreign code, without the warnings that parsing it gives; `SourceError` if there is none."""
     try:
-        # A bad escape in foreign code warns at parse time, which is nothing to whoever reads the sources.
         with _parsing, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(text)
+            return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise SourceError(f"not Python that can be parsed: {error}") from None
-    blocks = tiled(text, _Module(text, module).blocks(tree))
-    return Extract(text, blocks, "python@1", module)
+        raise SourceError(f"not Python that this version can parse: {error}") from None
 
 
 class _Module:
@@ -62,6 +67,8 @@ class _Module:
         for statement in body:
             match statement:
                 case ast.FunctionDef() | ast.AsyncFunctionDef() if _public(statement.name):
+                    if _overload(statement):
+                        continue
                     yield self._block(BlockKind.SIGNATURE, *self._header(statement))
                     yield from self._inside(statement.name, level, self._docstring(statement))
                 case ast.ClassDef() if _public(statement.name):
@@ -109,10 +116,14 @@ class _Module:
         for begin, stop in self._lines(start, end):
             line = self._text[begin:stop]
             depth = len(line) - len(line.lstrip())
-            if not line.strip() or _DIRECTIVE.match(line):
+            directive = _DIRECTIVE.match(line)
+            if directive or not line.strip() or _MARKUP.match(line):
                 if first >= 0:
                     yield self._block(kind, first, last)
                 first = -1
+                if directive is None or not line[directive.end() :].strip():
+                    continue
+                kind, first, last, indent = BlockKind.DOCSTRING, begin + directive.end(), stop, depth
                 continue
             code = bool(_CODE.match(line)) or (kind is BlockKind.CODE and first >= 0)
             if first >= 0 and (code != (kind is BlockKind.CODE) or (_ENTRY.match(line) and depth <= indent)):
@@ -173,6 +184,11 @@ def _public(name: str) -> bool:
     return not name.startswith("_") or name in _CALLED
 
 
+def _overload(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """An overload tells types; its defaults are often written `...`."""
+    return any(ast.unparse(decorator).endswith("overload") for decorator in node.decorator_list)
+
+
 def _one_word(line: str) -> bool:
     return " " not in one_line(line)
 
@@ -183,7 +199,9 @@ def _field(node: ast.Assign | ast.AnnAssign, *, in_class: bool) -> str:
         case ast.AnnAssign(target=ast.Name(id=name)) if in_class or node.value is not None:
             kept = _public(name)
         case ast.Assign(targets=[ast.Name(id=name)]):
-            kept = _public(name) and name.isupper()
+            kept = (
+                _public(name) and name.isupper() and not _TYPE_VARIABLE.search(ast.unparse(node.value)[:40])
+            )
         case _:
             return ""
     lines = (node.end_lineno or node.lineno) - node.lineno

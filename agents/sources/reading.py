@@ -8,7 +8,6 @@ from pathlib import Path
 
 from karkas.agents.sources.decoding import decode, mend
 from karkas.agents.sources.extract import Extract, one_line
-from karkas.agents.sources.folders import suffix_of
 from karkas.agents.sources.found import Found, Limits, Payload, Reading
 from karkas.agents.sources.git import read_blob
 from karkas.agents.sources.html import read_html
@@ -20,6 +19,7 @@ from karkas.agents.sources.pdf import read_pdf
 from karkas.agents.sources.plaintext import read_text
 from karkas.agents.sources.python import read_python
 from karkas.agents.sources.restructured import read_restructured
+from karkas.agents.sources.survey import suffix_of
 from karkas.agents.sources.web import fetch
 from karkas.policies.distillates import ExtractedText, SourceRecord, SourceStatus, part_id
 from karkas.policies.errors import SourceError
@@ -52,14 +52,19 @@ async def read(found: Found, *, limits: Limits) -> Reading:
         return Reading(_record(found, SourceStatus.SKIPPED, found.skip), None, None)
     raw = b""
     try:
-        if found.kind == "url":
-            payload = await fetch(found, limits)
-        else:
-            payload = await asyncio.to_thread(_payload, found, limits)
-        raw = payload.raw
-        return await asyncio.to_thread(_reading, found, payload)
+        async with asyncio.timeout(limits.timeout_s):
+            if found.kind == "url":
+                payload = await fetch(found, limits)
+            else:
+                payload = await asyncio.to_thread(_payload, found, limits)
+            raw = payload.raw
+            return await asyncio.to_thread(_reading, found, payload)
     except SourceError as error:
         reason = str(error)
+    except TimeoutError:
+        reason = f"took longer than {limits.timeout_s:g} s"
+    except RecursionError:
+        reason = "nested too deeply"
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
     except Exception as error:  # noqa: BLE001 - one bad document must not end a night's job

@@ -106,7 +106,9 @@ class _Reader:
             case nodes.list_item() | nodes.definition():
                 self._item(node.children)
             case nodes.definition_list_item():
-                terms = ": ".join(words(child) for child in node.children if isinstance(child, nodes.term))
+                terms = ": ".join(
+                    words(child).rstrip(": ") for child in node.children if isinstance(child, nodes.term)
+                )
                 bodies = [child for child in node.children if isinstance(child, nodes.definition)]
                 self._item(bodies[0].children if bodies else [], lead=terms)
             case nodes.field():

@@ -8,8 +8,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urlsplit
 
-from karkas.agents.sources.folders import SUFFIXES, suffix_of
 from karkas.agents.sources.found import Found, Limits, Payload
+from karkas.agents.sources.survey import SUFFIXES, suffix_of
 from karkas.policies.distillates import SourceRank
 from karkas.policies.errors import SourceError
 
@@ -65,7 +65,7 @@ def discover_url(spec: str, *, limits: Limits) -> Iterator[Found]:
 async def fetch(found: Found, limits: Limits) -> Payload:
     """The page's bytes. Connection errors, 429 and 5xx are tried again, anything else is final."""
     import httpx
-    from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+    from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
     again = retry_if_exception_type(
         (_RetryError, httpx.ConnectError, httpx.TimeoutException, httpx.ReadError)
@@ -73,17 +73,12 @@ async def fetch(found: Found, limits: Limits) -> Payload:
     attempts = AsyncRetrying(
         retry=again,
         stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_exponential_jitter(initial=0.2, max=_LONGEST_WAIT_S),
+        wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT_S),
         reraise=True,
     )
     try:
-        async with (
-            asyncio.timeout(limits.timeout_s),
-            httpx.AsyncClient(timeout=limits.timeout_s, headers={"User-Agent": "karkas"}) as client,
-        ):
+        async with httpx.AsyncClient(timeout=limits.timeout_s, headers={"User-Agent": "karkas"}) as client:
             return await attempts(_follow, client, found.at, limits)
-    except TimeoutError:
-        raise SourceError(f"the server took longer than {limits.timeout_s:g} s") from None
     except (_RetryError, httpx.HTTPError, httpx.InvalidURL) as error:
         raise SourceError(f"not fetched: {error or type(error).__name__}") from None
 
