@@ -68,15 +68,7 @@ def run_command_tool(policy: Sandbox = Sandbox.BUBBLEWRAP, readable: tuple[str, 
         timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60,
     ) -> Done:
         """Runs one program with these arguments in the workspace's folder `cwd`. No shell: no pipes, no globs."""
-        folder, wrap = _folder(cwd, workspace), _sandbox(policy)
-        program = _program(argv[0], folder, workspace, readable if wrap else None)
-        before = _protected_names(workspace)
-        call = [str(program), *argv[1:]]
-        if wrap is not None:
-            call = confined(wrap, call, workspace=workspace, cwd=folder, readable=readable)
-        ran = await run_process(call, folder, timeout_s=timeout_s, sandboxed=wrap is not None)
-        made = sorted(_protected_names(workspace) - before)
-        return await asyncio.to_thread(_done, ran, timeout_s, made, workspace)
+        return await _run(argv, workspace, cwd, timeout_s, policy=policy, readable=readable)
 
     return run_command
 
@@ -194,6 +186,29 @@ def _shown(
 def quoted(path: str) -> str:
     """A path on one line; one that could be taken for something else stands in quotes."""
     return path if path.isprintable() and '"' not in path else json.dumps(path, ensure_ascii=False)
+
+
+async def _run(
+    argv: list[str],
+    workspace: Workspace,
+    cwd: str,
+    timeout_s: int,
+    *,
+    policy: Sandbox,
+    readable: tuple[str, ...],
+) -> Done:
+    wrap = await asyncio.to_thread(_sandbox, policy)
+    folder = _folder(cwd, workspace)
+    program = _program(argv[0], folder, workspace, readable if wrap else None)
+    before = await asyncio.to_thread(_protected_names, workspace)
+    call = [str(program), *argv[1:]]
+    if wrap is not None:
+        call = await asyncio.to_thread(
+            confined, wrap, call, workspace=workspace, cwd=folder, readable=readable
+        )
+    ran = await run_process(call, folder, timeout_s=timeout_s, sandboxed=wrap is not None)
+    made = sorted(await asyncio.to_thread(_protected_names, workspace) - before)
+    return await asyncio.to_thread(_done, ran, timeout_s, made, workspace)
 
 
 def _protected_names(workspace: Workspace) -> set[str]:

@@ -5,7 +5,7 @@ import os
 import signal
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -46,17 +46,21 @@ class Ran:
 async def run_process(argv: list[str], folder: Path, *, timeout_s: float, sandboxed: bool) -> Ran:
     """Runs `argv` without a shell, with no input and a clean environment. `ToolError` means that it never began."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="karkas-home-") as home, _StatusPipe() as status:
+    async with AsyncExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory(prefix="karkas-home-"))
+        status = stack.enter_context(_StatusPipe())
         if sandboxed:
             argv = [argv[0], "--json-status-fd", str(status.write), *argv[1:]]
+        stdout, stdout_end = await _captured(stack)
+        stderr, stderr_end = await _captured(stack)
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 cwd=folder,
                 env=ENVIRONMENT | {"HOME": home},
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
+                stdout=stdout_end,
+                stderr=stderr_end,
                 start_new_session=True,
                 pass_fds=(status.write,) if sandboxed else (),
             )
@@ -64,12 +68,13 @@ async def run_process(argv: list[str], folder: Path, *, timeout_s: float, sandbo
             raise ToolError(
                 f"{argv[0]} could not be started: {error.strerror}; nothing was changed"
             ) from error
-        assert process.stdout is not None
-        assert process.stderr is not None
-        stdout, stderr = Output(), Output()
+        finally:
+            os.close(stdout_end)
+            os.close(stderr_end)
+        outputs = Output(), Output()
         readers = [
             asyncio.create_task(output.read(stream))
-            for output, stream in ((stdout, process.stdout), (stderr, process.stderr))
+            for output, stream in zip(outputs, (stdout, stderr), strict=True)
         ]
         try:
             code: int | None = await asyncio.wait_for(process.wait(), timeout_s)
@@ -84,9 +89,22 @@ async def run_process(argv: list[str], folder: Path, *, timeout_s: float, sandbo
             for reader in late:
                 reader.cancel()
         if sandboxed and code is not None and "exit-code" not in status.said():
-            said = bytes(stderr.kept).decode(errors="replace").strip()
+            said = bytes(outputs[1].kept).decode(errors="replace").strip()
             raise ToolError(f"the sandbox could not start it, so nothing ran: {said}")
-    return Ran(code, stdout, stderr, time.monotonic() - began)
+    return Ran(code, *outputs, time.monotonic() - began)
+
+
+async def _captured(stack: AsyncExitStack) -> tuple[asyncio.StreamReader, int]:
+    """A stream and the descriptor to write to it. With asyncio's own pipes, waiting for the process would also wait
+    for whatever else holds them open (until Python 3.13).
+    """
+    read, write = os.pipe()
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(read, "rb", 0)
+    )
+    stack.callback(transport.close)
+    return stream, write
 
 
 class _StatusPipe:

@@ -2,11 +2,11 @@
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -107,12 +107,14 @@ class Tool:
         """The workspace-relative paths that the action touches: those of arguments typed `WorkspacePath`."""
         if self.paths_by is not None:
             return tuple(self.call(self.paths_by, action))
-        marked = [
-            name
-            for name, info in self.args.model_fields.items()
-            if any(isinstance(mark, PathArgument) for mark in info.metadata)
-        ]
-        return tuple(str(action.args[name]) for name in marked if action.args.get(name) is not None)
+        found: list[str] = []
+        for name, info in self.args.model_fields.items():
+            value = action.args.get(name)
+            if _marks_path(info.annotation, info.metadata):
+                found += [
+                    str(one) for one in (value if isinstance(value, list) else [value]) if one is not None
+                ]
+        return tuple(found)
 
     def call(self, function: AnyFunction, action: Action, **injected: object) -> Any:
         """Calls one of the tool's functions with those arguments and injected values that it takes."""
@@ -155,7 +157,7 @@ def tool(
             effect=Effect(effect),
             description=inspect.getdoc(function) or label,
             args=args,
-            version=_version(effect, args, (function, *helpers), code),
+            version=_version(Effect(effect), args, (function, *helpers), code),
             idempotent=idempotent,
             function=function,
             preview_by=preview,
@@ -183,6 +185,14 @@ def json_result(value: object) -> dict[str, JsonValue]:
     return result
 
 
+def _marks_path(annotation: Any, metadata: Iterable[object] = ()) -> bool:
+    """Whether a type is, or is made of, paths in the workspace."""
+    marks = (*metadata, *getattr(annotation, "__metadata__", ()))
+    return any(isinstance(mark, PathArgument) for mark in marks) or any(
+        map(_marks_path, get_args(annotation))
+    )
+
+
 def _args_model(label: str, function: AnyFunction) -> type[BaseModel]:
     try:
         hints = get_type_hints(function, include_extras=True)
@@ -192,6 +202,8 @@ def _args_model(label: str, function: AnyFunction) -> type[BaseModel]:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in INJECTED:
             continue
+        if parameter.name.startswith("_"):
+            raise UsageError(f"tool {label}: parameter {parameter.name} must not begin with an underscore")
         if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
             raise UsageError(
                 f"tool {label}: parameter {parameter.name} must be named and ordinary, not {parameter}"

@@ -21,7 +21,7 @@ Permitted = Callable[[Tool, Action], Claimed]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with_store = Store.open(tmp_path / "project" / ".karkas", create=True)
+    with_store = Store.open(tmp_path / "state", create=True)
     yield with_store
     with_store.close()
 
