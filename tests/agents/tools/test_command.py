@@ -270,13 +270,13 @@ async def test_without_bubblewrap_a_person_can_be_asked_for_unsandboxed_ones(
 
 @needs_bwrap
 async def test_an_interrupted_command_is_ended(shell: Shell, workspace: Workspace) -> None:
-    running = asyncio.create_task(shell("echo > begun; sleep 0.6; echo > late"))
-    while not (workspace.root / "begun").exists():
-        await asyncio.sleep(0.02)
+    running = asyncio.ensure_future(shell("echo > begun; sleep 0.6; echo > late"))
+    await asyncio.sleep(0.3)
+    assert (workspace.root / "begun").exists()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(0.6)
     assert not (workspace.root / "late").exists()
 
 
