@@ -12,7 +12,7 @@ from karkas.policies.actions import Action, Evidence, Proposal, Variant
 from karkas.policies.distillates import Distillate, SourceStatus
 from karkas.policies.errors import EngineRefusedError, ToolError
 from karkas.policies.frames import Frame
-from karkas.policies.provenance import Material, Origin, leaves, trace
+from karkas.policies.provenance import ArgumentOrigin, Material, Origin, leaves, trace
 from karkas.policies.routing import path_matches
 from karkas.policies.zones import ZoneName
 from karkas.server.protocol import Engine, Propose, Proposed, Reply, Request, Role, ToolCall
@@ -51,7 +51,15 @@ def draft_proposal(
     variants = []
     for call in plan.calls:
         action = _action(call, tools)
-        origins = trace(action.args, materials, by_model=plan.by_model)
+        given = {name: value for name, value in action.args.items() if name in call.args}
+        origins = (
+            *trace(given, materials, by_model=plan.by_model),
+            *(
+                ArgumentOrigin(pointer=f"/{name}", origin=Origin.TOOL_DEFAULT, label=call.tool)
+                for name in action.args
+                if name not in given
+            ),
+        )
         variants.append(Variant(action=action, why=call.why, origins=origins))
     return Proposal(
         zones=zones,

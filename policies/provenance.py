@@ -15,6 +15,8 @@ class Origin(StrEnum):
 
     TASK = "task"
     FRAME = "frame"
+    TOOL_DEFAULT = "tool-default"
+    """The tool's own code gave it, and no agent chose it."""
     TRUSTED_SOURCE = "trusted-source"
     MODEL = "model"
     UNTRUSTED_SOURCE = "untrusted-source"
@@ -25,7 +27,7 @@ class Origin(StrEnum):
         return list(type(self)).index(self)
 
 
-GROUNDED = frozenset({Origin.TASK, Origin.FRAME, Origin.TRUSTED_SOURCE})
+GROUNDED = frozenset({Origin.TASK, Origin.FRAME, Origin.TOOL_DEFAULT, Origin.TRUSTED_SOURCE})
 """Only values of these origins may stay in autonomy."""
 
 

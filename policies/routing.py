@@ -103,9 +103,9 @@ def path_matches(path: str, glob: str) -> bool:
 
     `*` matches within a folder, `**` across; a glob without a slash matches at any depth; a folder covers what
     is in it. Case does not count because a file system may ignore it. A path that leaves the workspace matches
-    nothing.
+    nothing, save that an absolute path may match a glob that begins with a slash.
     """
-    inside = _inside(path)
+    inside = _inside(path.lstrip("/") if path.startswith("/") and glob.startswith("/") else path)
     return inside is not None and glob_pattern(_plain(glob)).fullmatch(inside) is not None
 
 

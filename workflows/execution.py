@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from karkas.agents.tools import perform
+from karkas.agents.tools import perform, undo
 from karkas.policies.actions import Proposal
-from karkas.policies.errors import InDoubtError, KarkasError, PermitError, StaleError
+from karkas.policies.errors import InDoubtError, KarkasError, PermitError, StaleError, ToolError
 from karkas.policies.gates import Answer, GateKind, GateStatus, PolicyDecision, PolicyVerdict
 from karkas.policies.permits import PermitStatus, differences
 from karkas.storage import Claimed, Gate, Lease, NewGate, Permit, worker_name
@@ -64,6 +64,19 @@ async def settle(context: Context, gate: Gate) -> Outcome:
     return outcome_of(action_gate, permit)
 
 
+async def take_back(context: Context, gate: Gate, *, by: str) -> str:
+    """Undoes what was performed under a gate, as its tool can; a person's act, on the record. Says what was done."""
+    permit = await context.stored(context.store.ledger.for_gate, gate.id)
+    if permit is None or permit.status is not PermitStatus.COMMITTED or permit.undo is None:
+        raise ToolError(f"there is nothing at gate {gate.id} that can be undone")
+    action = (await proposal_of(context, gate)).variants[permit.variant].action
+    done = await undo(context.tools[action.tool], permit.undo, context.workspace)
+    await context.stored(
+        context.store.note, "action_undone", f"permit:{permit.id}", actor=by, data={"done": done}
+    )
+    return done
+
+
 def outcome_of(gate: Gate, permit: Permit | None) -> Outcome:
     """A permit's final state as an outcome."""
     if permit is None or permit.status is not PermitStatus.COMMITTED:
@@ -106,7 +119,8 @@ async def _run(context: Context, gate: Gate, claimed: Claimed) -> Outcome | Stal
         return InDoubt(await _ask_what_happened(context, gate, doubtful))
     except KarkasError as error:
         return outcome_of(gate, await context.stored(ledger.fail, claimed.permit_id, str(error)))
-    committed = await context.stored(ledger.commit, claimed.permit_id, performed.result, performed.undo)
+    result = performed.result | ({"shown": performed.shown} if performed.shown else {})
+    committed = await context.stored(ledger.commit, claimed.permit_id, result, performed.undo)
     return outcome_of(gate, committed)
 
 

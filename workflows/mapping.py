@@ -122,9 +122,8 @@ async def write_map(
         set_aside = await context.stored(write_file, path, text, ground.distillate_sha256)
         if set_aside is not None:
             context.progress(f"your edited distillate was kept as {set_aside.name}")
-        await context.stored(
-            write_file, path.with_name(f"{zone}.distillate.md"), to_markdown(distillate), None
-        )
+        page = await context.stored(to_markdown, distillate, text_of(context.store))
+        await context.stored(write_file, path.with_name(f"{zone}.distillate.md"), page, None)
         await context.stored(
             context.store.zones.set_distillate,
             zone,

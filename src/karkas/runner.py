@@ -18,6 +18,7 @@ from karkas.workflows.context import Context, Progress, silent
 
 if TYPE_CHECKING:
     from karkas.agents.sources import Limits
+    from karkas.storage import Gate
     from karkas.workflows.runs import Graph
     from karkas.workflows.userfile import UserFile
 
@@ -111,6 +112,16 @@ def context(
         timeout_s=settings.act.timeout_s,
         progress=progress,
     )
+
+
+def take_back(project: Project, gate: "Gate", *, by: str) -> str:
+    """Undoes what was performed under a gate, and says what was done. Raises `ToolError` where it cannot."""
+    import asyncio
+
+    from karkas.workflows.execution import take_back as undo_it
+
+    _, found = load(project, project.store.runs.get(gate.run))
+    return asyncio.run(undo_it(found, gate, by=by))
 
 
 def limits(settings: Settings) -> "Limits":

@@ -89,7 +89,8 @@ def print_gate(project: "Project", gate: "Gate") -> None:
     elif commands:
         screen.heading("To decide")
     for name in commands:
-        screen.say(f"  {COMMANDS[name].format(gate=gate.id)}")
+        which = " [--variant NUMBER]" if name in {"adopt", "edit"} and len(gate.variants) > 1 else ""
+        screen.say(f"  {COMMANDS[name].format(gate=gate.id)}{which}")
 
 
 def _print_variants(project: "Project", gate: "Gate", proposal: Proposal) -> None:

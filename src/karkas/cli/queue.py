@@ -234,6 +234,29 @@ def stop(
     _decide(project, gate, Stop(reason=reason), json=json)
 
 
+@app.command()
+def undo(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption = None) -> None:
+    """Take back what was performed under a gate, where its tool can: a file gets its former content back.
+
+    It is refused where the file was changed since, so that nobody's later work is lost.
+
+    \b
+    Examples:
+      karkas queue undo g-4f2a
+    """
+    from karkas.cli import screen
+    from karkas.project import person
+    from karkas.runner import take_back
+
+    with open_project(project) as opened:
+        found = opened.store.gates.get(gate)
+        done = take_back(opened, found, by=person())
+    if json:
+        screen.as_json({"gate": found.id, "undone": done})
+    else:
+        screen.say(done)
+
+
 def _decide(folder: Path | None, gate: str, verdict: "Verdict", *, json: bool) -> None:
     """Records the verdict, then lets the run go on and tells how it stands."""
     with open_project(folder) as project:
