@@ -1,186 +1,93 @@
-"""The drafted three-level map: areas (pages that speak of the same), mechanisms (a page or section), rules (claims)."""
+"""The drafted three-level map: areas (topics), mechanisms (a page or section), rules (what claims ask of an agent)."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from karkas.policies.distillates import Conflict, Facet, OpenQuestion
-from karkas.server.offline.ranking import weights
+from karkas.server.offline.mechanisms import Mechanism, mechanisms
+from karkas.server.offline.parameters import FactRole
 from karkas.server.offline.standing import Standing
+from karkas.server.offline.statements import stated_facts
 from karkas.server.offline.subjects import clean, cut, key
-from karkas.server.offline.words import STOPWORDS, plain, stem, terms, tokens
-from karkas.server.protocol import MapArea, MapMechanism, MapRule
+from karkas.server.offline.topics import clusters
+from karkas.server.protocol import Document, MapArea, MapMechanism, MapRule
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-_AREAS = (3, 7)
-_MECHANISMS = 4
+_AREAS = (3, 6)
+_PER_AREA = 10
+"""Nodes of an area, itself included; six areas stay within the sixty nodes that a person will edit."""
 _RULES = 3
-_NODES = 60
-_PAGES_ENOUGH = 6
+_FEW_RULES = 2
 _TITLE = 68
 _RULED = (Facet.PARAMETER, Facet.LIMITS, Facet.PROCEDURE, Facet.COMPARISON)
-_ROUNDS = 12
-
-
-@dataclass
-class _Mechanism:
-    title: str
-    members: list[Standing] = field(default_factory=list)
-    weight: float = 0.0
 
 
 def areas(
-    known: Sequence[Standing], conflicts: Sequence[Conflict], questions: Sequence[OpenQuestion]
+    known: Sequence[Standing],
+    documents: Sequence[Document],
+    conflicts: Sequence[Conflict],
+    questions: Sequence[OpenQuestion],
 ) -> tuple[MapArea, ...]:
-    """At most 60 nodes, the weightiest area first."""
-    mechanisms = _mechanisms(known)
-    if not mechanisms:
+    """At most about 60 nodes, the weightiest area first."""
+    found = mechanisms(known, documents)
+    if not found:
         return ()
+    wanted = max(1, min(_AREAS[1], max(_AREAS[0], len(found) // 4), len(found)))
+    groups = clusters([one.words for one in found], [one.weight for one in found], wanted)
+    grouped = [[found[at] for at in group] for group in groups]
     disputed = {claim: conflict for conflict in reversed(conflicts[:10]) for claim in conflict.claims}
-    groups = _clusters(mechanisms)
-    titles = _titles(groups)
-    found: list[MapArea] = []
-    nodes = 0
-    for title, group in sorted(
-        zip(titles, groups, strict=True), key=lambda pair: (-sum(m.weight for m in pair[1]), pair[0])
+    areas_found: list[MapArea] = []
+    for group in sorted(grouped, key=lambda group: (-sum(one.weight for one in group), group[0].title)):
+        nodes = _drawn(group, disputed, questions)
+        if nodes:
+            areas_found.append(MapArea(title=_title(nodes, len(group)), mechanisms=nodes))
+    return tuple(areas_found)
+
+
+def _title(nodes: Sequence[MapMechanism], size: int) -> str:
+    """An area is called after its two weightiest mechanisms: words that its authors chose."""
+    first = [cut(node.title, _TITLE // 2) for node in nodes[:2]]
+    return f"{', '.join(first)} and related" if size > len(first) else " and ".join(first)
+
+
+def _drawn(
+    group: Sequence[Mechanism], disputed: dict[str, Conflict], questions: Sequence[OpenQuestion]
+) -> tuple[MapMechanism, ...]:
+    room = _PER_AREA - 1
+    nodes: list[MapMechanism] = []
+    most = _RULES if len(group) < _RULES else _FEW_RULES
+    contested = [any(one.claim.id in disputed for one in mechanism.members) for mechanism in group]
+    for _, mechanism in sorted(
+        zip(contested, group, strict=True), key=lambda pair: (not pair[0], -pair[1].weight, pair[1].title)
     ):
-        drawn: list[MapMechanism] = []
-        for mechanism in sorted(group, key=lambda one: (-one.weight, one.title))[:_MECHANISMS]:
-            node = _mechanism(mechanism, disputed, questions)
-            if nodes + 1 + len(drawn) + 1 + len(node.rules) > _NODES:
-                break
-            nodes += 1 + len(node.rules)
-            drawn.append(node)
-        if drawn:
-            nodes += 1
-            found.append(MapArea(title=title, mechanisms=tuple(drawn)))
-    return tuple(found)
+        node = _node(mechanism, most, disputed, questions)
+        if len(node.rules) + 1 > room:
+            break
+        if node.rules or len(node.claims) > 1:
+            room -= len(node.rules) + 1
+            nodes.append(node)
+    return tuple(nodes)
 
 
-def _mechanisms(known: Sequence[Standing]) -> list[_Mechanism]:
-    """Claims grouped by page, or by section where there are few pages."""
-    pages = Counter(key(one.page) for one in known)
-    by_page = sum(count > 1 for count in pages.values()) >= _PAGES_ENOUGH
-    groups: dict[str, _Mechanism] = {}
-    for one in known:
-        title = (
-            one.page
-            if by_page and one.page
-            else one.claim.scope.get("section") or one.page or one.claim.subject
-        )
-        title = cut(re.split(r":\s", clean(title), maxsplit=1)[0])
-        groups.setdefault(key(title), _Mechanism(title)).members.append(one)
-    for group in groups.values():
-        group.members.sort(key=lambda one: (-one.score, one.claim.id))
-        group.weight = sum(max(0.0, one.score) for one in group.members[: _RULES + 2])
-    return list(groups.values())
-
-
-def _clusters(mechanisms: Sequence[_Mechanism]) -> list[list[_Mechanism]]:
-    """Spherical k-means over TF-IDF, seeded with what lies farthest apart, so that it is deterministic."""
-    import numpy as np
-
-    wanted = min(len(mechanisms), max(_AREAS[0], min(_AREAS[1], round((len(mechanisms) / 3) ** 0.5) + 2)))
-    rows = _vectors(mechanisms)
-    seeds = [int(np.argmax([mechanism.weight for mechanism in mechanisms]))]
-    while len(seeds) < wanted:
-        nearest = (rows @ rows[seeds].T).max(axis=1)
-        gain = (1 - nearest) * np.sqrt([mechanism.weight + 0.01 for mechanism in mechanisms])
-        gain[seeds] = -1
-        seeds.append(int(np.argmax(gain)))
-    centres = rows[seeds]
-    labels = np.zeros(len(rows), dtype=int)
-    for _ in range(_ROUNDS):
-        labels = np.argmax(rows @ centres.T, axis=1)
-        for number in range(wanted):
-            if (labels == number).any():
-                centre = rows[labels == number].sum(axis=0)
-                centres[number] = centre / max(float(np.linalg.norm(centre)), 1e-9)
-    groups: dict[int, list[_Mechanism]] = defaultdict(list)
-    for mechanism, label in zip(mechanisms, labels, strict=True):
-        groups[int(label)].append(mechanism)
-    return [groups[label] for label in sorted(groups)]
-
-
-def _vectors(mechanisms: Sequence[_Mechanism]) -> "NDArray[np.float64]":
-    import numpy as np
-
-    words = [
-        terms(mechanism.title) * 3 + [term for one in mechanism.members for term in sorted(one.terms)]
-        for mechanism in mechanisms
-    ]
-    idf = weights(words)
-    columns = {term: number for number, term in enumerate(sorted(idf))}
-    rows = np.zeros((len(mechanisms), max(1, len(columns))))
-    for at, own in enumerate(words):
-        for term, count in Counter(own).items():
-            rows[at, columns[term]] = count**0.5 * max(0.0, idf[term])
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths == 0, 1, lengths)
-
-
-def _titles(groups: Sequence[Sequence[_Mechanism]]) -> list[str]:
-    """For each area the two words that set it apart from the others, as they are mostly written."""
-    surfaces: dict[str, Counter[str]] = defaultdict(Counter)
-    counts: list[Counter[str]] = []
-    for group in groups:
-        inside: Counter[str] = Counter()
-        for mechanism in group:
-            texts = [
-                mechanism.title,
-                *(one.claim.subject for one in mechanism.members),
-                *(one.claim.text for one in mechanism.members),
-            ]
-            seen: set[str] = set()
-            for text in texts:
-                for token in tokens(plain(text)):
-                    if token.lower() not in STOPWORDS and len(token) > 2 and not re.search(r"[\d_.]", token):
-                        surfaces[stem(token)][token] += 1
-                        seen.add(stem(token))
-            inside.update(seen)
-            inside.update(
-                {stem(token): 2 for token in tokens(mechanism.title) if token.lower() not in STOPWORDS}
-            )
-        counts.append(inside)
-    total = sum(counts, Counter[str]())
-    titles: list[str] = []
-    for group, inside in zip(groups, counts, strict=True):
-        scored = sorted(
-            (
-                (count**1.5 / total[term] * (count > 1 or len(group) == 1), term)
-                for term, count in inside.items()
-                if surfaces[term]
-            ),
-            key=lambda pair: (-pair[0], pair[1]),
-        )
-        words = [surfaces[term].most_common(1)[0][0] for _, term in scored[:2]]
-        title = " and ".join(words) or group[0].title
-        titles.append(title[:1].upper() + title[1:])
-    return titles
-
-
-def _mechanism(
-    mechanism: _Mechanism, disputed: dict[str, Conflict], questions: Sequence[OpenQuestion]
+def _node(
+    mechanism: Mechanism, most: int, disputed: dict[str, Conflict], questions: Sequence[OpenQuestion]
 ) -> MapMechanism:
     ruled = sorted(
         (one for one in mechanism.members if one.claim.facet in _RULED),
-        key=lambda one: (one.claim.id not in disputed, -one.score),
+        key=lambda one: (one.claim.id not in disputed, -one.score, one.claim.id),
     )
     rules: list[MapRule] = []
     used: set[str] = set()
+    subjects: Counter[str] = Counter()
     for one in ruled:
-        if len(rules) >= _RULES:
+        if len(rules) >= most:
             break
-        if one.claim.id in used or one.subject in {key(rule.title) for rule in rules}:
+        if one.claim.id in used or (subjects[one.subject] and len(ruled) > most):
             continue
         conflict = disputed.get(one.claim.id)
         claims = tuple(dict.fromkeys((one.claim.id, *(conflict.claims if conflict else ()))))
         used.update(claims)
+        subjects[one.subject] += 1
         rules.append(
             MapRule(title=rule_title(one), claims=claims, unknowns=_unknowns(one, conflict, questions))
         )
@@ -189,19 +96,27 @@ def _mechanism(
 
 
 def _unknowns(one: Standing, conflict: Conflict | None, questions: Sequence[OpenQuestion]) -> tuple[str, ...]:
-    subject = one.claim.subject
+    named = (
+        re.compile(rf"(?<![\w.]){re.escape(one.claim.subject)}(?![\w.])")
+        if len(one.claim.subject) > 1
+        else None
+    )
     return tuple(
         question.id
         for question in questions
         if (conflict is not None and question.raised_by == conflict.id)
-        or (len(subject) > 1 and re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", question.text))
+        or (named is not None and named.search(question.text))
     )[:3]
 
 
 def rule_title(one: Standing) -> str:
-    """The subject and what is said of it, cut at a word."""
-    text = clean(one.claim.text)
+    """A parameter and its default, or the subject and what is said of it, cut at a word."""
+    text = clean(one.claim.text.strip("| ").replace("|", ", "))
     subject = one.claim.subject
+    for fact in stated_facts(one.claim):
+        if fact.role is FactRole.DEFAULT and fact.name and len(fact.value) <= _TITLE // 2:
+            said = f" {fact.unit}" if fact.unit else ""
+            return cut(f"{fact.name} is {fact.value}{said} by default", _TITLE)
     if key(subject) in re.sub(r"[\W_]+", "", text.lower()):
         return _shortened(text)
     return _shortened(f"{subject}: {text}")

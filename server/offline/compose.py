@@ -37,7 +37,9 @@ def compose(question: Compose, documents: Sequence[Document]) -> Composed:
     disputed = dict.fromkeys(claim for one in question.conflicts[:_CONFLICTS_SHOWN] for claim in one.claims)
     if disputed:
         sections.append(SummarySection(title="Where the sources disagree", claims=tuple(disputed)))
-    return Composed(summary=tuple(sections), areas=areas(known, question.conflicts, question.open_questions))
+    return Composed(
+        summary=tuple(sections), areas=areas(known, documents, question.conflicts, question.open_questions)
+    )
 
 
 def _worth(facet: Facet, zone: frozenset[str], homes: set[str]) -> Callable[[Standing], float]:
@@ -49,7 +51,7 @@ def _worth(facet: Facet, zone: frozenset[str], homes: set[str]) -> Callable[[Sta
         return one.score + (0.5 if subject and subject <= zone else 0.0) + (0.3 if names_home else 0.0)
 
     def joining(one: Standing) -> float:
-        return one.score + 0.06 * min(4, len(one.mentions))
+        return one.score + 0.04 * one.joins
 
     match facet:
         case Facet.DEFINITION:

@@ -43,5 +43,17 @@ def column_cues() -> dict[Facet, re.Pattern[str]]:
 
 
 @cache
+def tagline() -> re.Pattern[str]:
+    """A noun phrase that says what a project is, as README files begin: a definition without a verb."""
+    return _compiled("{tagline}")
+
+
+@cache
+def choice_cue(name: str) -> re.Pattern[str]:
+    """`helps` or `boasts`."""
+    return _compiled(_table()["choice"][name])
+
+
+@cache
 def filler_cue(name: str) -> re.Pattern[str]:
     return _compiled(_table()["filler"][name])

@@ -3,7 +3,7 @@
 import re
 
 from karkas.policies.distillates import Facet
-from karkas.server.offline.cues import filler_cue
+from karkas.server.offline.cues import filler_cue, tagline
 from karkas.server.offline.sentences import cells
 from karkas.server.offline.words import plain, tokens
 from karkas.server.protocol import BlockKind
@@ -11,6 +11,7 @@ from karkas.server.protocol import BlockKind
 _MARKUP = re.compile(r"<[a-zA-Z/][^>]*>|\[\[|:::|\{\{|!\[|^\s*[|#]|\\begin|^\s*```|@\w+\{")
 _MATH = re.compile(r"\$[^$]*\$|\\[a-zA-Z]+")
 _VERDICT = re.compile("[✅❌⚠✓✗🟢]|^(?:yes|no)$", re.IGNORECASE)
+_TERSE = 8
 _LONG_ENOUGH = 6
 _ITEM_LONG_ENOUGH = 4
 _LONG_LIMIT = 18
@@ -60,15 +61,23 @@ def _is_fragment(bare: str, kind: BlockKind) -> bool:
         and not re.match(r"[\w.]*[_.=(]|[a-z]+[A-Z0-9]", bare.lstrip("*_\"'([ "))
     ):
         return True
-    if kind is BlockKind.PARAGRAPH and bare.rstrip("*_\"'»)` ")[-1:] not in {".", ";", "!", "…"}:
+    if (
+        kind is BlockKind.PARAGRAPH
+        and not tagline().search(bare)
+        and bare.rstrip("*_\"'»)` ")[-1:] not in {".", ";", "!", "…"}
+    ):
         return True
-    return filler_cue("verb").search(bare) is None
+    return filler_cue("verb").search(bare) is None and tagline().search(bare) is None
 
 
 def blemish(text: str) -> float:
     """What speaks against a sentence that is no filler: praise, unclear reference, links, formulae, length. 0..1."""
     bare = plain(text)
     cost = 0.25 * len(filler_cue("praise").findall(bare)) + 0.35 * bool(filler_cue("unclear").search(bare))
-    cost += 0.5 * (1 - len(bare) / len(text)) + 0.15 * len(_MATH.findall(bare))
+    cost += (
+        0.15 * (len(tokens(bare)) < _TERSE)
+        + 0.5 * (1 - len(bare) / len(text))
+        + 0.15 * len(_MATH.findall(bare))
+    )
     cost += max(0.0, (len(bare) - 240) / 400) + 0.1 * text.count("\n>") + (0.12 if "(e.g" in text else 0.0)
     return min(1.0, cost)

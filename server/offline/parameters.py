@@ -31,6 +31,8 @@ class Fact:
 
 _SAME_VALUE = {"true": "true", "false": "false", "none": "none", "null": "none", "unset": "none", "-": "none"}
 
+_ASSIGNED = re.compile(r"^[A-Za-z_][\w.]*\s*(?:=|:(?!//))\s*(?=\S)")
+
 IDENTIFIER = re.compile(
     r"`(?:~|--?|@)?([A-Za-z_][\w.-]*?)(?:\(\))?(?:\s*(?:=|:(?!//))\s*[^`]*)?`|\[`~?([\w.]+)`\]|(?<![\w/.`-])([a-z]+[a-z0-9]*(?:_[a-z0-9]+)+)(?![\w/(])"
 )
@@ -143,7 +145,7 @@ def plain_value(value: str) -> str:
     >>> plain_value("`8.0`"), plain_value('"None"'), plain_value("1e-4")
     ('8', 'none', '0.0001')
     """
-    bare = value.strip("`\"'* ")
+    bare = _ASSIGNED.sub("", value.strip("`\"'* ")).strip("`\"'* ")
     try:
         number = float(bare.replace(",", "") if re.fullmatch(r"\d{1,3}(?:,\d{3})+", bare) else bare)
     except ValueError:

@@ -10,6 +10,7 @@ from karkas.server.protocol import BlockKind, Document
 
 _NAME = re.compile(r"[A-Za-z]\w*_\w+|\b(?:[A-Z]+[a-z0-9]+){2,}\b|`([A-Za-z]\w*)`|\b[A-Z][A-Za-z]*[A-Z]\b")
 _SET = re.compile(r"(?:^[ \t]*|[(,]\s*|--)([A-Za-z]\w*)\s*[=:](?![=/])", re.MULTILINE)
+_PART = 0.4
 _HEADING_WORD = re.compile(r"\w[\w-]+")
 
 
@@ -25,3 +26,10 @@ def prominence(documents: Sequence[Document]) -> dict[str, float]:
         counts.update({key(name) for name in names})
     highest = math.log1p(max(counts.values(), default=1))
     return {name: math.log1p(count) / highest for name, count in counts.items() if name and count > 1}
+
+
+def prominence_of(subject: str, known: dict[str, float]) -> float:
+    """Of the subject as a whole, or a little less of its most prominent name."""
+    whole = known.get(key(subject), 0.0)
+    parts = [known.get(key(word), 0.0) for word in re.findall(r"[\w.]+", subject) if len(word) > 1]
+    return max(whole, _PART * max(parts, default=0.0))

@@ -10,7 +10,7 @@ from karkas.policies.distillates import Facet
 from karkas.server.offline.facets import FacetCue, facet_of
 from karkas.server.offline.filler import blemish, is_filler
 from karkas.server.offline.parameters import Fact, FactRole, facts, identifiers, row_facts, signature_defaults
-from karkas.server.offline.prominence import prominence
+from karkas.server.offline.prominence import prominence, prominence_of
 from karkas.server.offline.ranking import relevance, salience, weights
 from karkas.server.offline.sentences import Passage, cells, passages
 from karkas.server.offline.subjects import key, subject_of
@@ -94,7 +94,7 @@ def _ranked(
     about: frozenset[str],
     zone: _Zone,
 ) -> Ranked:
-    subject = subject_of(passage, document.title)
+    subject = subject_of(passage, document)
     name = key(subject)
     stated = facts(passage.text) + row_facts(cells(passage.text), passage.columns)
     context = own | about | frozenset(terms(" ".join(passage.headings)))
@@ -104,7 +104,7 @@ def _ranked(
         0.34 * cue.strength
         + 0.14 * min(1.0, weight)
         + 0.12 * _concreteness(passage, stated)
-        + 0.10 * zone.known.get(name, 0.0)
+        + (0.17 if cue.facet is Facet.PARAMETER else 0.1) * prominence_of(subject, zone.known)
         + 0.08 * fit
         + 0.13 * (relevance(own, zone.queries, zone.idf) if zone.queries else fit)
         + 0.07 * (1 - document.rank.weight / 7)
@@ -159,5 +159,5 @@ def _contested(found: list[Ranked]) -> list[Ranked]:
 
 def _contradict(one: Ranked, other: Ranked) -> bool:
     if one.default and other.default:
-        return one.default != other.default and "none" not in {one.default, other.default}
+        return one.default != other.default and {one.default, other.default} != {"none", "false"}
     return one.values != other.values and overlap(one.terms, other.terms) >= _ALIKE

@@ -1,17 +1,21 @@
 """How much each claim of a distillate matters to a person who reads it for the first time."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from karkas.policies.distillates import Claim, Facet
+from karkas.server.offline.cues import choice_cue
 from karkas.server.offline.facets import facet_strength
 from karkas.server.offline.filler import blemish
-from karkas.server.offline.parameters import FactRole, facts
+from karkas.server.offline.parameters import FactRole
+from karkas.server.offline.prominence import prominence, prominence_of
 from karkas.server.offline.ranking import relevance, textrank, weights
+from karkas.server.offline.statements import stated_facts
 from karkas.server.offline.subjects import key
 from karkas.server.offline.words import terms
 from karkas.server.protocol import Document
+
+_HOMES = ("framework", "package")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,8 @@ class Standing:
     home: str
     """Framework or package, else the document: what a summary is balanced over."""
     page: str
-    mentions: frozenset[str]
-    """Keys of other claims' subjects that it speaks of."""
+    joins: float
+    """How prominent the other subjects are that it speaks of, added up."""
 
 
 def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document]) -> list[Standing]:
@@ -38,7 +42,8 @@ def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document])
     idf = weights(words)
     asked = [frozenset(terms(zone.replace("-", " ").replace("_", " ")))]
     by_source = {document.source: document for document in documents}
-    subjects = Counter(key(claim.subject) for claim in claims)
+    known = prominence(documents)
+    weight_of = {key(claim.subject): prominence_of(claim.subject, known) for claim in claims}
     by_words = {
         frozenset(terms(claim.subject)): key(claim.subject) for claim in claims if len(claim.subject) > 1
     }
@@ -47,24 +52,37 @@ def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document])
         document = by_source.get(claim.evidence[0].source)
         own_terms = frozenset(own)
         subject = key(claim.subject)
-        mentions = frozenset(
+        others = {
             name for parts, name in by_words.items() if parts and parts <= own_terms and name != subject
-        )
-        stated = any(fact.role in {FactRole.DEFAULT, FactRole.RESULT} for fact in facts(claim.text))
-        page = claim.scope.get("page", "")
+        }
         score = (
-            0.28 * facet_strength(claim.facet, claim.text)
-            + 0.22 * weight
-            + 0.14 * relevance(own_terms | frozenset(terms(claim.subject)), asked, idf)
-            + 0.10 * min(3, subjects[subject] - 1) / 3
-            + 0.10 * (key(page) == subject or subject in {key(word) for word in page.split()})
+            0.26 * facet_strength(claim.facet, claim.text)
+            + 0.20 * weight
+            + (0.34 if claim.facet is Facet.PARAMETER else 0.22) * weight_of[subject]
+            + 0.10 * relevance(own_terms | frozenset(terms(claim.subject)), asked, idf)
             + 0.08 * (1 - (document.rank.weight if document else 7) / 7)
             + 0.06 * min(2, len(claim.evidence) - 1)
-            + 0.12 * (stated and claim.facet is Facet.PARAMETER)
+            + _use(claim)
+            - 0.15 * (claim.text.startswith("|") and claim.facet is not Facet.PARAMETER)
+            - 0.08 * (not claim.text.endswith((".", "|", ")")) or claim.text[:1].islower())
             - 0.5 * blemish(claim.text)
         )
-        home = (
-            claim.scope.get("framework") or claim.scope.get("package") or (document.path if document else "")
+        home = next(
+            (claim.scope[name] for name in _HOMES if name in claim.scope), document.path if document else ""
         )
-        found.append(Standing(claim, score, own_terms, subject, home, page, mentions))
+        joins = sum(sorted((weight_of[name] for name in others), reverse=True)[:4])
+        found.append(Standing(claim, score, own_terms, subject, home, claim.scope.get("page", ""), joins))
     return found
+
+
+def _use(claim: Claim) -> float:
+    """What makes a claim of its facet useful: a stated default, help in choosing."""
+    match claim.facet:
+        case Facet.PARAMETER:
+            return 0.12 * any(fact.role is FactRole.DEFAULT for fact in stated_facts(claim))
+        case Facet.COMPARISON:
+            return 0.12 * bool(choice_cue("helps").search(claim.text)) - 0.18 * bool(
+                choice_cue("boasts").search(claim.text)
+            )
+        case _:
+            return 0.0

@@ -2,6 +2,7 @@
 
 import re
 
+from karkas.server.offline.cues import tagline
 from karkas.server.offline.parameters import identifiers
 from karkas.server.offline.sentences import Passage, cells
 from karkas.server.offline.words import STOPWORDS
@@ -25,6 +26,10 @@ _DEFINED = re.compile(
 _LABEL = re.compile(
     r"^\W*(?P<term>`[^`\n]{1,60}`|\*\*[^*\n]{1,60}\*\*|[A-Za-zА-Яа-яЁё][\w./+-]*(?:\s[\w./+-]+){0,3})[*`]*\s*(?:\([^)]{0,40}\))?\s*(?::|—|–|\s-\s)"
 )
+_HOMES = ("package", "framework")
+_LITERALS = frozenset({"true", "false", "none"})
+_OPENING = 0.2
+"""Share of a document in which a phrase without a verb may say what the project is."""
 _HEADING_WORDS = 6
 _CLASS = re.compile(
     r"\b(?:[A-Z][a-z0-9]+){2,}\b|\b[A-Z][A-Za-z0-9]*(?:Config|Model|Trainer|Error|Client|Transport)\b"
@@ -66,7 +71,7 @@ _CONDITION = re.compile(
     re.IGNORECASE,
 )
 _NO_NAME = re.compile(
-    r"\b(?:of|with|for|in|on|at|to|that|which|like|only|also|and|or|typically|usually|often|currently|from|by|as|than|into|using|via|when|if|\w+ly|\w+ing|unique|aspect|trade-?off|way|thing|it|this|that|we|you|they|one|all|most|some|for|с|для|и|или|в|на|что|как|не)\b|^(?:[^A-ZА-Я_`-]+)$|^\w$|[:=]",
+    r"\b(?:of|with|for|in|on|at|to|that|which|like|only|also|and|or|typically|usually|often|currently|from|by|as|than|into|using|via|when|if|\w+ly|\w+ing|unique|aspect|trade-?off|way|thing|it|this|that|we|you|they|one|all|most|some|for|с|для|и|или|в|на|что|как|не)\b|^\w$|[:=]",
     re.IGNORECASE,
 )
 _LONGEST = 48
@@ -98,8 +103,9 @@ def topic(headings: tuple[str, ...], title: str) -> str:
     return cut(clean(title))
 
 
-def subject_of(passage: Passage, title: str) -> str:
+def subject_of(passage: Passage, document: Document) -> str:
     """The parameter, class, or thing that the passage is about."""
+    title = document.title
     if passage.kind is BlockKind.SIGNATURE:
         match = _SIGNATURE_NAME.match(passage.text)
         owner = next((clean(heading) for heading in reversed(passage.headings) if _CLASS.search(heading)), "")
@@ -109,26 +115,37 @@ def subject_of(passage: Passage, title: str) -> str:
         cell = clean(cells(passage.text)[0])
         return cut(cell) or topic(passage.headings, title)
     label = _LABEL.match(passage.text)
-    if (
-        label
-        and clean(label["term"]).lower() not in _NO_TERM
-        and (passage.kind is BlockKind.ITEM or "`" in label["term"])
-    ):
-        return cut(clean(label["term"]))
-    names = [
-        name
-        for name in identifiers(passage.text)
-        if len(name) > 1 and name.lower() not in {"true", "false", "none"}
-    ]
+    labelled = (
+        clean(label["term"]) if label and (passage.kind is BlockKind.ITEM or "`" in label["term"]) else ""
+    )
+    if labelled and labelled.lower() not in _NO_TERM:
+        return cut(labelled)
+    if passage.place < _OPENING and tagline().match(passage.text):
+        return next((document.meta[name] for name in _HOMES if name in document.meta), topic((), title))
+    term = _defined_term(passage)
+    if term:
+        return term
+    names = [name for name in identifiers(passage.text) if len(name) > 1 and name.lower() not in _LITERALS]
+    return cut(names[0]) if names else topic(passage.headings, title)
+
+
+def _defined_term(passage: Passage) -> str:
+    """The grammatical subject where it is a name: has a capital, a code mark or a hyphen, and no function words."""
     defined = _DEFINED.match(passage.text)
-    if defined and not passage.anaphoric:
-        term = clean(defined["term"])
-        first = term.split(" ", 1)[0].lower()
-        if 1 < len(term) <= _LONGEST and first not in _NO_TERM and not _NO_NAME.search(term):
-            return _without_article(term)
-    if names:
-        return cut(names[0])
-    return topic(passage.headings, title)
+    if defined is None or passage.anaphoric:
+        return ""
+    term = clean(defined["term"])
+    named = re.search(
+        r"[A-ZА-Я_`-]", defined["term"].removeprefix("The ").removeprefix("A ").removeprefix("An ")
+    )
+    if (
+        len(term) > _LONGEST
+        or term.split(" ", 1)[0].lower() in _NO_TERM
+        or _NO_NAME.search(term)
+        or not named
+    ):
+        return ""
+    return _without_article(term)
 
 
 def _without_article(term: str) -> str:
