@@ -61,6 +61,7 @@ _DATED = (
     'meta[name="date"]',
     'meta[property="article:published_time"]',
 )
+_ANCHOR = re.compile(r"^\s*[§¶#]\s*|\s*[¶#]\s*$")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _LINK_SHARE = 0.9
 _LEAST_SHARE = 0.2
@@ -136,7 +137,7 @@ class _Walk:
     def _block(self, node: "LexborNode", tag: str) -> None:
         self._flush()
         if level := _HEADINGS.get(tag):
-            self._composer.heading(level, node.text())
+            self._composer.heading(level, _ANCHOR.sub("", node.text()))
         elif tag == "pre":
             self._composer.put(BlockKind.CODE, node.text())
         elif tag == "tr":

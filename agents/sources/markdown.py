@@ -38,6 +38,7 @@ _NOT_WORDS = re.compile(
       | <[^<>]*> | https?://\S+ | &\w+;""",
     re.VERBOSE,
 )
+_FORMULA = re.compile(r"\$\$[^$]*\$\$|\$[^$]*\$")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _LINK = re.compile(r"!?\[([^\[\]]*)\](?:\([^()]*\)|\[[^\]]*\])")
 _ATTRIBUTES = re.compile(r"\s*\{[#.][^{}]*\}\s*$|<[^<>]*>|\[\[[^\[\]]*\]\]")
@@ -229,10 +230,12 @@ class _Walk:
         if not lines:
             return
         piece = self._text[lines[0][0] : lines[-1][1]].strip()
-        if piece.startswith("$$") and piece.endswith("$$"):
-            kind = BlockKind.CODE
-        elif len(piece) < _LONG and not _WORD.search(_NOT_WORDS.sub("", piece)):
-            kind = BlockKind.OTHER
+        if len(piece) < _LONG:
+            bare = _NOT_WORDS.sub("", piece)
+            if not _WORD.search(bare):
+                kind = BlockKind.OTHER
+            elif not _WORD.search(_FORMULA.sub("", bare)):
+                kind = BlockKind.CODE
         yield from self._block(kind, lines)
 
     def _block(self, kind: BlockKind, lines: list[tuple[int, int]]) -> Iterator[Block]:

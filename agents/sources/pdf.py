@@ -2,6 +2,8 @@
 
 import re
 import threading
+from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple
@@ -19,6 +21,9 @@ _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})\.?\s+\S")
 _BULLET = re.compile(r"(?:[•▪◦‣·–*-]|\d{1,2}[.)]|\([a-z\d]\))\s+(?=\S)")
 _DATE = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
 _ENDS = (".", "!", "?", ":")
+_PAGE_NUMBERS = (re.compile(r"^\d{1,4}\b"), re.compile(r"\b\d{1,4}$"))
+_LEADERS = re.compile(r"(?:\.[ ]?){6}")
+_OFTEN = 3
 _GAP = 1.45
 _WIDE = 1.6
 _HEADING_CHARS = 90
@@ -55,14 +60,20 @@ def read_pdf(raw: bytes) -> Extract:
             document.close()
     if sum(len(line.text) for page in pages for line in page) < _LEAST_CHARS:
         raise SourceError("the PDF has no text layer, only pictures; run OCR on it and name that file")
+    running = _running(pages)
     composer = Composer()
-    joined = sum(_page(composer, page, outline) for page in pages)
+    joined = _paragraphs(composer, [[line for line in page if not running(line)] for page in pages], outline)
+    left_out = sum(running(line) for page in pages for line in page)
     date = _DATE.match(about.get("ModDate") or about.get("CreationDate") or "")
+    repairs = (
+        f"hyphenation: {joined} words joined" if joined else "",
+        f"page headers and numbers: {left_out} lines left out" if left_out else "",
+    )
     return composer.extract(
         "pdf@1",
         title=one_line(about.get("Title") or ""),
         modified="-".join(date.groups()) if date else None,
-        repairs=(f"hyphenation: {joined} words joined",) if joined else (),
+        repairs=tuple(filter(None, repairs)),
     )
 
 
@@ -85,21 +96,44 @@ def _lines(page: Any) -> list[_Line]:
         page.close()
 
 
-def _page(composer: Composer, lines: list[_Line], outline: set[str]) -> int:
-    """Puts a page's paragraphs; how many hyphenated words were joined."""
-    steps = [above.bottom - below.top for above, below in pairwise(lines)]
-    usual = median([step for step in steps if step > 0] or [0.0])
+def _running(pages: list[list[_Line]]) -> Callable[[_Line], bool]:
+    """Tells the lines at the edges of pages that return on page after page, and those that count the pages."""
+    edges = [
+        (line, {line.text, *(_counting(line.text, number, page) for page in _PAGE_NUMBERS)})
+        for number, lines in enumerate(pages)
+        for line in {*lines[:1], *lines[-1:]}
+    ]
+    counted = Counter(form for _, forms in edges for form in forms)
+    often = max(_OFTEN, len(pages) // _OFTEN)
+    found = {line for line, forms in edges if any(counted[form] >= often for form in forms)}
+    return lambda line: line in found or line.text.isdigit()
+
+
+def _counting(text: str, number: int, page: re.Pattern[str]) -> str:
+    """The line with its page number relative to the page that it stands on."""
+    return page.sub(lambda match: f"\0{int(match[0]) - number}", text, count=1)
+
+
+def _paragraphs(composer: Composer, pages: list[list[_Line]], outline: set[str]) -> int:
+    """Puts the paragraphs, also those that go on on the next page; how many hyphenated words were joined."""
     joined, paragraph = 0, list[str]()
-    for line, step in zip(lines, [0.0, *steps], strict=False):
-        heading = _heading(line.text, outline)
-        ended = bool(paragraph) and paragraph[-1].endswith(_ENDS) and step > _WIDE * line.size
-        if heading or ended or step > _GAP * usual or step < -usual or _BULLET.match(line.text):
-            joined += _put(composer, paragraph)
-            paragraph = []
-        if heading:
-            composer.heading(heading, line.text)
-        else:
-            paragraph.append(line.text)
+    for page in pages:
+        steps = [above.bottom - below.top for above, below in pairwise(page)]
+        usual = median([step for step in steps if step > 0] or [0.0])
+        for line, step in zip(page, [None, *steps], strict=False):
+            heading = _heading(line.text, outline)
+            ended = bool(paragraph) and paragraph[-1].endswith(_ENDS)
+            if step is None:
+                apart = ended or not line.text[0].islower()
+            else:
+                apart = (ended and step > _WIDE * line.size) or step > _GAP * usual or step < -usual
+            if heading or apart or _BULLET.match(line.text):
+                joined += _put(composer, paragraph)
+                paragraph = []
+            if heading:
+                composer.heading(heading, line.text)
+            else:
+                paragraph.append(line.text)
     return joined + _put(composer, paragraph)
 
 
@@ -107,12 +141,10 @@ def _put(composer: Composer, lines: list[str]) -> int:
     text, joined = _HYPHENATED.subn("", "\n".join(lines))
     text = _HYPHEN.sub("-", text)
     bullet = _BULLET.match(text)
-    if text.isdigit():
-        composer.put(BlockKind.OTHER, text)
-    elif bullet:
+    if bullet:
         composer.put(BlockKind.ITEM, text[bullet.end() :])
     else:
-        composer.put(BlockKind.PARAGRAPH, text)
+        composer.put(BlockKind.OTHER if _LEADERS.search(text) else BlockKind.PARAGRAPH, text)
     return joined
 
 

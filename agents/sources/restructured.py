@@ -111,6 +111,11 @@ class _Reader:
                 )
                 bodies = [child for child in node.children if isinstance(child, nodes.definition)]
                 self._item(bodies[0].children if bodies else [], lead=terms)
+            case nodes.field_list() if isinstance(node.parent, nodes.document) and node.parent[0] is node:
+                put(
+                    BlockKind.OTHER,
+                    "\n".join(": ".join(map(words, field.children)) for field in node.children),
+                )
             case nodes.field():
                 self._item(node.children[1].children, lead=words(node.children[0]))
             case nodes.option_list_item():

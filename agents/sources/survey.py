@@ -36,6 +36,8 @@ _DOCS_BUILDERS = frozenset(
 """The folder of such a file is a tree of documentation."""
 _NOTES = frozenset({".md", ".markdown", ".qmd", ".mdx", ".rst", ".rest", ".txt", ".text", ".ipynb", ""})
 _NO_READER = "no reader for"
+_TEST_CODE = "test code"
+_TESTS = re.compile(r"(?:^|/)(?:tests?|testing|conftest\.py|test_[^/]*\.py|[^/]*_test\.py)(?:/|$)")
 _SEVERAL = 2
 
 
@@ -56,7 +58,8 @@ class Surveyed(NamedTuple):
 
 
 def survey(entries: Sequence[Entry], *, name: str, above: str, limits: Limits) -> Iterator[Surveyed]:
-    """Every entry, in its order, then one line for each suffix that has no reader, with the number of files.
+    """Every entry, in its order, then one line for each suffix that has no reader and one for
+    test code, with the number of files.
 
     `name` is the tree's own, `above` the path of folders that it stands in, as far as that says what it is.
     """
@@ -70,7 +73,9 @@ def survey(entries: Sequence[Entry], *, name: str, above: str, limits: Limits) -
     taken = 0
     for path, size, why in entries:
         skip = why or reason_to_skip(path.rpartition("/")[2], size, limits)
-        if skip and skip.startswith(_NO_READER):
+        if skip is None and path.endswith(".py") and _TESTS.search(path):
+            skip = _TEST_CODE
+        if skip and skip.startswith((_NO_READER, _TEST_CODE)):
             unread[skip].append(Entry(path, size))
             continue
         if skip is None and taken >= limits.max_files:

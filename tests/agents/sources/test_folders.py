@@ -26,6 +26,8 @@ def test_what_is_not_read_is_found_with_its_reason(tmp_path: Path, write: Write)
     write("big.md", "x" * 101)
     write(".git/HEAD", "ref")
     write("env3/pyvenv.cfg", "")
+    write("tests/test_a.py", "x = 1")
+    write("src/a_test.py", "x = 1")
     write("env3/lib/x.py", "x = 1")
     write("__pycache__/x.py", "x = 1")
     reasons = {path: one.skip for path, one in found(tmp_path, limits=Limits(max_bytes=100)).items()}
@@ -35,6 +37,7 @@ def test_what_is_not_read_is_found_with_its_reason(tmp_path: Path, write: Write)
         "sub/LICENSE.md": "licence text",
         "one.png": "no reader for .png files",
         "**/*.svg": "no reader for .svg files (3 files)",
+        "**/*.py": "test code (2 files)",
         "empty.md": "empty",
         "big.md": "larger than 100 bytes",
         ".git": "hidden folder",

@@ -154,6 +154,12 @@ def test_badges_and_bare_links_are_other() -> None:
     assert pieces(extract, BlockKind.PARAGRAPH) == []
 
 
+def test_formulas_alone_are_code_and_within_words_are_prose() -> None:
+    extract = markdown("$$\nW = BA\n$$\n\n$W \\cdot X$<br>\n$Y$\n\nThe product $BA$ is added.\n")
+    assert pieces(extract, BlockKind.CODE) == ["$$\nW = BA\n$$", "$W \\cdot X$<br>\n$Y$"]
+    assert pieces(extract, BlockKind.PARAGRAPH) == ["The product $BA$ is added."]
+
+
 def test_brackets_without_end_do_not_take_for_ever() -> None:
     text = "![" * 20_000 + "\n\n" + "[a](" * 20_000 + "\n\n" + "<a" * 20_000 + "\n\nEnd of it.\n"
     assert pieces(read_markdown(text), BlockKind.PARAGRAPH)[-1] == "End of it."

@@ -54,8 +54,24 @@ def test_a_document_of_several_pages_is_read_to_its_end() -> None:
     SimpleDocTemplate(buffer, title="Facts").build([*story, Paragraph("The end.", style)])
     extract = read_pdf(buffer.getvalue())
     facts = [block for block in extract.blocks if block.kind is BlockKind.PARAGRAPH]
-    assert len(facts) == 81
+    assert len(facts) == 81  # the first and last lines of the pages differ in a number only, and stay
     assert extract.text.rstrip().endswith("The end.")
+
+
+def test_page_headers_are_left_out_and_paragraphs_go_on_over_the_page() -> None:
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer)
+    for number, line in enumerate(
+        ["The rank that was chosen", "for the first layer decides.", "Alpha scales it."], 1
+    ):
+        canvas.drawString(72, 800, "A Handbook")
+        canvas.drawString(72, 700, line)
+        canvas.drawString(300, 40, str(number))
+        canvas.showPage()
+    canvas.save()
+    extract = read_pdf(buffer.getvalue())
+    assert extract.text == "The rank that was chosen\nfor the first layer decides.\n\nAlpha scales it.\n"
+    assert extract.repairs == ("page headers and numbers: 6 lines left out",)
 
 
 def test_an_encrypted_one_says_so() -> None:

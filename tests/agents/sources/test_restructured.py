@@ -112,6 +112,11 @@ def test_no_file_is_included_and_nothing_raw_is_passed_on() -> None:
     assert "Prose stays." in extract.text
 
 
+def test_fields_at_the_top_are_about_the_document() -> None:
+    found = pieces(":title: Topic\n:category: S3\n\nProse.\n\n:later: counts\n")
+    assert [kind for kind, _ in found] == [BlockKind.OTHER, BlockKind.PARAGRAPH, BlockKind.ITEM]
+
+
 def test_pictures_and_lists_of_links_are_no_prose() -> None:
     found = pieces("`One <a>`_ | `Two <b>`_\n\n.. image:: x.png\n\n.. toctree::\n\n   a\n   b\n")
     assert BlockKind.PARAGRAPH not in {kind for kind, _ in found}

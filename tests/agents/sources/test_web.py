@@ -33,7 +33,7 @@ def html(content: str = PAGE, **headers: str) -> httpx.Response:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
         pass
 
 
