@@ -162,6 +162,7 @@ class Project:
         if name not in self._declared:
             toml.declare_zone(self.root, name)
             self.declare(toml.load(self.root).zones[name])
+            self.store.zones.observe(self._declared[name])
 
     def engine(self) -> "Engine":
         """What answers the agents: the offline engine, as long as `[model]` names no server."""
