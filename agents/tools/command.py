@@ -29,7 +29,7 @@ from karkas.agents.tools.sandbox import (
 from karkas.agents.tools.tool import Done, Tool, tool
 from karkas.agents.tools.workspace import Workspace
 from karkas.policies.actions import Effect
-from karkas.policies.errors import ConfinementError, ToolError
+from karkas.policies.errors import ConfinementError, KarkasError, ToolError
 from karkas.policies.rendering import visible_line
 
 INLINE_CHARS = 20_000
@@ -236,7 +236,9 @@ def _done(ran: Ran, timeout_s: int, made: list[str], workspace: Workspace) -> Do
         text, total = output.kept.decode(errors="replace"), output.total
         result |= {name: text[-INLINE_CHARS:], f"{name}_bytes": total}
         if len(text) > INLINE_CHARS and workspace.artifacts is not None:
-            result[f"{name}_artifact"] = workspace.artifacts.put(bytes(output.kept))
+            # The command has run: an output that cannot be stored is no reason to say otherwise.
+            with suppress(KarkasError):
+                result[f"{name}_artifact"] = workspace.artifacts.put(bytes(output.kept))
         if total:
             rest = total - len(output.kept)
             lines += [f"{name}, {total:,} bytes{f', the last {rest:,} not kept' if rest else ''}:", text]

@@ -17,6 +17,8 @@ from karkas.policies.rendering import visible
 if TYPE_CHECKING:
     from karkas.storage.ledger import Claimed
 
+GRACE_S = 30.0
+
 _performed: set[str] = set()
 """Permits that this process has used. The ledger allows one execution; this holds where it was not asked."""
 
@@ -43,13 +45,14 @@ async def perform(
     if (claimed.again or claimed.permit_id in _performed) and not tool.idempotent:
         raise PermitError(f"permit {claimed.permit_id} was used already; one permit is one execution")
     _performed.add(claimed.permit_id)
+    limit_s = _limit(claimed, timeout_s)
     try:
-        value = await asyncio.wait_for(_run(tool, claimed, workspace), timeout_s)
+        value = await asyncio.wait_for(_run(tool, claimed, workspace), limit_s)
         done = value if isinstance(value, Done) else Done(json_result(value))
-    except KarkasError:
+    except (ToolError, InDoubtError):
         raise
     except TimeoutError as error:
-        raise _in_doubt(tool, f"did not end within {timeout_s:g} s") from error
+        raise _in_doubt(tool, f"did not end within {limit_s:g} s") from error
     except Exception as error:
         raise _in_doubt(tool, f"failed with {type(error).__name__}: {visible(str(error))}") from error
     return Performed(json_result(done.result), done.undo, visible(done.shown))
@@ -105,6 +108,14 @@ def _check_binding(tool: Tool, claimed: "Claimed", workspace: Workspace) -> None
     found = differences(bound, now)
     if found:
         raise StaleError(f"{tool.name} did not run: {'; '.join(found)}")
+
+
+def _limit(claimed: "Claimed", timeout_s: float | None) -> float | None:
+    """A tool with an argument `timeout_s` ends itself in an orderly way, at the time that was approved."""
+    own = claimed.action.args.get("timeout_s")
+    if timeout_s is None or not isinstance(own, int | float):
+        return timeout_s
+    return max(timeout_s, own + GRACE_S)
 
 
 def _in_doubt(tool: Tool, what: str) -> KarkasError:

@@ -71,9 +71,7 @@ class Tool:
                 for one in error.errors()
             )
             raise ActionError(f"{self.name}: {visible_line(wrong)}") from error
-        action = Action(tool=self.name, args=checked.model_dump(mode="json"), effect=self.effect)
-        canonical(action.args)
-        return action
+        return Action(tool=self.name, args=_stored(checked.model_dump(mode="json")), effect=self.effect)
 
     def spec(self) -> ToolSpec:
         """The tool as a model sees it."""
@@ -222,6 +220,10 @@ def _args_model(label: str, function: AnyFunction) -> type[BaseModel]:
 def _check_helper(label: str, helper: AnyFunction | None, args: type[BaseModel]) -> None:
     if helper is None:
         return
+    if inspect.iscoroutinefunction(helper):
+        raise UsageError(
+            f"tool {label}: {helper.__name__} must not be async; only the tool and its undo may be"
+        )
     unknown = inspect.signature(helper).parameters.keys() - args.model_fields.keys() - {"workspace"}
     if unknown:
         raise UsageError(
@@ -269,9 +271,17 @@ def _closure(function: AnyFunction) -> Mapping[str, Any]:
     return inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
 
 
+def _stored(args: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """As the arguments come back from storage: there 1.0 is 1, keys are in order, and all is shown as before."""
+    plain: dict[str, JsonValue] = json.loads(canonical(args))
+    return plain
+
+
 def _arguments(tool: Tool, action: Action) -> str:
     lines = [f"{tool.name} ({tool.effect})"]
-    for name, value in action.args.items():
+    args = _stored(action.args)
+    for name in tool.args.model_fields:
+        value = args[name]
         if isinstance(value, str) and "\n" in value:
             lines += [f"{name}:", *(f"  | {line}" for line in visible(value).split("\n"))]
         else:

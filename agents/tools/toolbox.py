@@ -21,8 +21,8 @@ class ToolBox(Mapping[str, Tool]):
     def builtin(cls, *, sandbox: Sandbox = Sandbox.BUBBLEWRAP, readable: Iterable[str] = ()) -> "ToolBox":
         """`write_file`, `edit_file`, and `run_command`, which may also read the folders `readable`."""
         box = cls((write_file, edit_file))
-        if sandbox is not Sandbox.REFUSE:
-            box.register(run_command_tool(sandbox, tuple(readable)))
+        if Sandbox(sandbox) is not Sandbox.REFUSE:
+            box.register(run_command_tool(Sandbox(sandbox), tuple(readable)))
         return box
 
     def register(self, tool: Tool) -> Tool:

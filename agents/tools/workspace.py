@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -119,7 +119,7 @@ class Workspace:
         return None
 
     def write(self, path: str, data: bytes, *, expected: str | None = None) -> Written:
-        """Replaces or makes a file in one step that either happened wholly or not at all; keeps its mode.
+        """Replaces or makes a file in one step that either happened wholly or not at all; keeps mode and owner.
 
         `expected` is the state that was approved. `ToolError` means that nothing was changed, `InDoubtError`
         that it was, and may not outlive a power cut.
@@ -130,12 +130,12 @@ class Workspace:
         try:
             with _told(path), self._folder_of(path, made=made) as (fd, name):
                 try:
-                    before, mode = self._read_at(fd, name, path)
+                    before, like = self._read_at(fd, name, path)
                 except FileNotFoundError:
-                    before, mode = None, None
-                self._keep(before, mode, path)
+                    before, like = None, None
+                self._keep(before, like, path)
                 wanted = state_of(before) if expected is None else expected
-                self._replace(fd, name, path, data, mode=mode, wanted=wanted)
+                self._replace(fd, name, path, data, like=like, wanted=wanted)
         except ToolError:
             self._remove_empty(made)
             raise
@@ -150,8 +150,8 @@ class Workspace:
             os.fsync(fd)
         self._remove_empty(folders)
 
-    def _keep(self, before: bytes | None, mode: int | None, path: str) -> None:
-        if mode is not None and not mode & stat.S_IWUSR:
+    def _keep(self, before: bytes | None, like: os.stat_result | None, path: str) -> None:
+        if like is not None and not like.st_mode & stat.S_IWUSR:
             raise ToolError(f"{path} is read-only; nothing was changed")
         if before is not None and self.artifacts is not None:
             try:
@@ -164,10 +164,10 @@ class Workspace:
             with suppress(OSError), self._folder_of(folder) as (fd, name):
                 os.rmdir(name, dir_fd=fd)
 
-    def _replace(self, fd: int, name: str, path: str, data: bytes, *, mode: int | None, wanted: str) -> None:
-        temporary = f".karkas-{token_hex(8)}.tmp"
-        try:
-            _write_new(fd, temporary, data, mode)
+    def _replace(
+        self, fd: int, name: str, path: str, data: bytes, *, like: os.stat_result | None, wanted: str
+    ) -> None:
+        with _unnamed(fd, data, like) as give_name:
             try:
                 now = state_of(self._read_at(fd, name, path)[0])
             except FileNotFoundError:
@@ -177,12 +177,18 @@ class Workspace:
                     f"{path} is not as it was approved ({wanted}, now {now}); nothing was changed"
                 )
             if wanted == ABSENT:
-                _link(fd, temporary, name, path)
+                try:
+                    give_name(name)
+                except FileExistsError as error:
+                    raise ToolError(f"{path} appeared meanwhile; nothing was changed") from error
             else:
-                os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=fd)
+                passing = _passing_name()
+                give_name(passing)
+                try:
+                    os.rename(passing, name, src_dir_fd=fd, dst_dir_fd=fd)
+                except OSError:
+                    os.unlink(passing, dir_fd=fd)
+                    raise
         try:
             os.fsync(fd)
         except OSError as error:
@@ -215,7 +221,7 @@ class Workspace:
                     )
             yield fd, name
 
-    def _read_at(self, fd: int, name: str, path: str) -> tuple[bytes, int]:
+    def _read_at(self, fd: int, name: str, path: str) -> tuple[bytes, os.stat_result]:
         # Looking first keeps devices and pipes from being opened at all; looking again is what counts.
         self._check_file(path, os.stat(name, dir_fd=fd, follow_symlinks=False))
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -233,7 +239,7 @@ class Workspace:
             raise ToolError(
                 f"{path} has more than {MAX_FILE_BYTES:,} bytes; it is too large to be shown whole"
             )
-        return data, stat.S_IMODE(found.st_mode)
+        return data, found
 
     def _check_file(self, path: str, found: os.stat_result) -> None:
         if stat.S_ISLNK(found.st_mode):
@@ -286,31 +292,49 @@ def _enter(fd: int, folder: str, path: str) -> int:
         raise
 
 
-def _write_new(fd: int, name: str, data: bytes, mode: int | None) -> None:
-    file = os.open(
-        name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=fd
-    )
+def _passing_name() -> str:
+    return f".karkas-{token_hex(8)}.tmp"
+
+
+@contextmanager
+def _unnamed(fd: int, data: bytes, like: os.stat_result | None) -> Iterator[Callable[[str], None]]:
+    """A whole and synced file in the folder `fd`, and what gives it a name that is free.
+
+    It has none before (O_TMPFILE), so that a kill leaves nothing behind; a passing one where that is not known.
+    """
+    flags, spare = os.O_WRONLY | os.O_CLOEXEC, None
     try:
-        if mode is not None:
-            os.fchmod(file, mode & 0o777)
+        file = os.open(".", flags | os.O_TMPFILE, 0o666, dir_fd=fd)
+    except (OSError, AttributeError):
+        spare = _passing_name()
+        file = os.open(spare, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=fd)
+
+    def give_name(name: str) -> None:
+        if spare is None:
+            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=fd, follow_symlinks=True)
+            return
+        try:
+            os.link(spare, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}:
+                raise
+            os.rename(spare, name, src_dir_fd=fd, dst_dir_fd=fd)
+
+    try:
+        if like is not None:
+            with suppress(PermissionError):
+                os.fchown(file, like.st_uid, like.st_gid)
+            os.fchmod(file, like.st_mode & 0o777)
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(file, rest) :]
         os.fsync(file)
+        yield give_name
     finally:
         os.close(file)
-
-
-def _link(fd: int, temporary: str, name: str, path: str) -> None:
-    """Gives the file its name only if the name is free, which a rename cannot promise."""
-    try:
-        os.link(temporary, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
-    except FileExistsError as error:
-        raise ToolError(f"{path} appeared meanwhile; nothing was changed") from error
-    except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}:
-            raise
-        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        if spare is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(spare, dir_fd=fd)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import pytest
 from karkas.agents.tools import Done, Tool, Workspace, perform, tool, undo
 from karkas.agents.tools.files import edit_file, write_file
 from karkas.policies.actions import Action, Effect
-from karkas.policies.errors import InDoubtError, PermitError, StaleError, ToolError
-from karkas.storage import Claimed
+from karkas.policies.errors import InDoubtError, PermitError, StaleError, StorageError, ToolError
+from karkas.storage import Claimed, Store
 
 Permitted = Callable[[Tool, Action], Claimed]
 
@@ -58,6 +58,28 @@ async def test_concurrent_holders_of_one_permit_run_it_once(
     )
     assert POST.sent == ["a"]
     assert sum(isinstance(end, PermitError) for end in ends) == 7
+
+
+async def test_only_an_idempotent_tool_is_run_again_after_a_crash(
+    workspace: Workspace, permitted: Permitted, store: Store
+) -> None:
+    @tool(Effect.IRREVERSIBLE, idempotent=True)
+    def send_once(to: str, idempotency_key: str) -> None:
+        POST.keys.append(idempotency_key)
+
+    for one in (send_once, send):
+        first = permitted(one, one.action(to="a"))
+        store.ledger.start(first)
+        with store.runs.lease(first.run) as lease:
+            again = store.ledger.reclaim(first.permit_id, worker="w2", lease=lease, idempotent=True)
+        if one.idempotent:
+            await perform(one, first, workspace)
+            await perform(one, again, workspace)
+            assert POST.keys == [first.idempotency_key] * 2
+        else:
+            with pytest.raises(PermitError, match="one permit is one execution"):
+                await perform(one, again, workspace)
+    assert POST.sent == []
 
 
 async def test_nothing_runs_without_a_claim_from_the_ledger(
@@ -189,6 +211,29 @@ async def test_any_result_can_be_recorded(
 ) -> None:
     act = ending(lambda: value, Effect.READ)
     assert (await perform(act, permitted(act, act.action()), workspace)).result == result
+
+
+async def test_a_kernel_error_from_inside_a_tool_is_no_clean_failure(
+    workspace: Workspace, permitted: Permitted
+) -> None:
+    def lose_disk() -> None:
+        raise StorageError("the disk is full")
+
+    act = ending(lose_disk, Effect.REVERSIBLE)
+    with pytest.raises(InDoubtError, match="the disk is full"):
+        await perform(act, permitted(act, act.action()), workspace)
+
+
+async def test_a_tool_with_its_own_time_out_gets_the_time_that_was_approved(
+    workspace: Workspace, permitted: Permitted
+) -> None:
+    @tool(Effect.REVERSIBLE)
+    async def wait(timeout_s: float) -> str:
+        await asyncio.sleep(0.1)
+        return "ended itself"
+
+    done = await perform(wait, permitted(wait, wait.action(timeout_s=1)), workspace, timeout_s=0.01)
+    assert done.result == {"value": "ended itself"}
 
 
 async def test_an_own_undo_gets_its_own_record(workspace: Workspace, permitted: Permitted) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from karkas.agents.tools import Tool, ToolBox, Workspace, WorkspacePath, tool
-from karkas.policies.actions import Action, ActionError, Effect
+from karkas.policies.actions import Action, ActionError, Effect, canonical
 from karkas.policies.errors import NotFoundError, PermitError, UsageError
 
 RUNS: list[str] = []
@@ -68,6 +68,20 @@ def test_without_a_preview_every_argument_is_shown_whole(workspace: Workspace) -
         "  | " + "y" * 5000,
         "copies: 1",
     ]
+
+
+def test_an_action_is_shown_the_same_after_it_was_stored(workspace: Workspace) -> None:
+    @tool(Effect.READ)
+    def scale(steps: dict[str, float], by: float = 3.0) -> None: ...
+
+    action = scale.action(steps={"z": 2.0, "a": 1e22})
+    stored = Action.model_validate_json(canonical(action.model_dump(mode="json")))
+    assert scale.show(stored, workspace).split("\n") == [
+        "scale (read)",
+        "by: 3",
+        'steps: {"a": 1e+22, "z": 2}',
+    ]
+    assert scale.show(action, workspace) == scale.show(stored, workspace)
 
 
 def test_an_action_with_another_effect_or_other_arguments_is_not_shown(workspace: Workspace) -> None:

@@ -2,7 +2,9 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -259,6 +261,54 @@ def test_a_file_in_another_state_than_approved_is_left_alone(workspace: Workspac
         workspace.write("docs/a.md", b"new", expected="absent")
     assert (workspace.root / "docs/a.md").read_text() == "edited meanwhile"
     assert names(workspace.root / "docs") == ["a.md"]
+
+
+@pytest.fixture(params=["unnamed", "named"])
+def without_unnamed_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also as on a file system that knows no files without a name."""
+    if request.param == "named":
+        monkeypatch.delattr(os, "O_TMPFILE")
+
+
+@pytest.mark.usefixtures("without_unnamed_files")
+def test_writes_on_any_file_system(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.write("docs/a.md", b"new", expected=workspace.state("docs/a.md"))
+    workspace.write("docs/b.md", b"b", expected="absent")
+    with pytest.raises(ToolError, match="not as it was approved"):
+        workspace.write("docs/b.md", b"c", expected="absent")
+    assert workspace.read("docs/a.md") == b"new"
+    assert workspace.read("docs/b.md") == b"b"
+
+    def failing(*args: object, **kwargs: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(ToolError, match="Input/output error"):
+        workspace.write("docs/a.md", b"newer")
+    assert workspace.read("docs/a.md") == b"new"
+    assert names(workspace.root / "docs") == ["a.md", "b.md"]
+
+
+def test_a_kill_leaves_the_old_file_or_the_new_one_and_nothing_else(workspace: Workspace) -> None:
+    size, script = (
+        2_000_000,
+        (
+            "import sys; from pathlib import Path; from karkas.agents.tools import Workspace\n"
+            "space = Workspace(Path(sys.argv[1])); print(flush=True)\n"
+            "while True:\n    for byte in b'AB': space.write('docs/a.md', bytes([byte]) * int(sys.argv[2]))\n"
+        ),
+    )
+    workspace.write("docs/a.md", b"A" * size)
+    for wait in (0.0, 0.013, 0.031):
+        with subprocess.Popen(
+            [sys.executable, "-c", script, workspace.root, str(size)], stdout=subprocess.PIPE
+        ) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(wait)
+            writer.kill()
+        assert workspace.read("docs/a.md") in {b"A" * size, b"B" * size}
+        assert names(workspace.root / "docs") == ["a.md"]
 
 
 def test_a_new_file_never_overwrites_one_that_appears_in_the_last_moment(
