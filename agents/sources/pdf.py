@@ -105,8 +105,9 @@ def _running(pages: list[list[_Line]]) -> Callable[[_Line], bool]:
     ]
     counted = Counter(form for _, forms in edges for form in forms)
     often = max(_OFTEN, len(pages) // _OFTEN)
-    found = {line for line, forms in edges if any(counted[form] >= often for form in forms)}
-    return lambda line: line in found or line.text.isdigit()
+    return {
+        line for line, forms in edges if line.text.isdigit() or any(counted[form] >= often for form in forms)
+    }.__contains__
 
 
 def _counting(text: str, number: int, page: re.Pattern[str]) -> str:

@@ -42,6 +42,9 @@ _READERS: dict[str, Callable[[str], Extract]] = {
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _EXCERPT_CHARS = 400
 _EXCERPT_BYTES = 8_000
+_NOT_CHEAP = frozenset({".pdf", ".ipynb", ".html", ".htm", ".xhtml"})
+_DOCSTRING = re.compile(r"(?:\s|#[^\n]*\n)*[rRuU]?(\"{3}|'{3})(.*?)(?:\1|\Z)", re.DOTALL)
+_DEFINED = re.compile(r"^[ \t]*(?:class|(?:async )?def) ([A-Za-z]\w*)", re.MULTILINE)
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _TAGS = re.compile(r"<[^<>]*>|!\[[^\]]*\]\([^)]*\)")
 
@@ -73,16 +76,27 @@ async def read(found: Found, *, limits: Limits) -> Reading:
 
 
 def excerpt(found: Found) -> str:
-    """The first 400 characters or so of a local candidate, for choosing; empty where that is not cheap."""
+    """The first 400 characters or so of a local candidate, for choosing; empty where that is not cheap.
+
+    Of Python code it is the docstring of the module and the names of what it defines.
+    """
     suffix = suffix_of(found.path.rpartition("/")[2])
-    if found.skip or found.kind not in {"file", "code"} or suffix in {".pdf", ".ipynb", ".html", ".htm"}:
+    if found.skip or found.kind not in {"file", "code", "package"} or suffix in _NOT_CHEAP:
         return ""
     try:
-        with Path(found.at).open("rb") as file:
-            head = file.read(_EXCERPT_BYTES).decode("utf-8", "ignore")
-    except OSError:
+        if found.kind == "package":
+            raw = readme_of(found.locator["package"]).raw[:_EXCERPT_BYTES]
+        else:
+            with Path(found.at).open("rb") as file:
+                raw = file.read(_EXCERPT_BYTES)
+    except (OSError, SourceError):
         return ""
-    head = mend(head)[0]
+    head = mend(raw.decode("utf-8", "ignore"))[0]
+    if suffix == ".py":
+        docstring = _DOCSTRING.match(head)
+        return one_line(" ".join((docstring[2] if docstring else "", *_DEFINED.findall(head))))[
+            :_EXCERPT_CHARS
+        ]
     front = front_matter(head)
     words = " ".join((front.title, front.description, _TAGS.sub(" ", _COMMENT.sub(" ", head[front.end :]))))
     return one_line(words)[:_EXCERPT_CHARS]

@@ -204,7 +204,11 @@ def test_an_excerpt_begins_with_what_the_document_says(write: Write, tmp_path: P
         + "acts " * 200,
     )
     write("b.pdf", b"%PDF")
-    first, second = discover(".", root=tmp_path, limits=Limits())
+    write(
+        "c.py", '# Copyright\n"""Waits."""\nclass Wait:\n    def __init__(self): ...\n    def go(self): ...\n'
+    )
+    first, second, third = discover(".", root=tmp_path, limits=Limits())
     assert excerpt(first).startswith("Rank How rank acts # Rank It acts")
     assert len(excerpt(first)) == 400
     assert excerpt(second) == ""
+    assert excerpt(third) == "Waits. Wait go"
