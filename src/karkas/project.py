@@ -186,7 +186,7 @@ class Project:
         from karkas.agents.tools import ToolBox
 
         named = [self._tool(ref) for ref in self.settings.act.tools]
-        box = ToolBox.builtin(sandbox=self.settings.act.sandbox)
+        box = ToolBox.builtin(sandbox=self.settings.act.sandbox, readable=self.settings.act.readable)
         for one in (*named, *self._registered):
             box.register(one)
         return box

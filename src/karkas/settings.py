@@ -63,6 +63,8 @@ ToolRef = Annotated[str, Field(pattern=r"^[^:\x00]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
 
 class ActSettings(_Section):
     sandbox: Sandbox = Sandbox.BUBBLEWRAP
+    readable: tuple[str, ...] = ()
+    """Folders outside the project that sandboxed commands may read."""
     tools: tuple[ToolRef, ...] = ()
     timeout_s: float = Field(default=120.0, gt=0)
     critic: bool = True

@@ -78,8 +78,8 @@ def test_an_action_is_shown_the_same_after_it_was_stored(workspace: Workspace) -
     stored = Action.model_validate_json(canonical(action.model_dump(mode="json")))
     assert scale.show(stored, workspace).split("\n") == [
         "scale (read)",
-        "by: 3",
         'steps: {"a": 1e+22, "z": 2}',
+        "by: 3",
     ]
     assert scale.show(action, workspace) == scale.show(stored, workspace)
 
