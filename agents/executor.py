@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from karkas.agents.distillate import to_markdown
 from karkas.agents.frame import frame_text
 from karkas.agents.prompts import instructions
@@ -36,6 +38,14 @@ class Plan:
     by_model: bool = False
     proposer: str = ""
     zones: tuple[ZoneName, ...] = ()
+
+
+def call(tool: str, /, why: str = "", **args: JsonValue) -> ToolCall:
+    """One call of a tool, for a proposer to return: `call("write_file", path="notes/a.md", content="...")`.
+
+    `why` is what the person at the gate reads. A tool with a parameter of that name is called by `ToolCall` itself.
+    """
+    return ToolCall(tool=tool, args=args, why=why)
 
 
 def draft_proposal(
