@@ -4,9 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from karkas.policies.distillates import Conflict, Facet, OpenQuestion
+from karkas.policies.distillates import ClaimMode, Conflict, Facet, OpenQuestion
 from karkas.server.offline.mechanisms import Mechanism, mechanisms
-from karkas.server.offline.parameters import FactRole
+from karkas.server.offline.parameters import FactRole, signature_defaults
 from karkas.server.offline.standing import Standing
 from karkas.server.offline.statements import stated_facts
 from karkas.server.offline.subjects import clean, cut, key
@@ -111,10 +111,20 @@ def _unknowns(one: Standing, conflict: Conflict | None, questions: Sequence[Open
 
 def rule_title(one: Standing) -> str:
     """A parameter and its default, or the subject and what is said of it, cut at a word."""
+    if one.claim.mode is ClaimMode.CODE:
+        told = [
+            f"{name}={value}" for name, value in signature_defaults(one.claim.text).items() if value != "none"
+        ]
+        return cut(f"{one.claim.subject}: {', '.join(told)}", _TITLE)
     text = clean(one.claim.text.strip("| ").replace("|", ", "))
     subject = one.claim.subject
     for fact in stated_facts(one.claim):
-        if fact.role is FactRole.DEFAULT and fact.name and len(fact.value) <= _TITLE // 2:
+        if (
+            fact.role is FactRole.DEFAULT
+            and fact.name
+            and fact.name in one.claim.text
+            and len(fact.value) <= _TITLE // 2
+        ):
             said = f" {fact.unit}" if fact.unit else ""
             return cut(f"{fact.name} is {fact.value}{said} by default", _TITLE)
     if key(subject) in re.sub(r"[\W_]+", "", text.lower()):

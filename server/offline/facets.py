@@ -4,6 +4,7 @@ A facet's strength is its strongest cue and a third of each further one. The hea
 of a table, counts as well.
 """
 
+import re
 from dataclasses import dataclass
 
 from karkas.policies.distillates import Facet
@@ -14,6 +15,10 @@ from karkas.server.protocol import BlockKind
 _HEADING_WEIGHT = 0.2
 _SIGNATURE_STRENGTH = 0.6
 _ROW_STRENGTH = 0.65
+_OPENING_STRENGTH = 0.6
+_NOUN_PHRASE = re.compile(
+    r"(?:An?|The|This (?:class|is)|Abstract|Base|\w+ (?:that|which|for|of|class|strategy|error|exception|to)\b)"
+)
 _PRECEDENCE = (
     Facet.COMPARISON,
     Facet.PARAMETER,
@@ -38,6 +43,8 @@ def facet_of(
     headings: tuple[str, ...] = (),
     kind: BlockKind = BlockKind.PARAGRAPH,
     columns: tuple[str, ...] = (),
+    *,
+    opens: bool = False,
 ) -> FacetCue | None:
     """The strongest facet, or None where nothing in the sentence itself says so.
 
@@ -50,6 +57,8 @@ def facet_of(
     for facet, pattern in column_cues().items():
         if header and pattern.search(header):
             return FacetCue(facet, _ROW_STRENGTH)
+    if opens:
+        return FacetCue(Facet.DEFINITION if _NOUN_PHRASE.match(text) else Facet.MECHANISM, _OPENING_STRENGTH)
     words = plain(text)
     strengths = {facet: _strength(words, cues) for facet, cues in facet_cues().items()}
     if not any(strengths.values()):

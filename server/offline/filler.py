@@ -4,6 +4,7 @@ import re
 
 from karkas.policies.distillates import Facet
 from karkas.server.offline.cues import filler_cue, tagline
+from karkas.server.offline.parameters import is_number, signature_defaults
 from karkas.server.offline.sentences import cells
 from karkas.server.offline.words import plain, tokens
 from karkas.server.protocol import BlockKind
@@ -22,7 +23,7 @@ _ROW_PROSE = 5
 def is_filler(text: str, kind: BlockKind, facet: Facet, columns: tuple[str, ...] = ()) -> bool:
     """Whether a reader who wants to know how the zone works loses nothing without it."""
     if kind is BlockKind.SIGNATURE:
-        return "(" not in text and "=" not in text
+        return not _signature_speaks(text)
     if kind is BlockKind.ROW:
         return not _row_speaks(text, facet, columns)
     if _MARKUP.search(text):
@@ -33,13 +34,25 @@ def is_filler(text: str, kind: BlockKind, facet: Facet, columns: tuple[str, ...]
         return True
     if re.search(r"\w\?(?:\s|$)", bare):
         return True
-    if text.rstrip("*_ ")[-1:] in {":", "?", ",", "(", "…", "-", "/"} or text.endswith(("...", "e.g.", "!")):
+    if text.endswith(":") and facet is not Facet.DEFINITION:
+        return True
+    if text.rstrip("*_ ")[-1:] in {"?", ",", "(", "…", "-", "/"} or text.endswith(("...", "e.g.", "!")):
         return True
     if _is_fragment(bare, kind) or len(bare) < len(text) * 0.4:
         return True
     if filler_cue("pointer").search(bare) and not (facet is Facet.LIMITS and len(words) > _LONG_LIMIT):
         return True
     return any(filler_cue(name).search(bare) for name in ("chatter", "news", "personal"))
+
+
+def _signature_speaks(text: str) -> bool:
+    """Whether it is public and shows a default that a caller could want to know."""
+    defaults = signature_defaults(text)
+    told = [value for name, value in defaults.items() if value != "none" and not name.startswith("_")]
+    name = re.match(r"\s*(?:async\s+)?(?:def\s+)?(\w+)", text)
+    if name is None or not told or "# " in text or (name[1].startswith("_") and name[1] != "__init__"):
+        return False
+    return not name[1].isupper() or is_number(defaults.get(name[1], ""))
 
 
 def _row_speaks(row: str, facet: Facet, columns: tuple[str, ...]) -> bool:

@@ -158,7 +158,7 @@ def is_number(value: str) -> bool:
 
 
 def signature_defaults(signature: str) -> dict[str, str]:
-    """Parameter → default out of `def ...:` or out of `name: type = value`; empty where it cannot be parsed.
+    """Parameter → literal default out of `def ...:` or `name: type = value`; empty where it cannot be parsed.
 
     >>> signature_defaults("def wait(first, low: float = 0, *, high=1e3) -> int:")
     {'low': '0', 'high': '1000'}
@@ -181,10 +181,25 @@ def _defaults(node: ast.stmt) -> Iterator[tuple[str, str]]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         positional = [*node.args.posonlyargs, *node.args.args]
         given = positional[len(positional) - len(node.args.defaults) :]
-        for argument, default in zip(given, node.args.defaults, strict=True):
-            yield argument.arg, plain_value(ast.unparse(default))
-        for argument, keyword in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-            if keyword is not None:
-                yield argument.arg, plain_value(ast.unparse(keyword))
-    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+        named = [
+            *zip(given, node.args.defaults, strict=True),
+            *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
+        ]
+        for argument, default in named:
+            if default is not None and _is_literal(default):
+                yield argument.arg, plain_value(ast.unparse(default))
+    elif (
+        isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and node.value is not None
+        and _is_literal(node.value)
+    ):
         yield node.target.id, plain_value(ast.unparse(node.value))
+
+
+def _is_literal(node: ast.expr) -> bool:
+    """A name as a default (`sentinel`, `...`) tells a reader nothing."""
+    try:
+        return ast.literal_eval(node) is not ...
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False

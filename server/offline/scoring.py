@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from karkas.policies.distillates import Facet
+from karkas.policies.distillates import Facet, SourceRank
 from karkas.server.offline.facets import FacetCue, facet_of
 from karkas.server.offline.filler import blemish, is_filler
 from karkas.server.offline.parameters import Fact, FactRole, facts, identifiers, row_facts, signature_defaults
@@ -25,6 +25,7 @@ _CONTESTED = 0.2
 _COMPARED = 40
 _NUMBERS_MATTER = frozenset({FactRole.DEFAULT, FactRole.RESULT, FactRole.RECOMMENDED, FactRole.VERSION})
 _HOMES = ("framework", "package")
+_PRIVATE = re.compile(r"_(?!_init__)")
 _ABOUT_THE_PROJECT = re.compile(
     r"contribut|change(?:s|log)?\b|history|release|code_of_conduct|security|telemetry|authors", re.IGNORECASE
 )
@@ -74,9 +75,10 @@ def candidates(question: Distil, documents: Sequence[Document]) -> list[Ranked]:
         central = salience([passage.text for passage in own], own_words)
         about = frozenset(terms(f"{document.title} {document.path}"))
         for passage, passage_words, weight in zip(own, own_words, central, strict=True):
-            if passage.anaphoric:
+            private = any(_PRIVATE.match(heading) for heading in passage.headings[1:])
+            if passage.anaphoric or (document.rank is SourceRank.CODE and private):
                 continue
-            cue = facet_of(passage.text, passage.headings, passage.kind, passage.columns)
+            cue = facet_of(passage.text, passage.headings, passage.kind, passage.columns, opens=passage.opens)
             if cue is None or is_filler(passage.text, passage.kind, cue.facet, passage.columns):
                 continue
             one = _ranked(passage, cue, frozenset(passage_words), weight, document, about, zone)
@@ -111,6 +113,7 @@ def _ranked(
         + 0.05 * (1 - passage.place)
         + 0.06 * (defines and bool(name) and name in key(document.title))
         + 0.16 * (defines and name in zone.homes)
+        - 0.12 * (defines and passage.kind is BlockKind.DOCSTRING and not passage.opens)
         - 0.45 * blemish(passage.text)
         - 0.20 * bool(_ABOUT_THE_PROJECT.search(document.path))
     )

@@ -6,7 +6,7 @@ prose, items, rows and signatures are looked at.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from karkas.policies.distillates import ClaimMode
 from karkas.server.protocol import Block, BlockKind, Document
@@ -66,6 +66,8 @@ class Passage:
     """Whether it opens with a word such as `this` that points outside of it."""
     columns: tuple[str, ...] = ()
     """Of a table row: the cells of its header."""
+    opens: bool = False
+    """Whether it is the first sentence of a docstring, which says what its owner is."""
 
     @property
     def mode(self) -> ClaimMode:
@@ -106,7 +108,12 @@ def passages(index: int, document: Document) -> list[Passage]:
     found: list[Passage] = []
     columns: tuple[str, ...] = ()
     table_ends = -1
+    before: Block | None = None
     for block in document.blocks:
+        opens = block.kind is BlockKind.DOCSTRING and (
+            before is None or before.kind is not BlockKind.DOCSTRING
+        )
+        before = block
         if block.kind is BlockKind.ROW:
             begins = table_ends < 0 or document.text[table_ends : block.start].count("\n") > _RULE_LINES
             table_ends = block.end
@@ -118,7 +125,8 @@ def passages(index: int, document: Document) -> list[Passage]:
         for start, end in _units(document.text, block):
             passage = _passage(index, document.text, block, start, end, size, columns)
             if passage is not None:
-                found.append(passage)
+                found.append(replace(passage, opens=True) if opens else passage)
+                opens = False
     return found
 
 

@@ -17,7 +17,7 @@ _GENERIC = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _MARKS = re.compile(
-    r"\[([^\]]*)\]\([^)]*\)|[`*]{1,3}|(?<!\w)_{1,2}(?=\w)|<[^>]*>|\{#[^}]*\}|[^\w\s()/+.,:&'«»\"=@#%—–-]"
+    r"\[([^\]]*)\]\([^)]*\)|[`*]{1,3}|(?<![\w_])_(?=[^_\s])|(?<=[^_\s])_(?![\w_])|<[^>]*>|\{#[^}]*\}|[^\w\s()/+.,:&'«»\"=@#%—–-]"
 )
 _DEFINED = re.compile(
     r"^\W*(?:(?:an?|the)\s+)?(?P<term>(?:[\w`*+./-]+\s+){0,5}?[\w`*+./-]+(?:\s*\([^)]{1,40}\))?)\s*,?\s+(?:is|are|refers? to|stands? for|means|denotes|represents?|provides?|allows?|enables?|lets?|works?|supports?|implements?|uses?|requires?|can|cannot|does|do|has|have|will|may|must|should|—|–|это|является|называется|представляет|означает|позволяет)\b",
@@ -34,6 +34,7 @@ _HEADING_WORDS = 6
 _CLASS = re.compile(
     r"\b(?:[A-Z][a-z0-9]+){2,}\b|\b[A-Z][A-Za-z0-9]*(?:Config|Model|Trainer|Error|Client|Transport)\b"
 )
+_PARAMETER = re.compile(r"(?::param\s+(?:\w+\s+)?)?\*{0,2}`{0,2}([a-z_]\w*)`{0,2}\s*(?:\([^)\n]*\))?\s*:\s")
 _SIGNATURE_NAME = re.compile(r"^\s*(?:@.*\n\s*)*(?:async\s+)?(?:def|class)?\s*(?P<name>[A-Za-z_]\w*)")
 _NO_TERM = STOPWORDS | {
     "note",
@@ -92,7 +93,8 @@ def cut(words: str, longest: int = _LONGEST) -> str:
 def topic(headings: tuple[str, ...], title: str) -> str:
     """The innermost heading that names something, else the document's title."""
     for heading in (*reversed(headings), title):
-        words = re.split(r":\s|\s[—–-]\s", clean(heading), maxsplit=1)[0]
+        whole = clean(heading)
+        words = re.split(r"(?<=\w{3}):\s|(?<=\w{3})\s[—–-]\s", whole, maxsplit=1)[0]
         if (
             words
             and not _GENERIC.match(words)
@@ -108,9 +110,13 @@ def subject_of(passage: Passage, document: Document) -> str:
     title = document.title
     if passage.kind is BlockKind.SIGNATURE:
         match = _SIGNATURE_NAME.match(passage.text)
-        owner = next((clean(heading) for heading in reversed(passage.headings) if _CLASS.search(heading)), "")
-        name = match["name"] if match else clean(passage.headings[-1] if passage.headings else title)
-        return owner if name == "__init__" and owner else name
+        owner = ".".join(passage.headings[1:])
+        name = match["name"] if match else owner or title
+        return (
+            owner
+            if owner and (name == "__init__" or name == owner.rsplit(".", 1)[-1])
+            else f"{owner}.{name}".strip(".")
+        )
     if passage.kind is BlockKind.ROW:
         cell = clean(cells(passage.text)[0])
         return cut(cell) or topic(passage.headings, title)
@@ -120,6 +126,9 @@ def subject_of(passage: Passage, document: Document) -> str:
     )
     if labelled and labelled.lower() not in _NO_TERM:
         return cut(labelled)
+    if passage.kind is BlockKind.DOCSTRING and passage.headings:
+        parameter = _PARAMETER.match(passage.text)
+        return parameter[1] if parameter else ".".join(passage.headings[1:]) or passage.headings[0]
     if passage.place < _OPENING and tagline().match(passage.text):
         return next((document.meta[name] for name in _HOMES if name in document.meta), topic((), title))
     term = _defined_term(passage)

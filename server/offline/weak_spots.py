@@ -95,11 +95,15 @@ def _single_source(
     for group in sorted(lone, key=lambda group: (-len(group), group[0].id)):
         document = by_source.get(group[0].evidence[0].source)
         where = document.path if document else group[0].evidence[0].source
-        counted = f"{len(group)} claims" if len(group) > 1 else f"the {group[0].facet} claim"
-        yield (
-            group,
-            f"{group[0].subject}: {counted} on it come{'' if len(group) > 1 else 's'} from {where} alone",
+        counted = (
+            f"{len(group)} claims on it come" if len(group) > 1 else f"the {group[0].facet} claim on it comes"
         )
+        silent = (
+            "; no documentation that was read speaks of it"
+            if document and document.rank is SourceRank.CODE
+            else ""
+        )
+        yield group, f"{group[0].subject}: {counted} from {where} alone{silent}"
 
 
 def _no_example(claims: Sequence[Claim], documents: Sequence[Document]) -> Iterator[tuple[list[Claim], str]]:
