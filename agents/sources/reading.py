@@ -46,7 +46,7 @@ _NOT_CHEAP = frozenset({".pdf", ".ipynb", ".html", ".htm", ".xhtml"})
 _DOCSTRING = re.compile(r"(?:\s|#[^\n]*\n)*[rRuU]?(\"{3}|'{3})(.*?)(?:\1|\Z)", re.DOTALL)
 _DEFINED = re.compile(r"^[ \t]*(?:class|(?:async )?def) ([A-Za-z]\w*)", re.MULTILINE)
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_TAGS = re.compile(r"<[^<>]*>|!\[[^\]]*\]\([^)]*\)")
+_TAGS = re.compile(r"<[^<>]*>|!\[[^\]]*\]\([^)]*\)|^(?:>[ \t]?)+(?:\[!.*)?", re.MULTILINE)
 
 
 async def read(found: Found, *, limits: Limits) -> Reading:
