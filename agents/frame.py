@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from karkas.agents.distillate import notation
-from karkas.agents.distillate.changes import source_path
+from karkas.agents.distillate.places import Places, limits
 from karkas.policies.distillates import Claim, Conflict, Distillate
 from karkas.policies.errors import FrameError
 from karkas.policies.frames import DistillateRef, Frame, FrameNode, Rule
@@ -15,6 +15,7 @@ from karkas.policies.zones import ControlLevel
 from karkas.server.protocol import MapArea, MapRule
 
 MAX_TOPICS = 4
+_DETAILS = ("rule", "tools", "paths", "topics", "claims", "unknowns")
 
 
 def draft(
@@ -29,7 +30,7 @@ def draft(
         distillate=DistillateRef(id=distillate.id, sha256=sha256),
         author=author,
         level=level,
-        nodes=tuple(_drafted(areas, {claim.id: claim for claim in distillate.claims}, distillate.zone)),
+        nodes=tuple(_Draft(distillate).nodes(areas)),
     )
 
 
@@ -39,7 +40,7 @@ def draft_text(
     """The drafted frame as YAML for an editor: it teaches what to decide and shows what the claims say."""
     frame = draft(distillate, sha256, areas, author=author, level=level)
     claims = {claim.id: claim for claim in distillate.claims}
-    paths = {source.id: source_path(source) for source in distillate.sources}
+    places = Places(distillate.sources)
     head: dict[str, notation.Plain] = {
         "schema": frame.schema_,
         "zone": frame.zone,
@@ -59,14 +60,13 @@ def draft_text(
     ]
     for node in frame.nodes:
         lines += [""] if node.level < 3 else []  # noqa: PLR2004
-        lines += [
-            line for one in node.claims if one in claims for line in _wrapped(_said(claims[one], paths))
-        ]
-        lines.append(f"- {notation.inline(_written(node))}")
+        lines += _node_lines(node)
+        for one in node.claims:
+            lines += _wrapped(_said(claims[one], places), "  # ") if one in claims else []
     ruled = {one for node in frame.nodes if node.rule is not None for one in node.claims}
     lines += ["", *_comment(_DECISIONS), "decisions:"]
     for conflict in sorted(distillate.conflicts, key=lambda one: not ruled & set(one.claims)):
-        lines += ["", *_undecided(conflict, claims, paths, must=bool(ruled & set(conflict.claims)))]
+        lines += ["", *_undecided(conflict, claims, places, must=bool(ruled & set(conflict.claims)))]
     return "\n".join(lines) + "\n"
 
 
@@ -91,7 +91,7 @@ def rules_for(frame: Frame, *, tool: str, paths: Iterable[str], task: str) -> li
         by_topic = not node.topics or any(topic_in(topic, task) for topic in node.topics)
         if not by_tool or not by_topic:
             continue
-        if node.paths and not paths:
+        if node.paths and not paths and node.rule is not Rule.ALLOW:
             found.append((node, Rule.ASK))
         elif not node.paths or any(path_touches(path, glob) for path in paths for glob in node.paths):
             found.append((node, node.rule))
@@ -102,7 +102,7 @@ def frame_text(frame: Frame, distillate: Distillate | None) -> str:
     """The frame as plain text for executors, critics and prompts; with what its claims say where they are at hand."""
     claims = {claim.id: claim for claim in distillate.claims} if distillate else {}
     questions = {one.id: one.text for one in distillate.open_questions} if distillate else {}
-    paths = {source.id: source_path(source) for source in distillate.sources} if distillate else {}
+    places = Places(distillate.sources if distillate else ())
     lines = [f"Zone {frame.zone}, framed by {visible_line(frame.author)}; control level {frame.level}."]
     for node in frame.nodes:
         pad = "  " * (node.level - 1)
@@ -110,7 +110,7 @@ def frame_text(frame: Frame, distillate: Distillate | None) -> str:
         selectors = (("tools", node.tools), ("paths", node.paths), ("topics", node.topics))
         only = "; ".join(f"{name}: {', '.join(values)}" for name, values in selectors if values)
         lines.append(visible_line(f"{pad}- {mark}{node.title}{f' ({only})' if only else ''}"))
-        lines += [f"{pad}    {_said(claims[one], paths)}" for one in node.claims if one in claims]
+        lines += [f"{pad}    {_said(claims[one], places)}" for one in node.claims if one in claims]
         lines += [
             visible_line(f"{pad}    not known: {questions[one]}") for one in node.unknowns if one in questions
         ]
@@ -118,61 +118,83 @@ def frame_text(frame: Frame, distillate: Distillate | None) -> str:
         lines.append(
             visible_line(f"Decided on {decision.conflict}: {decision.verdict}, since {decision.reason}")
         )
-        lines += [f"    {_said(claims[decision.verdict], paths)}"] if decision.verdict in claims else []
+        lines += [f"    {_said(claims[decision.verdict], places)}"] if decision.verdict in claims else []
     return "\n".join(lines) + "\n"
 
 
-def _drafted(areas: Sequence[MapArea], claims: dict[str, Claim], zone: str) -> Iterator[FrameNode]:
-    if not areas:
-        yield FrameNode(id="n1", level=1, title=zone)
-    for i, area in enumerate(areas, 1):
-        top = f"n{i}"
-        yield FrameNode(id=top, level=1, title=area.title)
-        for j, mechanism in enumerate(area.mechanisms, 1):
-            middle = f"{top}.{j}"
-            yield FrameNode(id=middle, level=2, title=mechanism.title, parent=top, claims=mechanism.claims)
-            for k, rule in enumerate(mechanism.rules, 1):
+class _Draft:
+    """Turns a composed map into nodes; what an engine named and the distillate does not hold is left out."""
+
+    def __init__(self, distillate: Distillate) -> None:
+        self.zone = distillate.zone
+        self.subjects = {claim.id: claim.subject.strip() for claim in distillate.claims}
+        self.questions = {question.id for question in distillate.open_questions}
+
+    def nodes(self, areas: Sequence[MapArea]) -> Iterator[FrameNode]:
+        for i, area in enumerate(areas or (MapArea(title=self.zone),), 1):
+            top = f"n{i}"
+            yield FrameNode(id=top, level=1, title=_title(area.title))
+            for j, mechanism in enumerate(area.mechanisms, 1):
+                middle = f"{top}.{j}"
                 yield FrameNode(
-                    id=f"{middle}.{k}",
-                    level=3,
-                    title=rule.title,
-                    parent=middle,
-                    claims=rule.claims,
-                    unknowns=rule.unknowns,
-                    topics=_topics(rule, claims),
-                    rule=Rule.ASK,
+                    id=middle,
+                    level=2,
+                    title=_title(mechanism.title),
+                    parent=top,
+                    claims=self._known(mechanism.claims),
                 )
+                for k, rule in enumerate(mechanism.rules, 1):
+                    yield self._rule(rule, f"{middle}.{k}", middle)
+
+    def _rule(self, rule: MapRule, name: str, parent: str) -> FrameNode:
+        claims = self._known(rule.claims)
+        topics = dict.fromkeys(self.subjects[one] for one in claims if self.subjects[one])
+        return FrameNode(
+            id=name,
+            level=3,
+            title=_title(rule.title),
+            parent=parent,
+            claims=claims,
+            unknowns=tuple(one for one in rule.unknowns if one in self.questions),
+            topics=tuple(topics)[:MAX_TOPICS],
+            rule=Rule.ASK,
+        )
+
+    def _known(self, claims: Iterable[str]) -> tuple[str, ...]:
+        return tuple(one for one in claims if one in self.subjects)
 
 
-def _topics(rule: MapRule, claims: dict[str, Claim]) -> tuple[str, ...]:
-    subjects = [claims[one].subject.strip() for one in rule.claims if one in claims]
-    return tuple(dict.fromkeys(subject for subject in subjects if subject))[:MAX_TOPICS]
+def _title(title: str) -> str:
+    return " ".join(title.split()) or "untitled"
 
 
-def _written(node: FrameNode) -> dict[str, notation.Plain]:
+def _node_lines(node: FrameNode) -> list[str]:
+    """The node in flow style, on two lines where one would be too long."""
+    kept = ("id", "level", "title", "parent")
     given: dict[str, notation.Plain] = node.model_dump(mode="json")
-    kept = {"id", "level", "title", "parent"}
-    return {name: value for name, value in given.items() if name in kept or value not in ([], None)}
+    head = {name: given.pop(name) for name in kept}
+    rest = {name: given[name] for name in _DETAILS if given[name] not in ([], None)}
+    line = f"- {notation.inline(head | rest)}"
+    if len(line) <= notation.WIDTH or not rest:
+        return [line]
+    return [f"- {notation.inline(head)[:-1]},", f"   {notation.inline(rest)[1:]}"]
 
 
-def _undecided(
-    conflict: Conflict, claims: dict[str, Claim], paths: dict[str, str], *, must: bool
-) -> Iterator[str]:
+def _undecided(conflict: Conflict, claims: dict[str, Claim], places: Places, *, must: bool) -> Iterator[str]:
     weight = "must be decided, a rule stands on it" if must else "under no rule: decide it or leave it"
     yield from _wrapped(
         visible_line(f"{conflict.id}, {conflict.kind} ({weight}): {conflict.why}".rstrip(" :"))
     )
     for one in conflict.claims:
-        yield from _wrapped(_said(claims[one], paths), "#   ") if one in claims else ()
+        yield from _wrapped(_said(claims[one], places), "#   ") if one in claims else ()
     choice = f"{' | '.join(conflict.claims)} | both | neither"
     yield visible_line(f'# - {{conflict: {conflict.id}, verdict: {choice}, reason: "..."}}')
 
 
-def _said(claim: Claim, paths: dict[str, str]) -> str:
-    where = ", ".join(dict.fromkeys(paths.get(span.source, span.source) for span in claim.evidence))
-    scope = ", ".join(f"{key} {value}" for key, value in claim.scope.items())
-    held = f" (for {scope})" if scope else ""
-    return visible_line(f"{claim.id}, {where}{held}: “{' '.join(claim.text.split())}”")
+def _said(claim: Claim, places: Places) -> str:
+    where = ", ".join(dict.fromkeys(places.path(span.source) for span in claim.evidence))
+    held = "".join(f"; {limit}" for limit in limits(claim.scope))
+    return visible_line(f"{claim.id}: “{' '.join(claim.text.split())}” ({where}{held})")
 
 
 def _wrapped(line: str, head: str = "# ") -> list[str]:
@@ -194,8 +216,8 @@ def _comment(text: str) -> list[str]:
 _HELP = """
 The frame of zone {zone}: your map of it. Agents act by this map, not by their own idea of the zone.
 
-It was drafted out of the distillate; now make it yours: rename, move, delete, add. Save and close to have it
-checked. An empty file, or closing without a change of mind, decides nothing by itself.
+It was drafted out of the distillate; now make it yours: rename, move, delete, add. When you save and close, it is
+checked; a file that has a fault, or an empty one, decides nothing.
 """
 
 _LEVELS = """

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+from karkas.agents.distillate.places import source_path
 from karkas.policies.distillates import Claim, Distillate, SourceRecord
 from karkas.policies.rendering import visible_line
 
@@ -18,13 +19,6 @@ PartT = TypeVar("PartT", bound=_Named)
 def diff(old: Distillate, new: Distillate) -> list[str]:
     """What changed, one line a change: engine, sources, claims, conflicts, questions, weak spots."""
     return [visible_line(line) for line in _changes(old, new)]
-
-
-def source_path(source: SourceRecord) -> str:
-    """Where a source is from, as a person would say it."""
-    where = source.locator
-    named = where.get("path") or where.get("url") or " ".join(where.values())
-    return named or source.title or source.id
 
 
 def _changes(old: Distillate, new: Distillate) -> Iterator[str]:

@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from karkas.agents.distillate.changes import source_path
 from karkas.agents.distillate.document import made_by
+from karkas.agents.distillate.places import Places, limits
 from karkas.policies.actions import Evidence
 from karkas.policies.distillates import Claim, ClaimMode, Conflict, Distillate, Facet, SourceStatus
 from karkas.policies.rendering import visible_line
@@ -35,6 +35,7 @@ _BOLD = re.compile(r"(?<![\w*])\*\*([^*\s](?:[^*]*[^*\s])?)\*\*(?![\w*])")
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _SPECIAL = re.compile(r"[\\`*\[\]|~$@^]|(?<![^\W_])_|_(?![^\W_])")
 _START = re.compile(r"^(?:([#+=>-])|(\d+)([.)]))")
+_CELL = re.compile(r"\s*(?<!\\)\|\s*")
 _AUTOLINK = re.compile(r"(https?|ftp)(://)|(www)(\.)|(mailto|xmpp)(:)", re.IGNORECASE)
 
 
@@ -58,6 +59,12 @@ def escaped(text: str) -> str:
     return _START.sub(
         lambda match: f"\\{match[1]}" if match[1] else f"{match[2]}\\{match[3]}", "".join(parts)
     )
+
+
+def _cells(text: str) -> str:
+    """A row of a table as its cells, side by side."""
+    row = text.strip()
+    return " · ".join(_CELL.split(row.strip("|").strip())) if row[:1] == "|" == row[-1:] else text
 
 
 def code(text: str) -> str:
@@ -84,6 +91,7 @@ class _Page:
     def __post_init__(self) -> None:
         self.claims = {claim.id: claim for claim in self.distillate.claims}
         self.sources = {source.id: source for source in self.distillate.sources}
+        self.places = Places(self.distillate.sources)
 
     def lines(self) -> Iterator[str]:
         yield from self._head()
@@ -131,11 +139,11 @@ class _Page:
 
     def _items(self, claims: Sequence[Claim]) -> Iterator[str]:
         for claim in claims:
-            scope = f" ({_scope(claim.scope)})" if claim.scope else ""
+            scope = f" ({held})" if (held := _scope(claim.scope)) else ""
             yield f"- **{escaped(claim.subject)}**{scope}: {self._said(claim)}"
 
     def _said(self, claim: Claim) -> str:
-        text = code(claim.text) if claim.mode is ClaimMode.CODE else escaped(claim.text)
+        text = code(claim.text) if claim.mode is ClaimMode.CODE else escaped(_cells(claim.text))
         own = " *(in the model's words)*" if claim.mode is ClaimMode.ABSTRACTIVE else ""
         return f"{text}{own}{self._note(claim)}"
 
@@ -154,12 +162,12 @@ class _Page:
     def _conflict(self, conflict: Conflict) -> Iterator[str]:
         claims = self._named(conflict.claims)
         subjects = ", ".join(dict.fromkeys(escaped(claim.subject) for claim in claims))
-        scope = f", for {_scope(conflict.scope)}" if conflict.scope else ""
+        scope = f", for {held}" if (held := _scope(conflict.scope)) else ""
         yield from (f"### {subjects or conflict.id} ({conflict.kind})", "")
         label = f"{escaped(conflict.label)}, score {conflict.score:.2f}{scope}; {escaped(conflict.id)}"
         yield f"{escaped(conflict.why)} *{label}*".strip()
         yield ""
-        yield f"| {' | '.join(code(self._path(claim.evidence[0])) for claim in claims)} |"
+        yield f"| {' | '.join(code(self.places.path(claim.evidence[0].source)) for claim in claims)} |"
         yield "|" + "---|" * len(claims)
         yield f"| {' | '.join(self._said(claim) for claim in claims)} |"
 
@@ -199,6 +207,9 @@ class _Page:
         yield from (
             "## Sources",
             "",
+            *([f"Paths are below {code(self.places.root)}.", ""] if self.places.root else []),
+        )
+        yield from (
             "| source | rank | language | licence | claims | |",
             "|---|---|---|---|---|---|",
         )
@@ -209,11 +220,11 @@ class _Page:
                 else f"{source.status}: {escaped(source.reason or '')}"
             )
             twin = self.sources.get(source.near_duplicate_of or "")
-            state += f" nearly the same as {code(source_path(twin))}" if twin else ""
+            state += f" nearly the same as {code(self.places.path(twin.id))}" if twin else ""
             repairs = source.text.repairs if source.text else ()
             state += f" repaired: {escaped('; '.join(repairs))}" if repairs else ""
             yield (
-                f"| {code(source_path(source))} | {source.rank} | {escaped(source.lang or '')} |"
+                f"| {code(self.places.path(source.id))} | {source.rank} | {escaped(source.lang or '')} |"
                 f" {escaped(source.license or '')} | {cited[source.id] or ''} | {state.strip(' :')} |"
             )
         yield ""
@@ -221,11 +232,10 @@ class _Page:
     def _footnotes(self) -> Iterator[str]:
         for claim_id, number in self.notes.items():
             claim = self.claims[claim_id]
-            spans = "; ".join(f"{code(self._path(span))}, {self._place(span)}" for span in claim.evidence)
+            spans = "; ".join(
+                f"{code(self.places.path(span.source))}, {self._place(span)}" for span in claim.evidence
+            )
             yield f"[^{number}]: {spans} ({escaped(claim.id)}, confidence {claim.confidence.level})"
-
-    def _path(self, span: Evidence) -> str:
-        return source_path(self.sources[span.source]) if span.source in self.sources else span.source
 
     def _place(self, span: Evidence) -> str:
         text = self._text(span.source)
@@ -244,4 +254,4 @@ class _Page:
 
 
 def _scope(scope: dict[str, str]) -> str:
-    return ", ".join(f"{escaped(key)} {escaped(value)}" for key, value in scope.items())
+    return ", ".join(escaped(limit) for limit in limits(scope))

@@ -23,6 +23,8 @@ WIDTH = 110
 MAX_BYTES = 64 * 1024 * 1024
 _MAX_DEPTH = 50
 _MOST_FAULTS = 10
+_LONG_KEY = 1000
+"""YAML 1.2.2, 7.4.2: a key of more than 1024 characters must be marked as one."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN = re.compile(r"[^\W\d_](?:[\w./@+-]|(?<! ) (?! ))*(?<! )")
@@ -52,7 +54,7 @@ def inline(value: Plain) -> str:
             plain = _PLAIN.fullmatch(value) and _seen(value) and value.lower() not in _RESERVED
             return value if plain else quoted(value)
         case Mapping():
-            return "{" + ", ".join(f"{inline(key)}: {inline(item)}" for key, item in value.items()) + "}"
+            return "{" + ", ".join(f"{_key(key)}: {inline(item)}" for key, item in value.items()) + "}"
         case Sequence():
             return "[" + ", ".join(inline(item) for item in value) + "]"
         case float():
@@ -114,7 +116,17 @@ def _fits(value: Plain, indent: int) -> bool:
 
 def _mapping(value: Mapping[str, Plain], indent: int) -> Iterator[str]:
     for key, item in value.items():
-        yield from _entry(f"{' ' * indent}{inline(key)}:", item, indent)
+        name = _key(key)
+        if not name.startswith("? "):
+            yield from _entry(f"{' ' * indent}{name}:", item, indent)
+        else:
+            yield f"{' ' * indent}{name}"
+            yield from _entry(f"{' ' * indent}:", item, indent)
+
+
+def _key(key: str) -> str:
+    text = inline(key)
+    return text if len(text) < _LONG_KEY else f"? {text}"
 
 
 def _entry(head: str, item: Plain, indent: int) -> Iterator[str]:
@@ -201,7 +213,7 @@ class _Reading:
         return self.lines.get(path, 1)
 
     def _node(self, event: Any, path: Path) -> Any:
-        self.lines.setdefault(path, event.start_mark.line + 1)
+        self.lines.setdefault(path, _line(event))
         if isinstance(event, yaml.AliasEvent):
             raise _refused(event, f"the alias *{event.anchor} stands for another part; write that out")
         if event.tag is not None:
@@ -222,7 +234,7 @@ class _Reading:
             if event.value in found:
                 raise _refused(event, f"the key {event.value!r} stands there twice")
             below = (*path, event.value)
-            self.lines[below] = event.start_mark.line + 1
+            self.lines[below] = _line(event)
             found[event.value] = self._node(next(self._events), below)
         return found
 
@@ -231,6 +243,11 @@ class _Reading:
             if isinstance(event, yaml.CollectionEndEvent):
                 return
             yield event
+
+
+def _line(event: Any) -> int:
+    line: int = event.start_mark.line
+    return line + 1
 
 
 def _refused(event: Any, problem: str) -> yaml.MarkedYAMLError:

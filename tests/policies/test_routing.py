@@ -170,3 +170,9 @@ def test_routing_takes_any_text(topic: str, text: str) -> None:
 def test_a_tool_in_other_case_still_touches_its_zone() -> None:
     zone = state("shell", ControlLevel.DRAFT_ONLY, Scope(tools=("Run_*",)))
     assert route([zone], tools=["run_command"]).zones == ("shell",)
+
+
+def test_a_trusted_folder_may_be_named_absolutely() -> None:
+    assert path_matches("/srv/docs/a.md", "/srv/docs/**")
+    assert not path_matches("/srv/docs/../keys/a.md", "/srv/docs/**")
+    assert not path_matches("/srv/docs/a.md", "srv/docs/**")
