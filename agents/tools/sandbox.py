@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from karkas.agents.tools.paths import covered
 from karkas.agents.tools.workspace import Workspace, own_folders
-from karkas.policies.errors import ToolError
+from karkas.policies.errors import ToolError, UsageError
 
 
 class Sandbox(StrEnum):
@@ -108,8 +109,19 @@ def visible_roots(readable: tuple[str, ...]) -> tuple[Path, ...]:
     return (
         *(Path(folder) for folder in SYSTEM if Path(folder).exists()),
         *sorted(folder for folder in python if not any(folder.is_relative_to(one) for one in SYSTEM)),
-        *(Path(folder).resolve() for folder in readable),
+        *(Path(folder) for folder in readable),
     )
+
+
+def checked_readable(folders: Iterable[str]) -> tuple[str, ...]:
+    """These folders as absolute paths; `UsageError` for one that would lay the whole system open."""
+    found = []
+    for name in folders:
+        folder = Path(name).expanduser()
+        if not folder.is_absolute() or folder.resolve() == Path("/"):
+            raise UsageError(f"`readable` lists {name!r}; list absolute folders, and not the root folder")
+        found.append(str(folder.resolve()))
+    return tuple(found)
 
 
 def confined(
@@ -118,14 +130,9 @@ def confined(
     """`argv` as bubblewrap runs it. Later mounts lie over earlier ones, so what protects comes last."""
     root = workspace.root
     hidden, readonly = protected_in(workspace)
-    further = [
-        folder
-        for folder in visible_roots(readable)
-        if str(folder) not in SYSTEM and not root.is_relative_to(folder)
-    ]
     call = [wrap.program, *wrap.flags, *_system()]
-    for folder in further:
-        if not folder.is_relative_to(root):
+    for folder in visible_roots(readable):
+        if str(folder) not in SYSTEM and not folder.is_relative_to(root):
             call += ["--ro-bind", str(folder), str(folder)]
     call += ["--bind", str(root), str(root)]
     for path in readonly:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from karkas.agents.tools.command import run_command_tool
 from karkas.agents.tools.files import edit_file, write_file
-from karkas.agents.tools.sandbox import Sandbox
+from karkas.agents.tools.sandbox import Sandbox, checked_readable
 from karkas.agents.tools.tool import Tool
 from karkas.policies.errors import NotFoundError, UsageError
 
@@ -22,7 +22,7 @@ class ToolBox(Mapping[str, Tool]):
         """`write_file`, `edit_file`, and `run_command`, which may also read the folders `readable`."""
         box = cls((write_file, edit_file))
         if Sandbox(sandbox) is not Sandbox.REFUSE:
-            box.register(run_command_tool(Sandbox(sandbox), tuple(readable)))
+            box.register(run_command_tool(Sandbox(sandbox), checked_readable(readable)))
         return box
 
     def register(self, tool: Tool) -> Tool:

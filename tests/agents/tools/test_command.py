@@ -10,7 +10,7 @@ from karkas.agents.tools import Bubblewrap, Done, Sandbox, Tool, ToolBox, Worksp
 from karkas.agents.tools import command as command_module
 from karkas.agents.tools.process import OUTPUT_BYTES, run_process
 from karkas.policies.actions import Action, ActionError
-from karkas.policies.errors import ConfinementError, StaleError, ToolError
+from karkas.policies.errors import ConfinementError, StaleError, ToolError, UsageError
 from karkas.storage import Claimed, Store
 
 Permitted = Callable[[Tool, Action], Claimed]
@@ -238,6 +238,28 @@ def test_a_program_that_the_sandbox_does_not_show_needs_to_be_listed(
     action = listed.action(argv=[str(program)])
     assert str(tmp_path / "bin") in listed.show(action, workspace)
     assert asyncio.run(listed.call(listed.function, action, workspace=workspace)).result["stdout"] == "mine\n"
+
+
+@needs_bwrap
+def test_what_is_readable_never_uncovers_what_is_protected(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "beside").write_text("beside\n")
+    listed = ToolBox.builtin(readable=[str(tmp_path)])["run_command"]
+    script = (
+        f"cat {tmp_path}/beside .karkas/signing.key; echo x > karkas.toml; echo x > ../beside; echo x > mine"
+    )
+    action = listed.action(argv=["/bin/sh", "-c", script])
+    assert (
+        asyncio.run(listed.call(listed.function, action, workspace=workspace)).result["stdout"] == "beside\n"
+    )
+    assert (tmp_path / "beside").read_text() == "beside\n"
+    assert (workspace.root / "karkas.toml").read_text() == "# settings\n"
+    assert (workspace.root / "mine").exists()
+
+
+@pytest.mark.parametrize("folder", ["/", "models", "/tmp/.."])
+def test_the_whole_system_cannot_be_laid_open(folder: str) -> None:
+    with pytest.raises(UsageError, match="readable"):
+        ToolBox.builtin(readable=[folder])
 
 
 @pytest.mark.parametrize("argv", [[], ["a\0b"], "ls -la", [1]])
