@@ -74,7 +74,11 @@ def test_every_span_verifies_and_the_engine_says_what_it_is(project: Project) ->
     found = distillate(project)
     assert len(found.claims) > 5
     assert verify(found, text_of(project.store)) == []
-    assert (found.engine.kind, found.honesty.abstractive, found.honesty.unsupported_claims) == ("extractive", False, 0)
+    assert (found.engine.kind, found.honesty.abstractive, found.honesty.unsupported_claims) == (
+        "extractive",
+        False,
+        0,
+    )
     assert found.run.stop_reason == "sources_exhausted"
     assert "attempts" in {claim.subject for claim in found.claims}
 
@@ -164,13 +168,19 @@ def test_framing_decides_the_gate_sets_the_level_and_the_run_ends(project: Proje
     assert asyncio.run(runner.advance(project, run.id)).status is RunStatus.DONE
 
 
-def test_a_frame_with_an_undecided_conflict_under_a_rule_is_refused_and_the_gate_stays(project: Project) -> None:
+def test_a_frame_with_an_undecided_conflict_under_a_rule_is_refused_and_the_gate_stays(
+    project: Project,
+) -> None:
     explore(project)
     found = distillate(project)
     text = frame(project).split("\ndecisions:")[0] + "\n"
     (conflict, *_) = found.conflicts
-    text += f"- {{id: n99, level: 1, title: T, parent: null}}\n- {{id: n99.1, level: 2, title: M, parent: n99}}\n"
-    text += f"- {{id: n99.1.1, level: 3, title: R, parent: n99.1, claims: [{conflict.claims[0]}], rule: ask}}\n"
+    text += (
+        f"- {{id: n99, level: 1, title: T, parent: null}}\n- {{id: n99.1, level: 2, title: M, parent: n99}}\n"
+    )
+    text += (
+        f"- {{id: n99.1.1, level: 3, title: R, parent: n99.1, claims: [{conflict.claims[0]}], rule: ask}}\n"
+    )
     with pytest.raises(FrameError, match=f"{conflict.id}.*not decided"):
         framing.accept(project.store, "courier", text, by="ada")
     assert the_gate(project).status is GateStatus.OPEN

@@ -290,4 +290,5 @@ def decide(project: "Project", gate: str, verdict: "Verdict", *, json: bool) -> 
     if json:
         screen.as_json(told | {"run": ending.run_json(run)})
         ending.leave(run)
+        return
     ending.tell(project, run, json=False)

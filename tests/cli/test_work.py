@@ -1,0 +1,248 @@
+"""The whole way on the command line: explore, read, frame, act, decide, undo, prove."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import KARKAS, Cli
+
+DOCUMENTS = Path(__file__).parents[1] / "workflows" / "documents"
+
+
+def decided(frame: str) -> str:
+    """The drafted frame with every conflict decided."""
+    conflicts = dict.fromkeys(re.findall(r"\{conflict: (k-\w+)", frame))
+    return frame + "".join(
+        f'- {{conflict: {one}, verdict: both, reason: "read both"}}\n' for one in conflicts
+    )
+
+
+@pytest.fixture
+def framed(root: Path, cli: Cli, tmp_path: Path) -> Path:
+    assert cli("explore", "courier", "--source", str(DOCUMENTS)).code == 3
+    frame = tmp_path / "courier.frame.yaml"
+    frame.write_text(decided(cli("frame", "courier", "--draft").out))
+    ended = cli("frame", "courier", "--from", str(frame), "--level", "propose-only")
+    assert ended.code == 0, ended.err
+    return root
+
+
+def gate_of(cli: Cli) -> str:
+    (gate,) = cli("queue", "list", "--json").json
+    return str(gate["id"])
+
+
+def test_explore_parks_with_3_and_says_what_was_found_and_what_is_next(root: Path, cli: Cli) -> None:
+    ended = cli("explore", "courier", "--source", str(DOCUMENTS))
+    assert ended.code == 3
+    assert re.search(r"courier: \d+ claims out of 4 sources", ended.out)
+    assert "no language model" in ended.out
+    assert "karkas frame courier" in ended.out
+    assert (root / "zones/courier.distillate.md").exists()
+    shown = cli("queue", "show", gate_of(cli)).out
+    assert "karkas frame courier" in shown
+
+
+def test_explore_ended_by_a_budget_exits_with_4_and_a_valid_distillate(root: Path, cli: Cli) -> None:
+    assert cli("explore", "courier", "--source", str(DOCUMENTS), "--max-sources", "2").code == 4
+    assert cli("distillate", "verify", "zones/courier.distillate.yaml").code == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("nowhere.md", "nowhere.md"),
+        ("pkg:no-such-package", "no-such-package"),
+        ("https://example.org/a", "allowed_hosts"),
+    ],
+)
+def test_a_bad_source_fails_before_anything_is_begun(root: Path, cli: Cli, source: str, said: str) -> None:
+    ended = cli("explore", "courier", "--source", source)
+    assert ended.code in {1, 2}
+    assert said in ended.err
+    assert cli("runs", "list", "--json").json == []
+
+
+def test_verify_names_a_broken_span_and_exits_with_1(root: Path, cli: Cli) -> None:
+    cli("explore", "courier", "--source", str(DOCUMENTS))
+    path = root / "zones/courier.distillate.yaml"
+    found = yaml.safe_load(path.read_text())
+    claim = found["claims"][0]
+    claim["evidence"][0]["start"] += 1
+    path.write_text(yaml.safe_dump(found, allow_unicode=True))
+    ended = cli("distillate", "verify", str(path))
+    assert ended.code == 1
+    assert claim["id"] in ended.out
+
+
+def test_a_published_report_is_chosen_from_variants_and_can_be_undone(framed: Path, cli: Cli) -> None:
+    assert cli("act", "courier", "publish the report to docs/courier.md").code == 3
+    gate = gate_of(cli)
+    shown = cli("queue", "show", gate).out
+    for needed in (
+        "propose-only",
+        "Variant 1 of 2",
+        "+# Zone courier",
+        "Where its arguments come from",
+        "Evidence",
+        "Critic",
+        f"karkas queue choose {gate}",
+    ):
+        assert needed in shown
+    assert cli("queue", "approve", gate).code == 1, "two variants: one must be chosen"
+    ended = cli("queue", "choose", gate, "1")
+    assert ended.code == 0, ended.err
+    assert (framed / "docs/courier.md").read_text().startswith("# Zone courier")
+    assert cli("queue", "undo", gate).code == 0
+    assert not (framed / "docs/courier.md").exists()
+    assert cli("audit", "verify").code == 0
+
+
+def act(cli: Cli, path: str, content: str) -> str:
+    args = json.dumps({"path": path, "content": content})
+    assert cli("act", "courier", "write it", "--tool", "write_file", "--args", args).code == 3
+    return gate_of(cli)
+
+
+def test_an_approved_call_is_performed_and_a_second_verdict_is_refused(framed: Path, cli: Cli) -> None:
+    gate = act(cli, "notes.md", "one\n")
+    assert cli("queue", "approve", gate).code == 0
+    assert (framed / "notes.md").read_text() == "one\n"
+    again = cli("queue", "reject", gate, "--reason", "too late")
+    assert again.code == 1
+    assert "already" in again.err
+
+
+def test_an_edit_opens_a_new_gate_and_performs_nothing_by_itself(
+    framed: Path, cli: Cli, tmp_path: Path
+) -> None:
+    first = act(cli, "notes.md", "one\n")
+    edit = tmp_path / "edit.json"
+    edit.write_text(json.dumps({"tool": "write_file", "args": {"path": "notes.md", "content": "two\n"}}))
+    assert cli("queue", "edit", first, "--from", str(edit)).code == 3
+    second = gate_of(cli)
+    assert second != first
+    assert not (framed / "notes.md").exists()
+    assert f"{first} is superseded" in cli("queue", "show", second).out
+    assert cli("queue", "approve", second).code == 0
+    assert (framed / "notes.md").read_text() == "two\n"
+
+
+def test_rejecting_deferring_and_stopping(framed: Path, cli: Cli) -> None:
+    gate = act(cli, "a.md", "a\n")
+    assert cli("queue", "reject", gate).code == 2, "a rejection needs its reason"
+    assert cli("queue", "reject", gate, "--reason", "no").code == 0
+    gate = act(cli, "b.md", "b\n")
+    assert cli("queue", "defer", gate, "2h").code == 0
+    (waiting,) = cli("queue", "list", "--json").json
+    assert waiting["status"] == "deferred"
+    assert cli("queue", "stop", gate, "--reason", "enough").code == 0
+    assert cli("queue", "list", "--json").json == []
+    assert not {"a.md", "b.md"} & {path.name for path in framed.iterdir()}
+
+
+def test_an_action_on_unframed_ground_says_what_to_do_first(root: Path, cli: Cli) -> None:
+    ended = cli("act", "lora", "write it")
+    assert ended.code == 1
+    assert "karkas explore lora" in ended.out
+    assert "karkas frame lora" in ended.out
+
+
+def test_without_a_language_model_other_tasks_are_refused_with_what_is_possible(
+    framed: Path, cli: Cli
+) -> None:
+    ended = cli("act", "courier", "rewrite the depot in Rust")
+    assert ended.code == 1
+    assert "publish" in ended.out
+    assert "--tool" in ended.out
+
+
+def test_a_protected_path_is_denied(framed: Path, cli: Cli) -> None:
+    args = json.dumps({"path": ".karkas/signing.key", "content": "mine"})
+    ended = cli("act", "courier", "write it", "--tool", "write_file", "--args", args)
+    assert ended.code == 1
+    assert "protected" in ended.out + ended.err
+
+
+@pytest.mark.parametrize("args", ["[1]", "{", '{"path": 3}'])
+def test_bad_arguments_are_refused_before_a_run_begins(framed: Path, cli: Cli, args: str) -> None:
+    runs = cli("runs", "list", "--json").json
+    assert cli("act", "courier", "t", "--tool", "write_file", "--args", args).code in {1, 2}
+    assert cli("runs", "list", "--json").json == runs
+
+
+def test_every_json_is_json(framed: Path, cli: Cli) -> None:
+    gate = act(cli, "notes.md", "one\n")
+    whole = cli("queue", "show", gate, "--json").json
+    assert whole["shown"][0].count("+one") == 1
+    assert whole["possible"] == ["approve", "edit", "reject", "defer", "stop"]
+    ended = cli("queue", "approve", gate, "--json").json
+    assert ended["run"]["status"] == "done"
+    (run, *_) = cli("runs", "list", "--json").json
+    assert cli("runs", "show", run["id"], "--json").json["id"] == run["id"]
+
+
+def test_a_frame_with_a_fault_names_it_and_changes_nothing(root: Path, cli: Cli, tmp_path: Path) -> None:
+    cli("explore", "courier", "--source", str(DOCUMENTS))
+    frame = tmp_path / "frame.yaml"
+    frame.write_text(cli("frame", "courier", "--draft").out.replace("claims: [c-", "claims: [c-0", 1))
+    ended = cli("frame", "courier", "--from", str(frame))
+    assert ended.code == 1
+    assert "not in the distillate" in ended.err
+    assert cli("zone", "show", "courier", "--json").json["stage"] == "mapped"
+
+
+def test_ctrl_c_stops_cleanly_and_resume_goes_on(root: Path, cli: Cli) -> None:
+    env = os.environ | {"KARKAS_PROJECT": str(root)}
+    process = subprocess.Popen(
+        [KARKAS, "explore", "courier", "-s", DOCUMENTS], env=env, stderr=subprocess.PIPE, text=True
+    )
+    while not cli("runs", "list", "--json").json and process.poll() is None:
+        pass
+    process.send_signal(2)
+    _, said = process.communicate(timeout=30)
+    (run,) = cli("runs", "list", "--json").json
+    if process.returncode == 130:
+        assert f"karkas runs resume {run['id']}" in said
+        assert run["status"] in {"queued", "running"}
+    assert cli("runs", "resume", run["id"]).code == 3
+    assert "Traceback" not in said
+
+
+def test_a_users_workflow_runs_parks_and_goes_on(framed: Path, cli: Cli) -> None:
+    (framed / "flow.py").write_text(
+        "from karkas.server.protocol import ToolCall\n"
+        "from karkas.workflows.define import Workflow\n"
+        "from karkas.workflows.lanes import WorkflowState\n"
+        "from langgraph.graph import END, START\n\n"
+        "class State(WorkflowState, total=False):\n    topic: str\n\n"
+        "flow = Workflow(State, zones=('courier',))\n"
+        "flow.add_action('note', lambda state: ToolCall(tool='write_file', args={'path': 'n.md', 'content': state['topic']}))\n"
+        "flow.add_edge(START, 'note').add_edge('note', END)\n"
+    )
+    assert cli("run", "flow.py:flow", "--input", '{"topic": "parcels"}').code == 3
+    assert cli("queue", "approve", gate_of(cli)).code == 0
+    assert (framed / "n.md").read_text() == "parcels"
+
+
+@pytest.mark.parametrize(
+    ("reference", "code", "said"),
+    [
+        ("flow.py", 2, "FILE.py:NAME"),
+        ("nowhere.py:flow", 2, "nowhere.py"),
+        ("broken.py:flow", 1, "ZeroDivisionError"),
+        ("empty.py:flow", 1, "no workflow"),
+    ],
+)
+def test_a_workflow_that_cannot_be_loaded_says_why(
+    root: Path, cli: Cli, reference: str, code: int, said: str
+) -> None:
+    (root / "broken.py").write_text("1 / 0\n")
+    (root / "empty.py").write_text("other = 1\n")
+    ended = cli("run", reference)
+    assert (ended.code, said in ended.err) == (code, True), ended.err
