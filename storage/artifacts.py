@@ -26,12 +26,12 @@ class Artifacts:
         return self._folder / digest[:2] / digest
 
     def put(self, data: bytes) -> Digest:
-        """Stores `data`; does nothing where it is stored already."""
+        """Stores `data`; does nothing where it is stored already, and mends what is broken."""
         digest = digest_of_bytes(data)
         path = self.path(digest)
-        if path.exists():
-            return digest
         try:
+            if path.is_file() and path.read_bytes() == data:
+                return digest
             path.parent.mkdir(parents=True, exist_ok=True)
             self._write(path, data)
         except OSError as error:

@@ -64,7 +64,7 @@ class Audit:
             actor=storable(actor),
             event=event,
             subject=storable(subject),
-            data=canonical(data).decode(),
+            data=canonical(_storable(data)).decode(),
             prev=last.hash if last else GENESIS,
             hash="",
             signature="",
@@ -173,6 +173,19 @@ def said(session: Session, event: str, subject: str) -> bool:
     """Whether the log holds such a row."""
     query = select(func.count()).where(AuditRow.event == event, AuditRow.subject == subject)
     return session.exec(query).one() > 0
+
+
+def _storable(data: JsonValue) -> JsonValue:
+    """`data` with what no canonical JSON takes (lone surrogates) as a visible escape."""
+    match data:
+        case str():
+            return storable(data)
+        case dict():
+            return {storable(key): _storable(value) for key, value in data.items()}
+        case list():
+            return [_storable(value) for value in data]
+        case _:
+            return data
 
 
 def _hash(row: AuditRow) -> Digest:

@@ -51,6 +51,7 @@ class Database:
         """One transaction: committed when the block ends, rolled back when it raises."""
         with self._translated(), Session(self._writing, expire_on_commit=False) as session:
             with session.begin():
+                session.connection()  # waits its turn now, so that what follows sees its own time and rows
                 yield session
             for hook in self.after_commit:
                 hook(session)

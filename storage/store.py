@@ -50,20 +50,21 @@ class Store:
         """
         location = database_url(folder, url)
         file = Path(location.database or "") if location.get_backend_name() == "sqlite" else None
-        if create:
-            try:
+        try:
+            if create:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
-        elif not folder.is_dir():
-            raise StorageError(f"there is no store at {folder}; `karkas init` makes one")
-        elif file is not None and not file.is_file():
+            elif not folder.is_dir():
+                raise StorageError(f"there is no store at {folder}; `karkas init` makes one")
+            elif file is not None and not file.is_file():
+                raise StorageError(
+                    f"the database {file} is missing; restore a backup, or make a new one: `karkas init`"
+                )
+        except OSError as error:
             raise StorageError(
-                f"the database {file} is missing; restore it from a backup, or make a new one: `karkas init`"
-            )
+                f"{folder} cannot be opened: {error.strerror}; check its permissions"
+            ) from error
         key_path = folder / "signing.key"
-        # A new key beside old decisions would make all of them unprovable.
-        fresh = create and not key_path.exists() and not (file is not None and file.exists())
+        fresh = create and not key_path.exists()
         key = SigningKey.create(key_path) if fresh else SigningKey.load(key_path)
         database = Database(location)
         try:
@@ -95,9 +96,10 @@ class Store:
         self.close()
 
     def _refuse_another_key(self) -> None:
+        """A new key beside old decisions would make all of them unprovable."""
         if not self.audit.ours():
             self.key.path.unlink()
             raise StorageError(
-                f"{self.database.url.render_as_string()} was written with another signing key;"
-                f" copy the signing.key of the project that uses it to {self.key.path}"
+                f"{self.database.url.render_as_string()} was written with another signing key; restore that one to"
+                f" {self.key.path}, from a backup or from the host that uses it"
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from karkas.policies.actions import Digest
 from karkas.policies.errors import FrameError, LooseningError, NotFoundError
@@ -72,7 +72,7 @@ class Zones:
         if known is not None and _adds_nothing(known, declared, zone.scope):
             return known
         with self._records.change() as change:
-            row = change.session.get(ZoneRow, zone.name)
+            row = self._row(change, zone.name)
             if row is None:
                 row = ZoneRow(
                     name=zone.name,
@@ -101,7 +101,7 @@ class Zones:
         where an agent replaces the scope by a smaller one.
         """
         with self._records.change() as change:
-            row = _existing(change.session, name)
+            row = self._existing(change, name)
             record = self._record(row)
             level.model_copy(update={"before": strictest((record.level, level.before))}).checked()
             if scope is not None and not scope.covers(record.scope) and not level.by_person:
@@ -117,7 +117,7 @@ class Zones:
         if stage is Stage.FRAMED:
             raise LooseningError(f"only a person frames a zone: `karkas frame {name}`")
         with self._records.change() as change:
-            row = _existing(change.session, name)
+            row = self._existing(change, name)
             if row.stage == stage and self._holds(row):
                 return self._record(row)
             row.stage = stage
@@ -143,7 +143,7 @@ class Zones:
     ) -> ZoneGround:
         """Records the zone's distillate; `sha256` is of the YAML file at `path`, `artifact` holds its bytes."""
         with self._records.change() as change:
-            row = _existing(change.session, name)
+            row = self._existing(change, name)
             row.distillate_id, row.distillate_sha256 = id, sha256
             row.distillate_artifact, row.distillate_path = artifact, path
             self._store(change, row, "zone_distilled", actor=actor)
@@ -159,7 +159,7 @@ class Zones:
         if not author.strip():
             raise FrameError("a frame needs the name of the person who drew it")
         with self._records.change() as change:
-            row = _existing(change.session, name)
+            row = self._existing(change, name)
             if row.distillate_sha256 != distillate_sha256:
                 raise FrameError(
                     f"the frame of {name} was drawn from distillate {distillate_sha256[:12]}, but the zone's is"
@@ -175,7 +175,7 @@ class Zones:
         if not reason.strip():
             raise LooseningError("dropping a zone needs a reason, for the record")
         with self._records.change() as change:
-            row = _existing(change.session, name)
+            row = self._existing(change, name)
             was = _sealed(row)
             change.session.delete(row)
             change.note("zone_dropped", f"zone:{name}", actor=author, data={"reason": reason, "was": was})
@@ -186,6 +186,24 @@ class Zones:
             for row in session.exec(select(ZoneRow)):
                 if not self._holds(row):
                     yield f"zone {row.name}: {BROKEN}"
+
+    def _row(self, change: Change, name: str) -> ZoneRow | None:
+        """The row to change. One that karkas did not write is emptied first, so that no change puts a seal on it."""
+        row = change.session.get(ZoneRow, name)
+        if row is not None and not self._holds(row):
+            for column in ZoneRow.model_fields.keys() - {"name", "changed_at"}:
+                setattr(row, column, "" if column == "seal" else None)
+            for column, value in self._record(row).model_dump(mode="json", exclude={"name"}).items():
+                setattr(row, column, value)
+        return row
+
+    def _existing(self, change: Change, name: str) -> ZoneRow:
+        row = self._row(change, name)
+        if row is None:
+            raise NotFoundError(
+                f"zone {name!r} is not on the record; declare it in karkas.toml, or explore it"
+            )
+        return row
 
     def _store(self, change: Change, row: ZoneRow, event: str, *, actor: str) -> ZoneRecord:
         row.changed_at = change.now
@@ -208,13 +226,6 @@ class Zones:
                 author=SYSTEM,
             )
         return ZoneRecord.model_validate(row, from_attributes=True)
-
-
-def _existing(session: Session, name: str) -> ZoneRow:
-    row = session.get(ZoneRow, name)
-    if row is None:
-        raise NotFoundError(f"zone {name!r} is not on the record; declare it in karkas.toml, or explore it")
-    return row
 
 
 def _adds_nothing(record: ZoneRecord, declared: ControlLevel, scope: Scope) -> bool:

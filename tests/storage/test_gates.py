@@ -89,6 +89,7 @@ def test_no_gate_opens_in_a_run_that_ended(store: Store, run: Run, open_gate: Op
 def test_a_passed_gate_issues_one_permit_for_the_chosen_variant(
     store: Store,
     open_gate: OpenGate,
+    *,
     paths: tuple[str, ...],
     policy: PolicyVerdict,
     verdict: Verdict,
@@ -267,6 +268,7 @@ def test_a_critic_alone_passes_one_reversible_action_that_policy_allows(
 def test_a_critic_passes_nothing_else(
     store: Store,
     open_gate: OpenGate,
+    *,
     paths: tuple[str, ...],
     policy: PolicyVerdict,
     effect: Effect,
