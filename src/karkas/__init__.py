@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from karkas.agents.tools import Tool as Tool
     from karkas.agents.tools import Workspace as Workspace
     from karkas.agents.tools import WorkspacePath as WorkspacePath
-    from karkas.agents.tools import tool as tool
+    from karkas.agents.tools.tool import tool as tool
     from karkas.policies.actions import Action as Action
     from karkas.policies.actions import Effect as Effect
     from karkas.policies.budgets import Budget as Budget

@@ -1,0 +1,61 @@
+# Everything here sets itself up: a Python 3.11 or newer, GNU make and a package index are all it needs.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOCK := requirements/dev.lock
+
+# The first of these that really starts and is 3.11 or newer; name another with `make PYTHON=/path/to/python ...`.
+CANDIDATES := python3.13 python3.12 python3.11 python3
+PYTHON ?= $(shell for one in $(CANDIDATES); do \
+	if $$one -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then echo $$one; break; fi; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench schemas lock build clean
+
+help:  ## Shows this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Makes .venv with the locked dependencies and karkas in it. The others do this by themselves.
+
+$(STAMP): $(LOCK) pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "karkas needs Python 3.11 or newer with venv and ensurepip, and none was found." >&2; \
+		echo "On Debian: apt-get install python3 python3-venv; or name one: make PYTHON=/path/to/python3.11 ..." >&2; \
+		exit 1; fi
+	@if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); fi
+	@echo "Installing the locked dependencies (about 450 MB, a minute or two the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: $(STAMP)  ## Explores a zone from installed packages, opens its gate, and shows how to decide it.
+	@KARKAS=$(abspath $(BIN))/karkas bash docs/demo.sh
+
+test: $(STAMP)  ## Runs all tests. PostgreSQL's too, where KARKAS_TEST_POSTGRES_URL names a database.
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)  ## Lint, format and types: ruff, mypy (strict), pyright.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: $(STAMP)  ## Measures sentence ranking on SciTLDR: make bench DATA=scitldr-a-dev.jsonl
+	@if [ -z "$(DATA)" ]; then echo "name the data: make bench DATA=path/to/scitldr-a-dev.jsonl" >&2; exit 2; fi
+	$(BIN)/python benchmarks/scitldr.py $(DATA)
+
+lock:  ## Resolves the dependencies of pyproject.toml anew into requirements/dev.lock.
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile pyproject.toml --extra postgres --group dev --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --quiet --output-file $(LOCK)
+
+build: $(STAMP)  ## Builds sdist and wheel into dist/.
+	$(BIN)/python -m build --no-isolation
+
+clean:  ## Removes what these commands made.
+	rm -rf $(VENV) build dist demo-project .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
