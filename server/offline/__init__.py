@@ -1,4 +1,4 @@
-"""The offline engine: answers the agents' typed requests without a language model, by copying, counting and comparing."""
+"""The offline engine: answers typed requests without a language model, by copying, counting and comparing."""
 
 from karkas.server.offline.engine import OfflineEngine
 

@@ -19,6 +19,7 @@ _PER_AREA = 10
 _RULES = 3
 _FEW_RULES = 2
 _TITLE = 68
+_CLAUSE = 12
 _RULED = (Facet.PARAMETER, Facet.LIMITS, Facet.PROCEDURE, Facet.COMPARISON)
 
 
@@ -134,5 +135,6 @@ def rule_title(one: Standing) -> str:
 
 def _shortened(text: str) -> str:
     clause = re.split(r"(?<=[\w)])[.;](?:\s|$)", text, maxsplit=1)[0]
-    short = cut(clause, _TITLE)
-    return short if short == clause else short + " …"
+    whole = clause if len(clause) >= _CLAUSE else text
+    short = cut(whole, _TITLE)
+    return short if short == whole else short + " …"

@@ -27,11 +27,16 @@ _ALIKE = 0.34
 _SHARED = 4
 _CONTAINED = 0.55
 
-_ABBREVIATION = r"\[?(?P<short{0}>[A-Z][A-Za-z0-9-]{{1,9}})\]?"
+_SHORT = r"\[?(?P<short>[A-Z][A-Za-z0-9-]{1,9})\]?"
+_SMALL = r"(?:of|for|and|to|with)"
 _EXPANSIONS = (
-    re.compile(r"(?P<long>(?:[A-Z][\w-]*[ -](?:(?:of|for|and|to|with)[ -])?){1,6}[A-Z][\w-]*)\s*\(" + _ABBREVIATION.format("") + r"\s*(?:\([^)]*\))?\)"),
-    re.compile(_ABBREVIATION.format("") + r"(?: stands for | is short for |:? \()(?P<long>[A-Z][\w-]+(?: (?:of |for |and |to |with )?[A-Z][\w-]+){1,6})"),
-)  # fmt: skip
+    re.compile(
+        rf"(?P<long>(?:[A-Z][\w-]*[ -](?:{_SMALL}[ -])?){{1,6}}[A-Z][\w-]*)\s*\({_SHORT}\s*(?:\([^)]*\))?\)"
+    ),
+    re.compile(
+        rf"{_SHORT}(?: stands for | is short for |:? \()(?P<long>[A-Z][\w-]+(?: (?:{_SMALL} )?[A-Z][\w-]+){{1,6}})"
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,12 @@ def conflicts(claims: Sequence[Claim], documents: Sequence[Document]) -> list[Co
     for one, other in pairs(statements(claims, documents)):
         for detect in _DETECTORS:
             for hit in detect(one, other):
-                if hit.score >= _WORST:
-                    found.append((_conflict(one.claim, other.claim, hit), hit.about or hit.why))
+                found.append((_conflict(one.claim, other.claim, hit), hit.about or hit.why))  # noqa: PERF401
     kept: list[Conflict] = []
     seen: set[str] = set()
     for conflict, about in sorted(found, key=lambda pair: (-pair[0].score, pair[0].id)):
         same = {about, " ".join(conflict.claims)}
-        if not seen & same:
+        if conflict.score >= _WORST and not seen & same:
             kept.append(conflict)
         seen |= same
     return kept[:_AT_MOST]
@@ -82,7 +86,8 @@ def _copied(one: Statement, other: Statement) -> Iterator[_Hit]:
     ]  # fmt: skip
     if calculated:
         first, second = calculated[0]
-        why = f"{_base(one)} computes {first.shown}, {_base(other)} {second.shown}, for {one.claim.subject}{_within(scope)}"
+        why = f"{_base(one)} computes {first.shown}, {_base(other)} {second.shown},"
+        why += f" for {one.claim.subject}{_within(scope)}"
         yield _Hit(ConflictKind.NUMERIC, "copy-with-other-number@1", 0.55 + 0.42 * alike, why)
     elif one.source != other.source:
         why = (
@@ -128,7 +133,8 @@ def _valued(one: Statement, other: Statement) -> Iterator[_Hit]:
                 - 0.15 * unset
                 - 0.1 * (not scope)
             )
-            why = f"{_base(one)} gives {first.role.value} {_shown(first)} for {first.name}, {_base(other)} {_shown(second)}{_within(scope)}"
+            why = f"{_base(one)} gives {first.role.value} {_shown(first)} for {first.name},"
+            why += f" {_base(other)} {_shown(second)}{_within(scope)}"
             about = f"{key(first.name)} {first.role} {sorted((first.value, second.value))}"
             yield _Hit(ConflictKind.NUMERIC, "value-in-role@1", score, why, about)
 
@@ -163,7 +169,8 @@ def _denied(one: Statement, other: Statement) -> Iterator[_Hit]:
     ):
         return
     no, yes = (one, other) if one.denies & other.affirms else (other, one)
-    why = f"{_base(no)} denies “{sorted(predicates)[0]}” where {_base(yes)} affirms it, about {no.claim.subject}{_within(scope)}"
+    why = f"{_base(no)} denies “{min(predicates)}” where {_base(yes)} affirms it,"
+    why += f" about {no.claim.subject}{_within(scope)}"
     yield _Hit(ConflictKind.NEGATION, "negation@1", 0.3 + 0.6 * alike, why)
 
 
@@ -209,7 +216,8 @@ def _versioned(one: Statement, other: Statement) -> Iterator[_Hit]:
                 or f"{second.value}.".startswith(f"{first.value}.")
             ):
                 continue
-            why = f"for {one.claim.subject}, {_base(one)} names {first.shown.strip('` ')}, {_base(other)} {second.shown.strip('` ')}{_within(scope)}"
+            why = f"for {one.claim.subject}, {_base(one)} names {first.shown.strip('` ')},"
+            why += f" {_base(other)} {second.shown.strip('` ')}{_within(scope)}"
             yield _Hit(ConflictKind.VERSION, "version@1", 0.5 + 0.4 * overlap(one.terms, other.terms), why)
 
 
@@ -233,7 +241,8 @@ def _coded(one: Statement, other: Statement) -> Iterator[_Hit]:
                 continue
             if value == "none" or not (named or len(name) >= _SPECIFIC):
                 continue
-            why = f"{_base(prose)} says that {name} defaults to {fact.value}; in {_base(code)}, {code.claim.subject} has {value}{_within(scope)}"
+            why = f"{_base(prose)} says that {name} defaults to {fact.value};"
+            why += f" in {_base(code)}, {code.claim.subject} has {value}{_within(scope)}"
             yield _Hit(ConflictKind.DOC_VS_CODE, "doc-vs-code@1", 0.92 if named else 0.65, why)
 
 

@@ -13,20 +13,20 @@ Cues = tuple[tuple[float, re.Pattern[str]], ...]
 
 @cache
 def _table() -> dict[str, Any]:
-    return tomllib.loads(files(__package__).joinpath("cues.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(files("karkas.server.offline").joinpath("cues.toml").read_text(encoding="utf-8"))
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compiled(words: str) -> re.Pattern[str]:
     for name, part in _table()["parts"].items():
-        pattern = pattern.replace("{" + name + "}", part)
-    return re.compile(pattern, re.IGNORECASE)
+        words = words.replace("{" + name + "}", part)
+    return re.compile(words, re.IGNORECASE)
 
 
 @cache
 def facet_cues() -> dict[Facet, Cues]:
     """For each facet its weighted patterns."""
     return {
-        Facet(name): tuple((float(weight), _compiled(pattern)) for weight, pattern in facet["cues"])
+        Facet(name): tuple((float(weight), _compiled(one)) for weight, one in facet["cues"])
         for name, facet in _table()["facets"].items()
     }
 
@@ -39,13 +39,38 @@ def heading_cues() -> dict[Facet, re.Pattern[str]]:
 @cache
 def column_cues() -> dict[Facet, re.Pattern[str]]:
     """What a table's header says that its rows speak to, in order of precedence."""
-    return {Facet(name): _compiled(pattern) for name, pattern in _table()["columns"].items()}
+    return {Facet(name): _compiled(one) for name, one in _table()["columns"].items()}
 
 
 @cache
 def tagline() -> re.Pattern[str]:
     """A noun phrase that says what a project is, as README files begin: a definition without a verb."""
     return _compiled("{tagline}")
+
+
+@cache
+def pattern(name: str) -> re.Pattern[str]:
+    """One of the single patterns."""
+    return _compiled(_table()["patterns"][name])
+
+
+@cache
+def role_cues(value: str, unit: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Name of a role and a pattern of it; `value` and `unit` are what stands for those words."""
+    return tuple(
+        (role, _compiled(one.replace("{value}", value) + unit))
+        for role, patterns in _table()["roles"].items()
+        for one in patterns
+    )
+
+
+@cache
+def contribution_cues() -> Cues:
+    return tuple((float(weight), _compiled(one)) for weight, one in _table()["contribution"]["cues"])
+
+
+def stopwords() -> frozenset[str]:
+    return frozenset(_table()["words"]["stop"].split())
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Claims out of documents: ranked inside each facet, balanced, near-duplicates merged into one claim with more evidence."""
+"""Claims out of documents: ranked inside each facet, balanced, near-duplicates merged into one with more evidence."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def distil(question: Distil, documents: Sequence[Document]) -> Distilled:
 def _select(
     ranked: Sequence[Ranked], documents: Sequence[Document], at_most: int
 ) -> list[tuple[Ranked, list[Ranked]]]:
-    """Fills each facet's share, then what is left over by score. Beside each claim stand its near-duplicates elsewhere."""
+    """Fills each facet's share, then the rest by score. Beside each claim stand its near-duplicates elsewhere."""
     choice = _Choice(documents, per_document=max(3, 4 * at_most // max(1, len(documents))))
     for facet, share in _SHARES.items():
         room = min(round(share * at_most), at_most - len(choice.taken))

@@ -12,6 +12,12 @@ from karkas.server.protocol import BlockKind
 _MARKUP = re.compile(r"<[a-zA-Z/][^>]*>|\[\[|:::|\{\{|!\[|^\s*[|#]|\\begin|^\s*```|@\w+\{")
 _MATH = re.compile(r"\$[^$]*\$|\\[a-zA-Z]+")
 _VERDICT = re.compile("[✅❌⚠✓✗🟢]|^(?:yes|no)$", re.IGNORECASE)
+_QUESTION = re.compile(r"\w\?(?:\s|$)")
+_NAME = re.compile(r"[\w.]*[_.=(]|[a-z]+[A-Z0-9]")
+_CUT_OFF = frozenset("?,(…-/")
+_DROPPED = ("chatter", "news", "personal")
+_OWN_WORDS = 0.4
+"""Share of a text that is left when links and formulae are reduced; with less it is a list of links."""
 _TERSE = 8
 _LONG_ENOUGH = 6
 _ITEM_LONG_ENOUGH = 4
@@ -20,29 +26,36 @@ _LONG_LIMIT = 18
 _ROW_PROSE = 5
 
 
+def is_fragment(text: str, kind: BlockKind) -> bool:
+    """Whether the words by themselves are no sentence: markup, too short, a question, cut off, without a verb."""
+    if kind in {BlockKind.SIGNATURE, BlockKind.ROW}:
+        return False
+    bare = _MATH.sub(" ", plain(text))
+    enough = _ITEM_LONG_ENOUGH if kind is BlockKind.ITEM else _LONG_ENOUGH
+    return (
+        len(tokens(text)) < enough
+        or _MARKUP.search(text) is not None
+        or _QUESTION.search(bare) is not None
+        or text.rstrip("*_ ")[-1:] in _CUT_OFF
+        or text.endswith(("...", "e.g.", "!"))
+        or len(bare) < len(text) * _OWN_WORDS
+        or not _has_form(bare, kind)
+    )
+
+
 def is_filler(text: str, kind: BlockKind, facet: Facet, columns: tuple[str, ...] = ()) -> bool:
     """Whether a reader who wants to know how the zone works loses nothing without it."""
-    if kind is BlockKind.SIGNATURE:
-        return not _signature_speaks(text)
-    if kind is BlockKind.ROW:
-        return not _row_speaks(text, facet, columns)
-    if _MARKUP.search(text):
-        return True
-    words = tokens(text)
-    bare = _MATH.sub(" ", plain(text))
-    if len(words) < (_ITEM_LONG_ENOUGH if kind in {BlockKind.ITEM} else _LONG_ENOUGH):
-        return True
-    if re.search(r"\w\?(?:\s|$)", bare):
-        return True
-    if text.endswith(":") and facet is not Facet.DEFINITION:
-        return True
-    if text.rstrip("*_ ")[-1:] in {"?", ",", "(", "…", "-", "/"} or text.endswith(("...", "e.g.", "!")):
-        return True
-    if _is_fragment(bare, kind) or len(bare) < len(text) * 0.4:
-        return True
-    if filler_cue("pointer").search(bare) and not (facet is Facet.LIMITS and len(words) > _LONG_LIMIT):
-        return True
-    return any(filler_cue(name).search(bare) for name in ("chatter", "news", "personal"))
+    match kind:
+        case BlockKind.SIGNATURE:
+            return not _signature_speaks(text)
+        case BlockKind.ROW:
+            return not _row_speaks(text, facet, columns)
+        case _:
+            bare = _MATH.sub(" ", plain(text))
+            cut_off = text.endswith(":") and facet is not Facet.DEFINITION
+            excused = facet is Facet.LIMITS and len(tokens(text)) > _LONG_LIMIT
+            pointer = not excused and filler_cue("pointer").search(bare) is not None
+            return cut_off or pointer or any(filler_cue(name).search(bare) for name in _DROPPED)
 
 
 def _signature_speaks(text: str) -> bool:
@@ -58,7 +71,7 @@ def _signature_speaks(text: str) -> bool:
 def _row_speaks(row: str, facet: Facet, columns: tuple[str, ...]) -> bool:
     """Whether a table row says something in words: about a named thing, or a problem and what to do."""
     own = cells(row)
-    if len(own) < 2 or "<" in row or not columns:
+    if len(own) == 1 or "<" in row or not columns:
         return False
     named = own[0].startswith("`") and len(tokens(own[0])) > 0
     prose = max(len(tokens(cell)) for cell in own[1:])
@@ -66,21 +79,14 @@ def _row_speaks(row: str, facet: Facet, columns: tuple[str, ...]) -> bool:
     return not marks and prose >= (_ROW_PROSE - 2 if named and facet is Facet.PARAMETER else _ROW_PROSE + 1)
 
 
-def _is_fragment(bare: str, kind: BlockKind) -> bool:
-    opening = bare.lstrip("*_\"'«([ ")[:1]
-    if (
-        opening.islower()
-        and kind is not BlockKind.ITEM
-        and not re.match(r"[\w.]*[_.=(]|[a-z]+[A-Z0-9]", bare.lstrip("*_\"'([ "))
-    ):
+def _has_form(bare: str, kind: BlockKind) -> bool:
+    """A capital or a name at its beginning, a full stop at its end, a verb in between, as far as its kind asks."""
+    if tagline().search(bare):
         return True
-    if (
-        kind is BlockKind.PARAGRAPH
-        and not tagline().search(bare)
-        and bare.rstrip("*_\"'»)` ")[-1:] not in {".", ";", "!", "…"}
-    ):
-        return True
-    return filler_cue("verb").search(bare) is None and tagline().search(bare) is None
+    opening = bare.lstrip("*_\"'«([ ")
+    begins = not opening[:1].islower() or kind is BlockKind.ITEM or _NAME.match(opening) is not None
+    ends = kind is not BlockKind.PARAGRAPH or bare.rstrip("*_\"'»)` ")[-1:] in {".", ";", "!", "…", ":"}
+    return begins and ends and filler_cue("verb").search(bare) is not None
 
 
 def blemish(text: str) -> float:

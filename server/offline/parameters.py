@@ -1,10 +1,12 @@
-"""Facts about values in a sentence or signature: which name, in which role (default, minimum, ...), which value and unit."""
+"""Facts about values in a sentence or signature: name, role (default, minimum, ...), value and unit."""
 
 import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from karkas.server.offline.cues import pattern, role_cues
 
 
 class FactRole(StrEnum):
@@ -31,40 +33,26 @@ class Fact:
 
 _SAME_VALUE = {"true": "true", "false": "false", "none": "none", "null": "none", "unset": "none", "-": "none"}
 
+_NEAR = 90
+"""Code points between a name and its value."""
 _ASSIGNED = re.compile(r"^[A-Za-z_][\w.]*\s*(?:=|:(?!//))\s*(?=\S)")
 
 IDENTIFIER = re.compile(
-    r"`(?:~|--?|@)?([A-Za-z_][\w.-]*?)(?:\(\))?(?:\s*(?:=|:(?!//))\s*[^`]*)?`|\[`~?([\w.]+)`\]|(?<![\w/.`-])([a-z]+[a-z0-9]*(?:_[a-z0-9]+)+)(?![\w/(])"
+    r"`(?:~|--?|@)?([A-Za-z_][\w.-]*?)(?:\(\))?(?:\s*(?:=|:(?!//))\s*[^`]*)?`|\[`~?([\w.]+)`\]"
+    r"|(?<![\w/.`-])([a-z]+[a-z0-9]*(?:_[a-z0-9]+)+)(?![\w/(])"
 )
 _NUMBER = r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?"
-_VALUE = rf"(?P<value>`[^`\n]{{1,40}}`|\"[^\"\n]{{1,40}}\"|'[^'\n]{{1,40}}'|{_NUMBER}|(?:True|False|None|true|false|null|none)\b)"
-_UNIT = r"\s?(?P<unit>%|[KMGT]i?B\b|x\b|×|ms\b|bits?\b|-bit\b|seconds?\b|minutes?\b|hours?\b|days?\b|s\b|tokens?\b|epochs?\b|steps?\b|layers?\b|GPUs?\b|процент\w*|секунд\w*|минут\w*|час\w*|шаг\w*|токен\w*)?"
-
-_ROLES: tuple[tuple[FactRole, re.Pattern[str]], ...] = tuple(
-    (role, re.compile(pattern + _UNIT, re.IGNORECASE))
-    for role, pattern in (
-        (FactRole.DEFAULT, rf"\bdefaults?(?: value)?s?(?:\s+(?:is|are|to|of|being|set to|value|in \w+))*\s*[:=]?\s*[*(]*{_VALUE}"),
-        (FactRole.DEFAULT, rf"\bby default,?\s+(?:it(?:'s| is)?|this is|is|are|set to|uses|the value is|to)?\s*(?:set to |uses )?[*]*{_VALUE}"),
-        (FactRole.DEFAULT, rf"\bпо умолчанию\s*(?:равн\w+|это|стоит|используется|задано|установлен\w*|[—:=-])*\s*{_VALUE}"),
-        (FactRole.RECOMMENDED, rf"\b(?:recommended(?: value)?(?: is|:| to (?:use|set(?: it)? to))|we (?:currently )?recommend(?: (?:using|setting \S+ to|a value of|\w+))?|should be set to|set (?:it|this) to|a good (?:value|choice|start\w*)(?: \w+)? is|рекоменд\w+(?: значени\w+)?)\s*[*]*{_VALUE}"),
-        (FactRole.MINIMUM, rf"\b(?:at least|minimum(?: of| is|:)?|no less than|не менее|минимум)\s*[*]*{_VALUE}"),
-        (FactRole.MAXIMUM, rf"\b(?:at most|maximum(?: of| is|:)?|up to|no more than|не более|максимум|до)\s*[*]*{_VALUE}"),
-    )
-)  # fmt: skip
-_TRAILING_DEFAULT = re.compile(
-    rf"{_VALUE}\s*\((?:the\s+)?default\)|{_VALUE.replace('value', 'other')}\s+(?:is|as)\s+(?:the\s+)?default\b",
-    re.IGNORECASE,
+_VALUE = (
+    rf"(?P<value>`[^`\n]{{1,40}}`|\"[^\"\n]{{1,40}}\"|'[^'\n]{{1,40}}'|{_NUMBER}"
+    r"|(?:True|False|None|true|false|null|none)\b)"
 )
+_UNIT = (
+    r"\s?(?P<unit>%|[KMGT]i?B\b|x\b|×|ms\b|bits?\b|-bit\b|seconds?\b|minutes?\b|hours?\b|days?\b|s\b|tokens?\b"
+    r"|epochs?\b|steps?\b|layers?\b|GPUs?\b|процент\w*|секунд\w*|минут\w*|час\w*|шаг\w*|токен\w*)?"
+)
+
 _EQUATION = re.compile(
     rf"(?P<left>\d[\d.,\s/*×x+()-]*?[/*×x+-]\s*\d[\d.,]*)\s*=\s*(?P<value>{_NUMBER}){_UNIT}"
-)
-_VERSION = re.compile(
-    r"(?P<name>[A-Za-z][\w-]*)`?\s*(?P<how>>=|==|=>|≥|>|version|v(?=\d)|since|from version|(?=\d+\.\d+\s*(?:\+|or (?:later|newer|higher|above))))\s*`?v?(?P<value>\d+(?:\.\d+)+|\d+(?=\+|\s+or\s))(?P<plus>\+|\s+or\s+(?:later|newer|higher|above))?",
-    re.IGNORECASE,
-)
-_NEEDS = re.compile(
-    r"require|need|must|minimum|at least|depend|support|install|recommend|upgrade|compatible|since|требу|нужн|не ниже",
-    re.IGNORECASE,
 )
 
 
@@ -75,12 +63,13 @@ def facts(text: str, name: str = "") -> list[Fact]:
     [('timeout', 'default', '5')]
     """
     found: list[Fact] = []
-    for role, pattern in _ROLES:
-        for match in pattern.finditer(text):
+    for name_of_role, words in role_cues(_VALUE, _UNIT):
+        role = FactRole[name_of_role.upper()]
+        for match in words.finditer(text):
             if role in {FactRole.MINIMUM, FactRole.MAXIMUM} and not re.match(_NUMBER, match["value"]):
                 continue
             found.append(_fact(text, match, role, name))
-    for match in _TRAILING_DEFAULT.finditer(text):
+    for match in pattern("trailing_default").finditer(text):
         value = match["value"] or match["other"]
         found.append(
             Fact(
@@ -95,10 +84,12 @@ def facts(text: str, name: str = "") -> list[Fact]:
         left = re.sub(r"\s", "", match["left"])
         if left.count("(") == left.count(")"):
             found.append(_fact(text, match, FactRole.RESULT, name))
-    if _NEEDS.search(text):
-        for match in _VERSION.finditer(text):
-            if match["how"] or match["plus"]:
-                found.append(Fact(match["name"].lower(), FactRole.VERSION, match["value"], "", match.group()))
+    if pattern("needs").search(text):
+        found += [
+            Fact(match["name"].lower(), FactRole.VERSION, match["value"], "", match.group())
+            for match in pattern("required_version").finditer(text)
+            if match["how"] or match["plus"]
+        ]
     return list(dict.fromkeys(found))
 
 
@@ -127,7 +118,7 @@ def _fact(text: str, match: re.Match[str], role: FactRole, name: str) -> Fact:
 def _name_before(text: str, at: int, name: str, value: str) -> str:
     """The nearest identifier before the value in the same sentence, else what the sentence is about."""
     near = [match for match in IDENTIFIER.finditer(text, 0, at) if _named(match) != plain_value(value)]
-    return _named(near[-1]) if near and at - near[-1].end() < 90 else name
+    return _named(near[-1]) if near and at - near[-1].end() < _NEAR else name
 
 
 def _named(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Which names a zone's documents speak of most: an identifier that many documents use matters more than one that one uses."""
+"""Which names a zone's documents speak of most: what many documents use matters more than what one uses."""
 
 import math
 import re

@@ -25,8 +25,8 @@ def open_questions(
     by_id = {claim.id: claim for claim in claims}
     found: dict[str, OpenQuestion] = {}
     for conflict in conflicts[:_FROM_CONFLICTS]:
-        one, other = by_id[conflict.claims[0]], by_id[conflict.claims[1]]
-        text, settle = _of_conflict(conflict, one, other)
+        one = by_id[conflict.claims[0]]
+        text, settle = _of_conflict(conflict, one)
         found.setdefault(
             text, OpenQuestion(id=part_id("q", text), text=text, raised_by=conflict.id, would_settle=settle)
         )
@@ -40,7 +40,7 @@ def open_questions(
     return list(found.values())[:_AT_MOST]
 
 
-def _of_conflict(conflict: Conflict, one: Claim, other: Claim) -> tuple[str, str]:
+def _of_conflict(conflict: Conflict, one: Claim) -> tuple[str, str]:
     subject = one.subject
     match conflict.kind:
         case ConflictKind.NUMERIC:

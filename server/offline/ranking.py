@@ -4,10 +4,11 @@
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from karkas.server.offline.cues import contribution_cues, pattern
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,20 +18,6 @@ _DAMPING = 0.85
 _ROUNDS = 30
 _WINDOW = 400
 """Sentences that are compared with one another; a longer document is cut, so that time stays linear."""
-
-_CONTRIBUTION = (
-    (1.0, r"\b(?:we|this (?:paper|work|article|study))\s+(?:\w+\s+)?(?:propose|present|introduce|develop|describe|design)s?\b"),
-    (0.8, r"\b(?:in this (?:paper|work|article|study)|this (?:paper|work|article|study)|our (?:main|key)? ?contribution)\b"),
-    (0.6, r"\bwe\s+(?:\w+\s+)?(?:show|demonstrate|prove|study|investigate|analy[sz]e|explore|provide|address|establish|extend|derive|formulate|suggest|find)\b"),
-    (0.5, r"\b(?:novel|new (?:method|approach|model|algorithm|framework|architecture|technique|dataset))\b"),
-    (0.3, r"\b(?:our (?:method|approach|model|algorithm|framework|results))\b"),
-    (0.8, r"\b(?:в (?:этой|данной) (?:работе|статье)|мы (?:предлагаем|представляем|показываем|вводим))\b"),
-)  # fmt: skip
-_COMPILED = tuple((weight, re.compile(pattern, re.IGNORECASE)) for weight, pattern in _CONTRIBUTION)
-_SETTING = re.compile(
-    r"^\W*(?:however|unfortunately|recent(?:ly)?|traditional|existing|despite|although|while)\b",
-    re.IGNORECASE,
-)
 
 
 def weights(texts: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -53,7 +40,8 @@ def similarity(texts: Sequence[Sequence[str]]) -> "NDArray[np.float32]":
     matrix /= np.where(lengths == 0, 1, lengths)
     cosines = matrix @ matrix.T
     np.fill_diagonal(cosines, 0)
-    return np.maximum(cosines, 0)
+    found: NDArray[np.float32] = np.maximum(cosines, 0)
+    return found
 
 
 def textrank(texts: Sequence[Sequence[str]]) -> list[float]:
@@ -75,8 +63,8 @@ def textrank(texts: Sequence[Sequence[str]]) -> list[float]:
 
 def contribution(sentence: str) -> float:
     """How plainly a sentence says what a work brings, 0..1; below 0 where it only sets the scene."""
-    strength = max((weight for weight, pattern in _COMPILED if pattern.search(sentence)), default=0.0)
-    return strength - (0.3 if not strength and _SETTING.search(sentence) else 0.0)
+    strength = max((weight for weight, cue in contribution_cues() if cue.search(sentence)), default=0.0)
+    return strength - (0.3 if not strength and pattern("setting").search(sentence) else 0.0)
 
 
 def salience(sentences: Sequence[str], texts: Sequence[Sequence[str]]) -> list[float]:

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from karkas.policies.distillates import Facet, SourceRank
 from karkas.server.offline.facets import FacetCue, facet_of
-from karkas.server.offline.filler import blemish, is_filler
+from karkas.server.offline.filler import blemish, is_filler, is_fragment
 from karkas.server.offline.parameters import Fact, FactRole, facts, identifiers, row_facts, signature_defaults
 from karkas.server.offline.prominence import prominence, prominence_of
 from karkas.server.offline.ranking import relevance, salience, weights
@@ -75,13 +75,21 @@ def candidates(question: Distil, documents: Sequence[Document]) -> list[Ranked]:
         central = salience([passage.text for passage in own], own_words)
         about = frozenset(terms(f"{document.title} {document.path}"))
         for passage, passage_words, weight in zip(own, own_words, central, strict=True):
-            private = any(_PRIVATE.match(heading) for heading in passage.headings[1:])
-            if passage.anaphoric or (document.rank is SourceRank.CODE and private):
+            private = document.rank is SourceRank.CODE and any(map(_PRIVATE.match, passage.headings[1:]))
+            if passage.anaphoric or private or is_fragment(passage.text, passage.kind):
                 continue
             cue = facet_of(passage.text, passage.headings, passage.kind, passage.columns, opens=passage.opens)
             if cue is None or is_filler(passage.text, passage.kind, cue.facet, passage.columns):
                 continue
-            one = _ranked(passage, cue, frozenset(passage_words), weight, document, about, zone)
+            one = _ranked(
+                passage,
+                cue,
+                own=frozenset(passage_words),
+                weight=weight,
+                document=document,
+                about=about,
+                zone=zone,
+            )
             if one.score >= _WEAKEST:
                 found.append(one)
     return _contested(found)
@@ -90,6 +98,7 @@ def candidates(question: Distil, documents: Sequence[Document]) -> list[Ranked]:
 def _ranked(
     passage: Passage,
     cue: FacetCue,
+    *,
     own: frozenset[str],
     weight: float,
     document: Document,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from karkas.policies.distillates import ClaimMode
+from karkas.server.offline.cues import pattern
 from karkas.server.protocol import Block, BlockKind, Document
 
 _ABBREVIATION = re.compile(
@@ -19,31 +20,22 @@ _ABBREVIATION = re.compile(
 _QUOTE_MARK = re.compile(r"(?:>[ \t]?)+")
 _LEAD = re.compile(
     r"""(?:
-        \s+ | >[ \t]? | \[![A-Za-z_]+\][^\n]*\n? | [-*+][ \t]+(?:\[[ xX]\][ \t]+)? | \(?\d{1,3}[.)][ \t]+ | [•·–—▪]\s+
-      | (?:\*\*|__)?(?:note|tip|warning|important|caution|hint|a|q|answer|nb|n\.b\.|примечание|важно|внимание|совет|вывод)
+        \s+ | >[ \t]? | \[![A-Za-z_]+\][^\n]*\n? | [-*+][ \t]+(?:\[[ xX]\][ \t]+)?
+      | \(?\d{1,3}[.)][ \t]+ | [•·–—▪]\s+
+      | (?:\*\*|__)?(?:note|tip|warning|important|caution|hint|a|q|answer|nb|n\.b\.
+          |примечание|важно|внимание|совет|вывод)
         (?:\*\*|__)?\s*:\s*(?:\*\*|__)?\s*
       | [^\w\s`"'«“(\[$<*_~!#@&%+-]\ufe0f?\s+
     )""",
     re.VERBOSE | re.IGNORECASE,
 )
-_CONNECTIVE = re.compile(
-    r"(?:however|moreover|furthermore|additionally|in addition|also|therefore|thus|hence|consequently|as a result"
-    r"|in other words|in short|in practice|in general|in particular|note that|please note that|notice that"
-    r"|keep in mind that|be aware that|remember that|it is important to note that|importantly|finally|similarly"
-    r"|on the other hand|nevertheless|instead|besides|at the same time|for this reason|and|but|so|yet"
-    r"|однако|кроме того|также|поэтому|таким образом|итак|при этом|обратите внимание,? что|важно,? что|то есть|но|и)"
-    r"[,:]?\s+(?=[\w`*\[«\"'(])",
-    re.IGNORECASE,
-)
-_ANAPHORA = re.compile(
-    r"(?:for example[,:]?\s+(?:\w+\s+){0,4}?(?:it|this)\b|for instance\b|this\b|that\b|these\b|those\b|it\b|its\b|they\b|them\b|their\b|he\b|she\b|such\b|both\b|each of\b"
-    r"|the (?:former|latter|same|above|following|result|reason|script|example|other|second|first)\b|here\b|there\b|otherwise\b|then\b|one of (?:them|these)\b"
-    r"|(?:это|этот|эта|эти|он|она|оно|они|их|его|её|такой|такая|такие|тогда|там|здесь|иначе|тем самым)\b(?!\s*[—-]\s*\w))",
-    re.IGNORECASE,
-)
 _BAR = re.compile(r"(?<!\\)\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")
 _RULE_LINES = 2
 """Line ends between a table's header and its first row."""
+_SHORTEST = 3
+_PAIR = 2
+_ITEM = 260
+"""A list item up to this length is one claim, however many sentences it has."""
 _LONGEST = 420
 """Code points; a longer sentence is no claim that a person reads."""
 
@@ -103,8 +95,7 @@ def _continues(text: str) -> bool:
 
 
 def passages(index: int, document: Document) -> list[Passage]:
-    """Everything in the document that could be a claim, in reading order; overlapping where a sentence needs its predecessor."""
-    size = max(len(document.text), 1)
+    """Everything in the document that could be a claim, in reading order; with its predecessor where it needs that."""
     found: list[Passage] = []
     columns: tuple[str, ...] = ()
     table_ends = -1
@@ -123,7 +114,7 @@ def passages(index: int, document: Document) -> list[Passage]:
         else:
             table_ends = -1
         for start, end in _units(document.text, block):
-            passage = _passage(index, document.text, block, start, end, size, columns)
+            passage = _passage(index, document, block, (start, end), columns)
             if passage is not None:
                 found.append(replace(passage, opens=True) if opens else passage)
                 opens = False
@@ -142,7 +133,7 @@ def _units(text: str, block: Block) -> Iterator[tuple[int, int]]:
             yield block.start, block.end
         case BlockKind.ITEM:
             spans = sentence_spans(body)
-            if len(body) <= 260 or len(spans) <= 1:
+            if len(body) <= _ITEM or len(spans) <= 1:
                 yield block.start, block.end
             else:
                 yield from _with_predecessor(body, spans, block.start)
@@ -161,7 +152,11 @@ def _units(text: str, block: Block) -> Iterator[tuple[int, int]]:
 def _with_predecessor(body: str, spans: list[tuple[int, int]], offset: int) -> Iterator[tuple[int, int]]:
     for number, (start, end) in enumerate(spans):
         lead = _lead_length(body[start:end])
-        if number and _ANAPHORA.match(body, start + lead) and end - spans[number - 1][0] <= _LONGEST:
+        if (
+            number
+            and pattern("anaphora").match(body, start + lead)
+            and end - spans[number - 1][0] <= _LONGEST
+        ):
             yield offset + spans[number - 1][0], offset + end
         yield offset + start, offset + end
 
@@ -174,13 +169,15 @@ def _lead_length(sentence: str) -> int:
 
 
 def _passage(
-    index: int, text: str, block: Block, start: int, end: int, size: int, columns: tuple[str, ...]
+    index: int, document: Document, block: Block, span: tuple[int, int], columns: tuple[str, ...]
 ) -> Passage | None:
+    text, (start, end) = document.text, span
+    size = max(len(text), 1)
     while end > start and text[end - 1].isspace():
         end -= 1
     while start < end and text[start].isspace():
         start += 1
-    if end - start < 3 or end - start > 2 * _LONGEST:
+    if end - start < _SHORTEST or end - start > 2 * _LONGEST:
         return None
     quote = text[start:end]
     if block.kind in {BlockKind.SIGNATURE, BlockKind.ROW}:
@@ -193,15 +190,15 @@ def _passage(
     quote = text[start:end]
     begin = _lead_length(quote)
     rest = quote[begin:]
-    while match := _CONNECTIVE.match(rest):
+    while match := pattern("connective").match(rest):
         begin += match.end()
         rest = quote[begin:]
     trimmed = _unwrapped(rest)
-    if len(trimmed) < 3 or len(trimmed) > _LONGEST:
+    if len(trimmed) < _SHORTEST or len(trimmed) > _LONGEST:
         return None
     return Passage(
         index, block.kind, start, end, quote, trimmed, block.headings, start / size,
-        anaphoric=_ANAPHORA.match(trimmed) is not None,
+        anaphoric=pattern("anaphora").match(trimmed) is not None,
     )  # fmt: skip
 
 
@@ -215,7 +212,7 @@ def _unwrapped(text: str) -> str:
         if (
             text.startswith(mark)
             and text.endswith(mark)
-            and text.count(mark) == 2
+            and text.count(mark) == _PAIR
             and len(text) > 2 * len(mark)
         ):
             text = text[len(mark) : -len(mark)]

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from karkas.policies.distillates import Claim, ClaimMode, Facet, SourceRank, WeakSpot, WeakSpotKind, part_id
+from karkas.server.offline.cues import pattern
 from karkas.server.offline.subjects import key
 from karkas.server.protocol import BlockKind, Document
 
@@ -15,16 +16,12 @@ _AT_MOST = {
     WeakSpotKind.NO_EXAMPLE: 8,
 }
 _STALE_YEARS = 2
-_DATED = re.compile(
-    r"\b(?:as of|since|until|in|на|с|по состоянию на)\s+(?:\w+\s+){0,2}(20[0-3]\d)\b|\b(?:currently|at the moment|right now|for now|as of now|not yet|на данный момент|пока (?:не|что)|сейчас)\b",
-    re.IGNORECASE,
-)
 _WEIGHTY = {SourceRank.CODE, SourceRank.OFFICIAL_DOCS, SourceRank.PACKAGE_DOCS, SourceRank.README}
 _LEANED_ON = (Facet.PARAMETER, Facet.LIMITS, Facet.COMPARISON)
 
 
 def weak_spots(claims: Sequence[Claim], documents: Sequence[Document], today: str) -> list[WeakSpot]:
-    """The most important first: what is old, what comes from weak sources, what only one source says, what nobody shows."""
+    """What is old, what comes from weak sources, what only one source says, what nobody shows; the best known first."""
     by_source = {document.source: document for document in documents}
     found: list[WeakSpot] = []
     for kind, spots in (
@@ -46,13 +43,13 @@ def _stale(
 ) -> Iterator[tuple[list[Claim], str]]:
     year = int(today[:4])
     for claim in claims:
-        stated = _DATED.search(claim.text)
+        stated = pattern("dated").search(claim.text)
         document = by_source.get(claim.evidence[0].source)
         modified = document.modified if document is not None else None
         if stated and stated.group(1) and year - int(stated.group(1)) >= _STALE_YEARS:
             yield (
                 [claim],
-                f"{claim.subject}: it speaks of {stated.group(1)}, {year - int(stated.group(1))} years ago; check that it still holds",
+                f"{claim.subject}: it speaks of {stated.group(1)}; check that it still holds",
             )
         elif stated and not stated.group(1):
             since = f"its source is of {modified[:10]}" if modified else "its source bears no date"
@@ -74,8 +71,12 @@ def _low_rank(claims: Sequence[Claim], by_source: dict[str, Document]) -> Iterat
         document = by_source[source]
         yield (
             group,
-            f"{len(group)} claim{'s rest' if len(group) > 1 else ' rests'} on {document.path} alone, a source of rank {document.rank}",
+            f"{_counted(len(group))} on {document.path} alone, a source of rank {document.rank}",
         )
+
+
+def _counted(number: int) -> str:
+    return f"{number} claims rest" if number > 1 else "1 claim rests"
 
 
 def _single_source(
