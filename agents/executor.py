@@ -106,6 +106,7 @@ async def propose(
     frame: Frame | None,
     distillate: Distillate | None,
     tools: ToolBox,
+    trusted: Sequence[str],
     at_most: int,
     feedback: str,
 ) -> tuple[Plan, Reply[Proposed] | None]:
@@ -118,7 +119,8 @@ async def propose(
                 f' zone\'s report and map, for example `karkas act {zone} "publish the report to docs/{zone}.md"`,'
                 f" or a call that you name yourself: `karkas act {zone} TASK --tool TOOL --args JSON`"
             )
-        return publish(zone, task, frame, distillate, engine=str(engine.info)), None
+        plan = publish(zone, task, frame, distillate, trusted=trusted, engine=str(engine.info))
+        return plan, None
     question = Propose(
         zone=zone,
         task=task,
@@ -138,13 +140,21 @@ async def propose(
     return Plan(
         calls=reply.value.calls[:at_most],
         why=reply.value.why,
-        materials=materials_of(frame, distillate, trusted=()),
+        materials=materials_of(frame, distillate, trusted=trusted),
         by_model=True,
         proposer=f"executor/{reply.engine}",
     ), reply
 
 
-def publish(zone: ZoneName, task: str, frame: Frame, distillate: Distillate, *, engine: str) -> Plan:
+def publish(
+    zone: ZoneName,
+    task: str,
+    frame: Frame,
+    distillate: Distillate,
+    *,
+    trusted: Sequence[str],
+    engine: str,
+) -> Plan:
     """The zone's report with its map, or the map alone, as a file in the workspace."""
     named = PATH.search(task)
     path = named.group(1) if named else f"docs/{zone}.md"
@@ -160,7 +170,7 @@ def publish(zone: ZoneName, task: str, frame: Frame, distillate: Distillate, *, 
         calls=calls,
         why=f"publishes the framed map of zone {zone} ({distillate.id})",
         evidence=evidence,
-        materials=materials_of(frame, distillate, trusted=()),
+        materials=materials_of(frame, distillate, trusted=trusted),
         proposer=f"executor/{engine}",
     )
 

@@ -212,7 +212,8 @@ class Distilled(_Wire):
 
 class Compose(Question):
     """The summary (what it is, how the parts fit, what to choose when, parameters and defaults, where sources
-    disagree) and a drafted three-level map, both made of these claims by id."""
+    disagree) and a drafted three-level map, both made of these claims by id.
+    """
 
     zone: str
     claims: tuple[Claim, ...]

@@ -61,6 +61,7 @@ async def propose_action(state: ActState, runtime: Runtime[Context]) -> Plan:
         frame=frames.get(zone),
         distillate=await distillate_of(context, zone),
         tools=context.tools,
+        trusted=zone_state.zone.trusted,
         at_most=1 if zone_state.level is ControlLevel.AUTONOMOUS else VARIANTS,
         feedback=feedback(state, "act"),
     )

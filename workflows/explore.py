@@ -108,7 +108,7 @@ async def scout(state: ExploreState, runtime: Runtime[Context]) -> dict[str, obj
     def done(_: Reading) -> None:
         nonlocal ended
         ended += 1
-        context.progress(f"cycle {cycle}: scout reads", done=ended, total=len(chosen))
+        context.progress(f"cycle {cycle}: scout reads", done=ended, total=len(chosen) + len(skipped))
 
     readings = await read_all([*chosen, *skipped], limits=context.limits, done=done)
     fresh = await context.stored(take_in, context, corpus, readings, [*chosen, *skipped])

@@ -75,3 +75,15 @@ def feedback(state: Any, name: str) -> str:
     """The reason of the rejection that asked for a revision of `name`, or an empty text."""
     lane: Lane = (state.get("karkas") or {}).get(name, Lane())
     return lane.get("feedback", "")
+
+
+def committed(state: Any, name: str) -> bool:
+    """Whether the action `name` was performed (of an exploration's `frame`: whether the person framed the zone)."""
+    became = outcome(state, name)
+    return became is not None and became["status"] == OutcomeStatus.COMMITTED
+
+
+def answer(state: Any, name: str) -> str:
+    """What the person answered to the question `name`, or an empty text."""
+    became = outcome(state, name)
+    return became.get("answer", "") if became is not None else ""

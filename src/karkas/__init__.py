@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from karkas.workflows.lanes import Outcome as Outcome
     from karkas.workflows.lanes import OutcomeStatus as OutcomeStatus
     from karkas.workflows.lanes import WorkflowState as WorkflowState
+    from karkas.workflows.lanes import answer as answer
+    from karkas.workflows.lanes import committed as committed
     from karkas.workflows.lanes import feedback as feedback
     from karkas.workflows.lanes import outcome as outcome
 
@@ -82,7 +84,10 @@ _NAMES = {
     "karkas.workflows.define": ("Workflow",),
     "karkas.workflows.explore": ("ExploreState", "explore_workflow"),
     "karkas.workflows.framing": ("starting_frame",),
-    "karkas.workflows.lanes": ("Outcome", "OutcomeStatus", "WorkflowState", "feedback", "outcome"),
+    "karkas.workflows.lanes": (
+        *("Outcome", "OutcomeStatus", "WorkflowState"),
+        *("answer", "committed", "feedback", "outcome"),
+    ),
     "langgraph.graph": ("END", "START"),
 }
 _HOMES = {name: (module, name) for module, names in _NAMES.items() for name in names} | {
@@ -132,8 +137,10 @@ __all__ = [
     "Zone",
     "accept_frame",
     "advance",
+    "answer",
     "begin",
     "call",
+    "committed",
     "explore_workflow",
     "feedback",
     "load_distillate",

@@ -59,6 +59,19 @@ def wake_due(project: Project) -> None:
     project.store.gates.wake_due()
 
 
+def is_orphaned(project: Project, run: Run) -> bool:
+    """Whether a run is called running, but the process that advanced it is gone."""
+    from karkas.storage import LeaseError
+
+    if run.status is not RunStatus.RUNNING:
+        return False
+    try:
+        with project.store.runs.lease(run.id):
+            return True
+    except LeaseError:
+        return False
+
+
 def reopen(project: Project, run: str, *, reason: str = "resumed") -> Run:
     """A failed or stopped run, queued again by a person; any other run as it is."""
     found = project.store.runs.get(run)

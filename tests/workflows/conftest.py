@@ -37,13 +37,16 @@ scope = {paths = ["lab"]}
 """
 
 
+SCRIPTED = EngineInfo(kind="llm", name="scripted", version="1", model="a test's script")
+
+
 @dataclass
 class ScriptedEngine:
     """Answers the questions that it has an answer for, and refuses the others as the offline engine does."""
 
     replies: dict[type[Question], Callable[[Any], Any]] = field(default_factory=dict)
     asked: list[Question] = field(default_factory=list)
-    info: EngineInfo = EngineInfo(kind="llm", name="scripted", version="1", model="a test's script")
+    info: EngineInfo = field(default_factory=lambda: SCRIPTED)
 
     def answers(self, question: type[Question]) -> bool:
         return question in self.replies

@@ -9,6 +9,7 @@ from karkas.agents.executor import Plan
 from karkas.agents.tools import tool
 from karkas.policies.actions import Action, Effect
 from karkas.policies.errors import PermitError, VerdictError
+from karkas.policies.frames import Rule
 from karkas.policies.gates import (
     Adopt,
     Answer,
@@ -23,7 +24,7 @@ from karkas.policies.gates import (
     Stop,
 )
 from karkas.policies.permits import PermitStatus
-from karkas.policies.zones import ControlLevel
+from karkas.policies.zones import ControlLevel, Zone
 from karkas.server.protocol import JudgeAction, Judged, ToolCall
 from karkas.storage import RunStatus
 from karkas.workflows.define import Workflow
@@ -157,9 +158,7 @@ def test_a_zone_tightened_after_approval_makes_the_gate_stale(bench: Bench) -> N
     _, context = bench.run(graph, task="t")
     first = bench.the_gate()
     bench.project.store.gates.decide(first.id, Approve(), by="ada")
-    frame_by_hand(
-        bench.project, "notes", rule=__import__("karkas.policies.frames").policies.frames.Rule.FORBID
-    )
+    frame_by_hand(bench.project, "notes", rule=Rule.FORBID)
     run = bench.advance(context, graph)
     assert outcome_status(run) == "denied"
     assert "frame forbids" in run.result["outcomes"]["publish"]["why"]  # type: ignore[index,call-overload]
@@ -167,9 +166,7 @@ def test_a_zone_tightened_after_approval_makes_the_gate_stale(bench: Bench) -> N
 
 
 def test_nothing_acts_on_unframed_ground(bench: Bench) -> None:
-    bench.project.declare(
-        __import__("karkas.policies.zones").policies.zones.Zone(name="dark", understanding=1)
-    )
+    bench.project.declare(Zone(name="dark", understanding=1))
     graph = one_action(write("a.md", "x\n"), zones=("dark",))
     run, _ = bench.run(graph, task="t")
     assert outcome_status(run) == "denied"

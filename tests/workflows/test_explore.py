@@ -175,9 +175,7 @@ def test_a_frame_with_an_undecided_conflict_under_a_rule_is_refused_and_the_gate
     found = distillate(project)
     text = frame(project).split("\ndecisions:")[0] + "\n"
     (conflict, *_) = found.conflicts
-    text += (
-        f"- {{id: n99, level: 1, title: T, parent: null}}\n- {{id: n99.1, level: 2, title: M, parent: n99}}\n"
-    )
+    text += "- {id: n99, level: 1, title: T, parent: null}\n- {id: n99.1, level: 2, title: M, parent: n99}\n"
     text += (
         f"- {{id: n99.1.1, level: 3, title: R, parent: n99.1, claims: [{conflict.claims[0]}], rule: ask}}\n"
     )

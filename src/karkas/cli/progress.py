@@ -15,21 +15,16 @@ def shown(*, quiet: bool = False) -> Iterator[Progress]:
         yield silent
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress as Line
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
+    columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
     console = Console(stderr=True, highlight=False, markup=False)
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
+    with Line(*columns, console=console, transient=True) as line:
+        task = line.add_task("starting", total=None)
 
         def progress(doing: str, /, *, done: int = 0, total: int | None = None) -> None:
-            bar.update(task, description=visible_line(doing), completed=done, total=total)
+            far = f" {done} of {total}" if total is not None else ""
+            line.update(task, description=visible_line(doing) + far)
 
         yield progress

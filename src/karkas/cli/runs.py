@@ -30,9 +30,11 @@ def list_(
     """
     from karkas.cli import ending, screen
     from karkas.cli.choices import run_status
+    from karkas.runner import is_orphaned
 
     with open_project(project) as opened:
         runs = opened.store.runs.list(status=run_status(status), zone=zone, limit=limit)
+        orphans = {run.id for run in runs if is_orphaned(opened, run)}
     if json:
         screen.as_json([ending.run_json(run) for run in runs])
     elif not runs:
@@ -45,25 +47,33 @@ def list_(
                     run.id,
                     run.workflow,
                     run.zone or "",
-                    run.status.value,
+                    "broken off" if run.id in orphans else run.status.value,
                     f"{run.changed_at.astimezone():%Y-%m-%d %H:%M}",
                     f"{run.spent.wall_s:.0f} s, {run.spent.tokens} tokens",
                 )
                 for run in runs
             ],
         )
+        if orphans:
+            screen.say("broken off: the process that ran it is gone; karkas runs resume RUN goes on")
 
 
 @app.command()
 def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption = None) -> None:
-    """Show how a run stands: its input, engine, what it spent, what became of its actions, what it waits for."""
+    """Show how a run stands: its input, engine, what it spent, what became of its actions, what it waits for.
+
+    \b
+    Examples:
+      karkas runs show r-3f9a
+    """
     from karkas.cli import ending, screen
+    from karkas.runner import is_orphaned
 
     with open_project(project) as opened:
         found = opened.store.runs.get(run)
-        gates = ending.waiting(opened, found)
+        gates, orphaned = ending.waiting(opened, found), is_orphaned(opened, found)
     if json:
-        screen.as_json(ending.run_json(found) | {"gates": [gate.id for gate in gates]})
+        screen.as_json(ending.run_json(found) | {"orphaned": orphaned, "gates": [gate.id for gate in gates]})
         return
     spent = found.spent
     work = (
@@ -81,6 +91,8 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
     )
     for line in ending.summary(found, gates):
         screen.say(line)
+    if orphaned:
+        screen.say(f"the process that ran it is gone; go on: karkas runs resume {found.id}")
 
 
 @app.command()
@@ -112,6 +124,10 @@ def stop(
     """Stop a run: its waiting gates are cancelled and its unused permits are void.
 
     An exploration that is at work ends its step and writes what it has as a valid distillate.
+
+    \b
+    Examples:
+      karkas runs stop r-3f9a --reason "wrong folder"
     """
     from karkas.cli import ending, screen
     from karkas.project import person
