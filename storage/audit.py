@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from karkas.policies.actions import Digest, canonical, digest_of
 from karkas.storage.database import Database
@@ -64,7 +64,7 @@ class Audit:
             actor=storable(actor),
             event=event,
             subject=storable(subject),
-            data=canonical(_storable(data)).decode(),
+            data=kept(data),
             prev=last.hash if last else GENESIS,
             hash="",
             signature="",
@@ -169,14 +169,20 @@ class Audit:
             structlog.get_logger().warning("audit_head_not_written", path=str(self._head), error=str(error))
 
 
-def said(session: Session, event: str, subject: str) -> bool:
-    """Whether the log holds such a row."""
-    query = select(func.count()).where(AuditRow.event == event, AuditRow.subject == subject)
-    return session.exec(query).one() > 0
+def newest(session: Session, subject: str, event: str) -> AuditRow | None:
+    """The last row on `subject` whose event begins with `event`."""
+    query = select(AuditRow).where(
+        AuditRow.subject == subject, col(AuditRow.event).startswith(event, autoescape=True)
+    )
+    return session.exec(query.order_by(col(AuditRow.seq).desc()).limit(1)).first()
+
+
+def kept(data: JsonValue) -> str:
+    """`data` as the log keeps it: RFC 8785, and what that does not take (lone surrogates) as a visible escape."""
+    return canonical(_storable(data)).decode()
 
 
 def _storable(data: JsonValue) -> JsonValue:
-    """`data` with what no canonical JSON takes (lone surrogates) as a visible escape."""
     match data:
         case str():
             return storable(data)

@@ -20,8 +20,8 @@ from karkas.policies.gates import (
 from karkas.policies.permits import Binding
 from karkas.policies.zones import ControlLevel, ZoneName
 from karkas.storage.artifacts import Artifacts
-from karkas.storage.records import Records
-from karkas.storage.runs import SYSTEM, RunId
+from karkas.storage.records import SYSTEM, Records
+from karkas.storage.runs import RunId
 from karkas.storage.tables import GateRow, PermitRow, storable
 
 DECIDED = {GateStatus.PASSED, GateStatus.REJECTED, GateStatus.ANSWERED}

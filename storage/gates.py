@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 from sqlalchemy import update
-from sqlmodel import col, select
+from sqlmodel import col, or_, select
 
 from karkas.policies.actions import canonical
 from karkas.policies.errors import PermitError, VerdictError
@@ -21,7 +21,7 @@ from karkas.policies.gates import (
     critic_releases,
 )
 from karkas.policies.gates import decide as decide_by_policy
-from karkas.policies.permits import PermitStatus, step
+from karkas.policies.permits import PermitStatus
 from karkas.storage.decisions import (
     CLOSED,
     TAMPERED,
@@ -34,11 +34,10 @@ from karkas.storage.decisions import (
     seal,
     stored_actions,
 )
-from karkas.storage.records import Change, Records, find, fresh_id
-from karkas.storage.runs import SYSTEM, RunStatus, move
+from karkas.storage.endings import WAITING, close_gate, undecide, void_permit
+from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
+from karkas.storage.runs import RunStatus, move
 from karkas.storage.tables import GateRow, PermitRow, RunRow
-
-WAITING = [status.value for status in GateStatus if status.waits]
 
 
 class Gates:
@@ -175,10 +174,12 @@ class Gates:
         with self._records.change() as change:
             row = find(change.session, GateRow, gate)
             if row.status == GateStatus.PASSED and status is GateStatus.STALE:
-                _void(change, row, reason)
+                permit = change.session.exec(select(PermitRow).where(PermitRow.gate == row.id)).first()
+                if permit is not None and permit.status != PermitStatus.VOID:
+                    void_permit(change, permit, reason=reason)
             elif not GateStatus(row.status).waits:
                 raise VerdictError(_meanwhile(read_gate(self._records, row)))
-            _close(change, row, status, reason=reason, actor=by)
+            close_gate(change, row, status, reason=reason, actor=by)
             return read_gate(self._records, row)
 
     def supersede_by(self, old: str, new: str, *, by: str = SYSTEM) -> Gate:
@@ -190,33 +191,32 @@ class Gates:
                     f"gate {row.id} is {row.status} and cannot be superseded by {successor.id}"
                 )
             if GateStatus(row.status).waits:
-                _close(change, row, GateStatus.SUPERSEDED, reason=f"by {successor.id}", actor=by)
+                close_gate(change, row, GateStatus.SUPERSEDED, reason=f"by {successor.id}", actor=by)
             row.superseded_by = successor.id
             change.note("gate_superseded", f"gate:{row.id}", actor=by, data={"by": successor.id})
             return read_gate(self._records, row)
 
     def wake_due(self, now: datetime | None = None) -> tuple[Gate, ...]:
         """Expires what is over its time and reopens what was deferred until now; returns the gates it moved."""
-        moved: tuple[Gate, ...] = ()
+        at = now or self._records.clock()
+        due = select(GateRow).where(
+            col(GateRow.status).in_(WAITING),
+            or_(col(GateRow.expires_at) <= at, col(GateRow.deferred_until) <= at),
+        )
+        with self._records.database.read() as session:
+            if session.exec(due).first() is None:
+                return ()
         with self._records.change() as change:
-            at = now or change.now
-            for row in change.session.exec(select(GateRow).where(col(GateRow.status).in_(WAITING))).all():
+            rows = change.session.exec(due).all()
+            for row in rows:
                 if row.expires_at is not None and row.expires_at <= at:
-                    _close(
-                        change,
-                        row,
-                        GateStatus.EXPIRED,
-                        reason=f"nobody decided by {row.expires_at:%F %H:%M} UTC",
-                        actor=SYSTEM,
-                    )
-                elif row.deferred_until is not None and row.deferred_until <= at:
-                    _undecide(row)
+                    reason = f"nobody decided by {row.expires_at:%F %H:%M} UTC"
+                    close_gate(change, row, GateStatus.EXPIRED, reason=reason, actor=SYSTEM)
+                else:
+                    undecide(row)
                     row.status = GateStatus.OPEN
                     change.note("gate_reopened", f"gate:{row.id}", actor=SYSTEM)
-                else:
-                    continue
-                moved = (*moved, read_gate(self._records, row))
-        return moved
+            return tuple(read_gate(self._records, row) for row in rows)
 
     def breaks(self) -> Iterator[str]:
         """Names every gate that is not as it was opened and decided."""
@@ -300,27 +300,3 @@ def _meanwhile(gate: Gate) -> str:
     when = f" at {gate.decided_at:%F %H:%M:%S} UTC" if gate.decided_at else ""
     why = f" ({gate.reason})" if gate.reason else ""
     return f"gate {gate.id} is {gate.status} already: decided by {gate.decided_by or 'nobody'}{when}{why}"
-
-
-def _close(change: Change, row: GateRow, status: GateStatus, *, reason: str, actor: str) -> None:
-    if GateStatus(row.status).waits:
-        _undecide(row)
-        row.decided_at, row.decided_by = change.now, actor
-    row.status, row.reason = status, reason
-    data: dict[str, JsonValue] = {"status": status.value, "reason": reason}
-    change.note("gate_closed", f"gate:{row.id}", actor=actor, data=data)
-
-
-def _undecide(row: GateRow) -> None:
-    """A deferral is over: it stays in the audit log, and no longer stands at the gate as a decision."""
-    row.verdict = row.decision = row.signature = row.decided_at = row.decided_by = row.deferred_until = None
-    row.reason = ""
-
-
-def _void(change: Change, row: GateRow, reason: str) -> None:
-    permit = change.session.exec(select(PermitRow).where(PermitRow.gate == row.id)).first()
-    if permit is None or permit.status == PermitStatus.VOID:
-        return
-    permit.status = step(PermitStatus(permit.status), PermitStatus.VOID)
-    permit.reason, permit.changed_at = reason, change.now
-    change.note("permit_void", f"permit:{permit.id}", actor=SYSTEM, data={"reason": reason})

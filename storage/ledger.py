@@ -7,20 +7,27 @@ from typing import Any, final
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlalchemy import update
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from karkas.policies.actions import Action, Digest
 from karkas.policies.errors import PermitError
 from karkas.policies.gates import GateId, GateKind, GateStatus
 from karkas.policies.permits import Binding, LedgerError, PermitId, PermitStatus, step
-from karkas.storage.audit import said
+from karkas.storage.audit import newest
 from karkas.storage.decisions import permit_terms, read_gate, signed_decision, stored_actions
 from karkas.storage.leases import Lease
-from karkas.storage.records import Change, Records, find
-from karkas.storage.runs import SYSTEM, RunId, RunStatus
+from karkas.storage.records import SYSTEM, Change, Records, find
+from karkas.storage.runs import RunId, RunStatus
 from karkas.storage.tables import GateRow, PermitRow, RunRow
 
 _MINT = object()
+
+STATUS_AFTER: dict[str, set[PermitStatus]] = {
+    "permit_issued": {PermitStatus.APPROVED},
+    "permit_reclaimed": {PermitStatus.CLAIMED, PermitStatus.STARTED},
+    **{f"permit_{status}": {status} for status in PermitStatus if status is not PermitStatus.APPROVED},
+}
+"""What a permit's row may say after each event, so that one set back by hand is not used again."""
 
 
 class Permit(BaseModel):
@@ -102,11 +109,6 @@ class Ledger:
             row = find(change.session, PermitRow, permit)
             if row.status != PermitStatus.APPROVED:
                 raise PermitError(_became(row))
-            if said(change.session, "permit_claimed", f"permit:{row.id}"):
-                raise PermitError(
-                    f"permit {row.id} is on the record as used, so its row was changed outside karkas;"
-                    " `karkas audit verify`"
-                )
             action = self._proven(change, row)
             self._take(change, row, worker=worker)
             return _claimed(row, action, again=False)
@@ -194,10 +196,8 @@ class Ledger:
                 decision = signed_decision(self._records, gate)
                 if decision is None or decision["permit"] != permit_terms(row):
                     yield f"permit {row.id}: it is not the one that was signed when gate {gate.id} passed"
-                elif row.status == PermitStatus.APPROVED and said(
-                    session, "permit_claimed", f"permit:{row.id}"
-                ):
-                    yield f"permit {row.id}: its row says approved, but it is on the record as used"
+                elif row.status not in STATUS_AFTER.get(last := _last(session, row), ()):
+                    yield f"permit {row.id}: its row says {row.status}, but the last on the record is {last}"
 
     def _proven(self, change: Change, row: PermitRow) -> Action:
         """The action that the permit is for, after checking every link from the signed decision down to it."""
@@ -210,6 +210,12 @@ class Ledger:
         if decision is None or decision["permit"] != permit_terms(row):
             raise PermitError(
                 f"permit {row.id} releases nothing: it is not the one that was signed when gate {gate.id} passed;"
+                " `karkas audit verify`"
+            )
+        last = _last(change.session, row)
+        if row.status not in STATUS_AFTER.get(last, ()):
+            raise PermitError(
+                f"permit {row.id} releases nothing: its row says {row.status}, but the last on the record is {last};"
                 " `karkas audit verify`"
             )
         _check_run(change, row)
@@ -260,6 +266,11 @@ class Ledger:
         data: dict[str, JsonValue] = {"reason": reason, **outcome}
         change.note(f"permit_{after}", f"permit:{row.id}", actor=actor, data=data)
         return _permit(row)
+
+
+def _last(session: Session, row: PermitRow) -> str:
+    last = newest(session, f"permit:{row.id}", "permit_")
+    return last.event if last else "nothing"
 
 
 def _check_run(change: Change, row: PermitRow) -> None:

@@ -19,6 +19,9 @@ from karkas.storage.database import Database
 from karkas.storage.keys import SigningKey
 from karkas.storage.tables import GateRow, PermitRow, RunRow
 
+SYSTEM = "karkas"
+"""The actor of what no person and no agent did."""
+
 Clock = Callable[[], datetime]
 
 RowT = TypeVar("RowT", RunRow, GateRow, PermitRow)

@@ -10,16 +10,12 @@ from sqlmodel import col, select
 
 from karkas.policies.budgets import Budget, Spent
 from karkas.policies.errors import KernelError
-from karkas.policies.gates import GateStatus
-from karkas.policies.permits import PermitStatus
+from karkas.storage.endings import end_run
 from karkas.storage.leases import Lease, file_lease, postgres_lease
-from karkas.storage.records import Change, Records, find, fresh_id
-from karkas.storage.tables import GateRow, PermitRow, RunRow
+from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
+from karkas.storage.tables import RunRow
 
 RunId = NewType("RunId", str)
-
-SYSTEM = "karkas"
-"""The actor of what no person and no agent did."""
 
 
 class RunStatus(StrEnum):
@@ -214,25 +210,7 @@ def move(change: Change, row: RunRow, status: RunStatus, *, reason: str, actor: 
     data: dict[str, JsonValue] = {"before": before, "after": status.value, "reason": reason}
     change.note("run_moved", f"run:{row.id}", actor=actor, data=data)
     if status is RunStatus.STOPPED:
-        _cancel_waiting(change, row.id, reason=reason or "the run was stopped", actor=actor)
-
-
-def _cancel_waiting(change: Change, run: str, *, reason: str, actor: str) -> None:
-    waiting = [status.value for status in GateStatus if status.waits]
-    for gate in change.session.exec(
-        select(GateRow).where(GateRow.run == run, col(GateRow.status).in_(waiting))
-    ):
-        gate.status, gate.reason, gate.decided_at = GateStatus.CANCELLED, reason, change.now
-        gate.decided_by = SYSTEM
-        change.note(
-            "gate_closed", f"gate:{gate.id}", actor=actor, data={"status": "cancelled", "reason": reason}
-        )
-    unused = [PermitStatus.APPROVED.value, PermitStatus.CLAIMED.value]
-    for permit in change.session.exec(
-        select(PermitRow).where(PermitRow.run == run, col(PermitRow.status).in_(unused))
-    ):
-        permit.status, permit.reason, permit.changed_at = PermitStatus.VOID, reason, change.now
-        change.note("permit_void", f"permit:{permit.id}", actor=actor, data={"reason": reason})
+        end_run(change, row.id, reason=reason or "the run was stopped", actor=actor)
 
 
 def _run(row: RunRow) -> Run:

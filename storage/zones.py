@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from karkas.policies.actions import Digest
 from karkas.policies.errors import FrameError, LooseningError, NotFoundError
@@ -19,8 +19,8 @@ from karkas.policies.zones import (
     declared_level,
     strictest,
 )
-from karkas.storage.records import Change, Records
-from karkas.storage.runs import SYSTEM
+from karkas.storage.audit import kept, newest
+from karkas.storage.records import SYSTEM, Change, Records
 from karkas.storage.tables import ZoneRow
 
 BROKEN = "its row was changed outside karkas, so nothing is taken from it; set the level again"
@@ -57,12 +57,13 @@ class Zones:
     def get(self, name: str) -> ZoneRecord | None:
         with self._records.database.read() as session:
             row = session.get(ZoneRow, name)
-            return None if row is None else self._record(row)
+            return None if row is None else self._record(session, row)
 
     def all(self) -> dict[str, ZoneRecord]:
         with self._records.database.read() as session:
             return {
-                row.name: self._record(row) for row in session.exec(select(ZoneRow).order_by(ZoneRow.name))
+                row.name: self._record(session, row)
+                for row in session.exec(select(ZoneRow).order_by(ZoneRow.name))
             }
 
     def observe(self, zone: Zone) -> ZoneRecord:
@@ -83,7 +84,7 @@ class Zones:
                     changed_at=change.now,
                 )
                 return self._store(change, row, "zone_declared", actor=SYSTEM)
-            record = self._record(row)
+            record = self._record(change.session, row)
             if _adds_nothing(record, declared, zone.scope):
                 return record
             if declared.stricter_than(record.declared_level):
@@ -102,7 +103,7 @@ class Zones:
         """
         with self._records.change() as change:
             row = self._existing(change, name)
-            record = self._record(row)
+            record = self._record(change.session, row)
             level.model_copy(update={"before": strictest((record.level, level.before))}).checked()
             if scope is not None and not scope.covers(record.scope) and not level.by_person:
                 raise LooseningError(f"{level.author!r} is no person and may not shrink the scope of {name}")
@@ -118,8 +119,8 @@ class Zones:
             raise LooseningError(f"only a person frames a zone: `karkas frame {name}`")
         with self._records.change() as change:
             row = self._existing(change, name)
-            if row.stage == stage and self._holds(row):
-                return self._record(row)
+            if row.stage == stage and self._holds(change.session, row):
+                return self._record(change.session, row)
             row.stage = stage
             return self._store(change, row, "zone_stage_set", actor=actor)
 
@@ -127,7 +128,7 @@ class Zones:
         """What is known of the zone; empty for one that nobody explored."""
         with self._records.database.read() as session:
             row = session.get(ZoneRow, name)
-            if row is None or not self._holds(row):
+            if row is None or not self._holds(session, row):
                 return ZoneGround(name=name)
             return ZoneGround.model_validate(row, from_attributes=True)
 
@@ -184,17 +185,16 @@ class Zones:
         """Names every zone whose row karkas did not write."""
         with self._records.database.read() as session:
             for row in session.exec(select(ZoneRow)):
-                if not self._holds(row):
+                if not self._holds(session, row):
                     yield f"zone {row.name}: {BROKEN}"
 
     def _row(self, change: Change, name: str) -> ZoneRow | None:
         """The row to change. One that karkas did not write is emptied first, so that no change puts a seal on it."""
         row = change.session.get(ZoneRow, name)
-        if row is not None and not self._holds(row):
-            for column in ZoneRow.model_fields.keys() - {"name", "changed_at"}:
-                setattr(row, column, "" if column == "seal" else None)
-            for column, value in self._record(row).model_dump(mode="json", exclude={"name"}).items():
-                setattr(row, column, value)
+        if row is not None and not self._holds(change.session, row):
+            fallen = self._record(change.session, row).model_dump(mode="json")
+            for column in ZoneRow.model_fields.keys() - {"name", "changed_at", "seal"}:
+                setattr(row, column, fallen.get(column))
         return row
 
     def _existing(self, change: Change, name: str) -> ZoneRow:
@@ -207,16 +207,18 @@ class Zones:
 
     def _store(self, change: Change, row: ZoneRow, event: str, *, actor: str) -> ZoneRecord:
         row.changed_at = change.now
-        row.seal = self._records.sign(_sealed(row))
+        row.seal = self._records.key.sign(kept(_sealed(row)).encode())
         change.session.add(row)
         change.note(event, f"zone:{row.name}", actor=actor, data=_sealed(row))
-        return self._record(row)
+        return self._record(change.session, row)
 
-    def _holds(self, row: ZoneRow) -> bool:
-        return self._records.verifies(_sealed(row), row.seal)
+    def _holds(self, session: Session, row: ZoneRow) -> bool:
+        """Whether the row is what karkas wrote, and wrote last: an older one that was put back does not count."""
+        last, now = newest(session, f"zone:{row.name}", "zone_"), kept(_sealed(row))
+        return last is not None and last.data == now and self._records.key.verifies(now.encode(), row.seal)
 
-    def _record(self, row: ZoneRow) -> ZoneRecord:
-        if not self._holds(row):
+    def _record(self, session: Session, row: ZoneRow) -> ZoneRecord:
+        if not self._holds(session, row):
             return ZoneRecord(
                 name=row.name,
                 level=ControlLevel.DRAFT_ONLY,

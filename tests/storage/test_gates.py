@@ -184,10 +184,15 @@ def test_stop_ends_the_run_with_all_that_it_waits_for(
     in_hand = store.ledger.claim(claimed.id, worker="w")
     store.ledger.start(store.ledger.claim(begun.id, worker="w"))
     here, beside, elsewhere = open_gate("a.md"), open_gate("d.md"), store.runs.create("act")
+    later = store.gates.decide(
+        open_gate("f.md").id, Defer(until=store.clock() + timedelta(days=1)), by="boris"
+    )
     theirs = open_gate("e.md", run=elsewhere.id)
     decided = store.gates.decide(here.id, Stop(reason="enough"), by="anna")
     assert decided.status is GateStatus.CANCELLED
     assert store.gates.get(beside.id).status is GateStatus.CANCELLED
+    cancelled = store.gates.get(later.id)
+    assert (cancelled.status, cancelled.verdict, cancelled.reason) == (GateStatus.CANCELLED, None, "enough")
     assert store.gates.get(theirs.id).status is GateStatus.OPEN
     assert (store.runs.get(run.id).status, store.runs.get(run.id).reason) == (RunStatus.STOPPED, "enough")
     assert store.runs.get(elsewhere.id).status is RunStatus.QUEUED
@@ -196,6 +201,7 @@ def test_stop_ends_the_run_with_all_that_it_waits_for(
     assert store.ledger.get(begun.id).status is PermitStatus.STARTED
     with pytest.raises(PermitError, match="stopped"):
         store.ledger.start(in_hand)
+    assert store.verify() == []
 
 
 def test_a_deferred_gate_comes_back_when_its_time_has_come(

@@ -230,9 +230,31 @@ def test_a_used_permit_that_is_set_back_by_hand_is_not_used_again(
     store.ledger.start(store.ledger.claim(permit.id, worker="w"))
     store.ledger.commit(permit.id, {})
     tamper("UPDATE permit SET status = 'approved', claims = 0, worker = NULL WHERE id = :id", id=permit.id)
-    with pytest.raises(PermitError, match="on the record as used"):
+    with pytest.raises(PermitError, match="the last on the record is permit_committed"):
         store.ledger.claim(permit.id, worker="w")
-    assert "on the record as used" in " ".join(store.verify())
+    assert "the last on the record is permit_committed" in " ".join(store.verify())
+
+
+def test_a_void_permit_that_is_set_back_by_hand_is_not_used(
+    store: Store, tamper: Tamper, permitted: Permitted
+) -> None:
+    permit = permitted("a.md")
+    store.ledger.void(permit.id, "a.md changed")
+    tamper("UPDATE permit SET status = 'approved' WHERE id = :id", id=permit.id)
+    with pytest.raises(PermitError, match="the last on the record is permit_void"):
+        store.ledger.claim(permit.id, worker="w")
+
+
+def test_a_finished_permit_that_is_set_back_by_hand_is_not_taken_over(
+    store: Store, run: Run, tamper: Tamper, permitted: Permitted
+) -> None:
+    permit = permitted("a.md")
+    store.ledger.start(store.ledger.claim(permit.id, worker="w"))
+    store.ledger.commit(permit.id, {})
+    for status in ("claimed", "started"):
+        tamper("UPDATE permit SET status = :s WHERE id = :id", s=status, id=permit.id)
+        with store.runs.lease(run.id) as lease, pytest.raises(PermitError, match="permit_committed"):
+            store.ledger.reclaim(permit.id, worker="w", lease=lease, idempotent=True)
 
 
 def test_a_claim_of_a_dead_worker_is_taken_over_only_under_the_lease_of_its_run(

@@ -174,3 +174,36 @@ def test_a_dropped_zone_stays_in_the_log(store: Store) -> None:
     assert store.zones.get("lora") is None
     assert store.audit.log(subject="zone:lora")[-1].event == "zone_dropped"
     assert store.verify() == []
+
+
+def test_an_older_row_that_is_put_back_by_hand_does_not_count(
+    store: Store, tamper: Callable[..., None]
+) -> None:
+    zone = Zone(name="lora", understanding=5)
+    store.zones.observe(zone)
+    store.zones.set_level("lora", by_person(AUTONOMOUS, DRAFT, "it went wrong"), declared=AUTONOMOUS)
+    tamper("CREATE TABLE kept AS SELECT * FROM zone")
+    store.zones.set_level("lora", by_person(DRAFT, PROPOSE, "it went well"), declared=AUTONOMOUS)
+    before = store.zones.get("lora")
+    assert before is not None
+    assert before.level is PROPOSE
+    store.zones.set_level("lora", by_person(PROPOSE, DRAFT, "it went wrong again"), declared=AUTONOMOUS)
+    tamper("UPDATE kept SET level = level")
+    for restored in ("DELETE FROM zone", "INSERT INTO zone SELECT * FROM kept", "DROP TABLE kept"):
+        tamper(restored)
+    record = store.zones.get("lora")
+    assert record is not None
+    assert (record.level, record.author) == (DRAFT, "karkas")
+    assert [line for line in store.verify() if "zone lora" in line]
+
+
+def test_names_that_no_database_takes_do_not_break_the_seal(store: Store) -> None:
+    store.zones.observe(Zone(name="lora"))
+    store.zones.set_level(
+        "lora",
+        LevelChange(before=DRAFT, after=PROPOSE, author="a\x00nn", by_person=True, reason="I \x00 know"),
+        declared=DRAFT,
+    )
+    record = store.zones.get("lora")
+    assert record is not None
+    assert (record.level, record.author) == (PROPOSE, "a\\x00nn")
