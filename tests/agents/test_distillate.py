@@ -191,7 +191,12 @@ def test_whatever_is_written_reads_back_the_same(value: Any) -> None:
     "item", ["short", {"a": {"b": "c" * 200}}, [{"d": "e" * 200}], ["f" * 200], "g " * 200, []]
 )
 def test_keys_of_any_length_are_written(key: str, item: Any) -> None:
-    for value in ({key: item}, {"flow": [{key: item}], "block": "x" * 200}, {"a": 1, key: item, "z": [2]}):
+    shapes: tuple[dict[str, Any], ...] = (
+        {key: item},
+        {"flow": [{key: item}], "block": "x" * 200},
+        {"a": 1, key: item, "z": [2]},
+    )
+    for value in shapes:
         written = notation.written({"value": value})
         assert notation.read(written, Anything, KarkasError, what="file").value == value
         assert yaml.safe_load(written) == {"value": value}
