@@ -115,7 +115,7 @@ async def test_what_should_not_be_made_is_told(shell: Shell, workspace: Workspac
 async def test_nothing_outside_can_be_written_or_reached(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "private").write_text("secret")
     done = await shell(
-        f"cat {tmp_path}/private; ls /home /run /var; touch /x /etc/x /usr/x; cat /etc/shadow; echo end"
+        f"cat {tmp_path}/private; ls /home /run /var; touch /x /etc/x /usr/x; ls -d /x; cat /etc/shadow; echo end"
     )
     assert done.result["stdout"] == "end\n"
     assert not (tmp_path / "x").exists()
