@@ -38,8 +38,12 @@ class Database:
         self.url = url
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.after_commit: list[Callable[[Session], None]] = []
-        self._engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
-        self._writing = self._engine.execution_options(karkas_write=True)
+        engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
+        self._writing = engine.execution_options(karkas_write=True)
+        # A reader sees one state of the store, as on SQLite; a writer must see what was there when its turn came.
+        self._engine = (
+            engine if self.is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
+        )
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 
@@ -207,3 +209,20 @@ def test_names_that_no_database_takes_do_not_break_the_seal(store: Store) -> Non
     record = store.zones.get("lora")
     assert record is not None
     assert (record.level, record.author) == (PROPOSE, "a\\x00nn")
+
+
+def test_a_reader_never_takes_a_zone_for_tampered_while_it_changes(store: Store) -> None:
+    store.zones.observe(Zone(name="lora", understanding=5))
+    stop = Event()
+
+    def change() -> None:
+        for number in range(60):
+            store.zones.set_level("lora", by_person(AUTONOMOUS, AUTONOMOUS, str(number)), declared=AUTONOMOUS)
+        stop.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(change)
+        while not stop.is_set():
+            record = store.zones.get("lora")
+            assert record is not None
+            assert record.level is AUTONOMOUS
