@@ -1,0 +1,118 @@
+"""The documentation says what is so: its links lead somewhere, and its commands exist as they are written."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import karkas
+from karkas.cli.app import ROOMS, app
+from karkas.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+SCRIPTS = [ROOT / "docs/demo.sh", *sorted((ROOT / "docs/examples").glob("*.py"))]
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+PLACEHOLDERS = {"...", "…", "COMMAND"}
+
+
+def names(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ +(.+)$", FENCE.sub("", page.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_every_link_leads_to_something(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text("utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        found = (page.parent / file).resolve() if file else page
+        if not found.exists() or (anchor and anchor not in anchors(found)):
+            broken.append(target)
+    assert broken == []
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Every `karkas ...` that a page quotes, in blocks and in the running text, as words."""
+    text = page.read_text("utf-8")
+    blocks = FENCE.findall(text) if page.suffix == ".md" else [text]
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    if page.suffix == ".md":
+        lines += re.findall(r"`(karkas [^`]+)`", FENCE.sub("", text))
+    for line in lines:
+        if line.startswith("karkas ") and not line.startswith("karkas ="):
+            words = shlex.split(re.split(r"\s[|>;]|&&|\s{2,}|\s#\s", line)[0])
+            yield [word for word in words[1:] if word not in PLACEHOLDERS]
+
+
+def command(words: list[str]) -> tuple[Any, list[str]]:
+    """The click command that the words call, and the rest of them."""
+    if not words or words[0] not in ROOMS:
+        return typer.main.get_command(app), words
+    found: Any = typer.main.get_command(import_module(ROOMS[words[0]].module).app)
+    rest = words[1:]
+    while rest and rest[0] in getattr(found, "commands", {}):
+        found, rest = found.commands[rest[0]], rest[1:]
+    return found, rest
+
+
+def faults(words: list[str]) -> Iterator[str]:
+    found, rest = command(words)
+    known = {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    known |= {"--help", "-h", "--version"}
+    yield from (word for word in rest if word.startswith("-") and word.partition("=")[0] not in known)
+    plain = [word for word in rest if not word.startswith(("-", "["))]
+    if hasattr(found, "commands") and plain and not (found.name == "karkas" and set("_A-Z") & set(plain[0])):
+        yield plain[0]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *SCRIPTS], ids=names)
+def test_every_command_exists_with_its_options(page: Path) -> None:
+    wrong = [f"karkas {' '.join(words)}: {fault}" for words in commands(page) for fault in faults(words)]
+    assert wrong == []
+
+
+def test_the_check_of_commands_finds_what_is_wrong() -> None:
+    assert list(faults(["explore", "lora", "--source", "a"])) == []
+    assert list(faults(["explore", "lora", "--sauce", "a"])) == ["--sauce"]
+    assert list(faults(["queue", "aprove", "g-1"])) == ["aprove"]
+    assert list(faults(["nihgt"])) == ["nihgt"]
+
+
+def test_every_command_stands_on_the_page_of_commands() -> None:
+    text = (ROOT / "docs/cli.md").read_text("utf-8")
+    calls = []
+    for name, room in ROOMS.items():
+        found: Any = typer.main.get_command(import_module(room.module).app)
+        calls += [f"karkas {name} {one}" for one in getattr(found, "commands", {})] or [f"karkas {name}"]
+    assert [call for call in calls if call not in text] == []
+
+
+def test_every_key_of_the_settings_is_explained() -> None:
+    text = (ROOT / "docs/configuration.md").read_text("utf-8")
+    sections: dict[str, Any] = {name: info.annotation for name, info in Settings.model_fields.items()}
+    keys = [f"`{key}`" for name, model in sections.items() if name != "zones" for key in model.model_fields]
+    keys += [f"`{key}`" for key in karkas.Zone.model_fields if key != "name"]
+    assert [key for key in keys if key not in text] == []
+
+
+def test_every_public_name_is_explained() -> None:
+    text = (ROOT / "docs/workflows.md").read_text("utf-8") + (ROOT / "docs/tools.md").read_text("utf-8")
+    assert [name for name in karkas.__all__ if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_the_examples_stand_in_the_page_that_teaches_them() -> None:
+    text = (ROOT / "docs/workflows.md").read_text("utf-8")
+    for example in sorted((ROOT / "docs/examples").glob("*.py")):
+        assert f"examples/{example.name}" in text
