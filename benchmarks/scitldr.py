@@ -3,7 +3,12 @@
     python benchmarks/scitldr.py scitldr-a-dev.jsonl [--limit N] [--json]
 
 PATH is a JSON-lines file with `source` (sentences) and `target` (references). ROUGE F1 with stemming; where there are
-several references, the best counts, for each metric by itself. `cue + TextRank` is `karkas.server.offline.ranking.salience`, as the product ships it.
+several references, the best counts, for each metric by itself. `cue + TextRank` is
+`karkas.server.offline.ranking.salience`, as the product ships it.
+
+Measured on 2026-11-22 on the development part (618 abstracts), ROUGE-1/2/L: lead 30.1/11.5/23.7, TextRank
+34.1/13.1/26.2, cue + TextRank 40.1/19.5/32.6, oracle (by ROUGE-1) 47.8/25.3/38.7. The cues were written before this
+measurement and not changed after it. The test part was not looked at.
 """
 
 import argparse

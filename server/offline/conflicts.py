@@ -267,7 +267,7 @@ def _base(one: Statement) -> str:
 
 
 def _shown(fact: Fact) -> str:
-    return f"{fact.value} {fact.unit}".strip()
+    return "unset" if fact.value == "none" else f"{fact.value} {fact.unit}".strip()
 
 
 def _and(values: frozenset[str]) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from time import perf_counter
-from typing import ClassVar, cast
+from typing import cast
 
 from pydantic import BaseModel
 
@@ -33,7 +33,9 @@ VERSION = "1"
 class OfflineEngine:
     """Extractive and deterministic: the same request gives the same answer. Nothing leaves the process."""
 
-    info: ClassVar[EngineInfo] = EngineInfo(kind="extractive", name="offline", version=VERSION)
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo(kind="extractive", name="offline", version=VERSION)
 
     def answers(self, question: type[Question]) -> bool:
         return question in {WhatNext, Distil, Compose, Review}

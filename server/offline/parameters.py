@@ -35,6 +35,8 @@ _SAME_VALUE = {"true": "true", "false": "false", "none": "none", "null": "none",
 
 _NEAR = 90
 """Code points between a name and its value."""
+_OWNER = re.compile(r"\s*(?:of|in|from|on|у|в|из)\s+(?:the\s+)?\[?", re.IGNORECASE)
+"""Between two names: the second owns the first."""
 _ASSIGNED = re.compile(r"^[A-Za-z_][\w.]*\s*(?:=|:(?!//))\s*(?=\S)")
 
 IDENTIFIER = re.compile(
@@ -118,6 +120,8 @@ def _fact(text: str, match: re.Match[str], role: FactRole, name: str) -> Fact:
 def _name_before(text: str, at: int, name: str, value: str) -> str:
     """The nearest identifier before the value in the same sentence, else what the sentence is about."""
     near = [match for match in IDENTIFIER.finditer(text, 0, at) if _named(match) != plain_value(value)]
+    if len(near) > 1 and _OWNER.fullmatch(text, near[-2].end(), near[-1].start()):
+        near.pop()
     return _named(near[-1]) if near and at - near[-1].end() < _NEAR else name
 
 

@@ -12,10 +12,14 @@ from karkas.policies.distillates import (
     WeakSpotKind,
     part_id,
 )
+from karkas.server.offline.parameters import FactRole
+from karkas.server.offline.statements import stated_facts
+from karkas.server.offline.subjects import clean, cut
 
 _AT_MOST = 25
 _FROM_CONFLICTS = 10
 _FROM_EACH_KIND = 6
+_SAID = 90
 
 
 def open_questions(
@@ -75,35 +79,37 @@ def _of_weak_spot(spot: WeakSpot, claims: Sequence[Claim]) -> Iterator[tuple[str
     subject = claim.subject
     where = next((claim.scope[name] for name in ("framework", "package") if name in claim.scope), "")
     inside = f" in {where}" if where and where.lower() not in subject.lower() else ""
+    said = cut(clean(claim.text), _SAID)
     match spot.kind:
         case WeakSpotKind.SINGLE_SOURCE:
-            match claim.facet:
-                case Facet.PARAMETER:
-                    yield (
-                        f"What does {subject} do{inside}, and which default does it have?",
-                        f"{subject} default value {where}".strip(),
-                    )
-                case Facet.LIMITS:
-                    yield (
-                        f"Does the limit stated for {subject}{inside} hold in general?",
-                        f"{subject} limitation {where}".strip(),
-                    )
-                case _:
-                    yield (
-                        f"When is {subject} the better choice{inside}?",
-                        f"{subject} comparison {where}".strip(),
-                    )
+            yield _of_lone(claim, inside, where, said)
         case WeakSpotKind.LOW_RANK_SOURCE:
             yield (
-                f"Does a weightier source confirm what is said about {subject}?",
+                f"Does a weightier source confirm this of {subject}: “{said}”?",
                 f"{subject} official documentation",
             )
         case WeakSpotKind.STALE:
             yield (
-                f"Does what is said about {subject}{inside} still hold today?",
+                f"Does this still hold{inside}: “{said}”?",
                 f"{subject} changelog release notes {where}".strip(),
             )
         case WeakSpotKind.NO_EXAMPLE:
             yield f"How is {subject} used{inside}?", f"{subject} example {where}".strip()
         case WeakSpotKind.UNREADABLE:
             return
+
+
+def _of_lone(claim: Claim, inside: str, where: str, said: str) -> tuple[str, str]:
+    subject = claim.subject
+    default = next((fact.value for fact in stated_facts(claim) if fact.role is FactRole.DEFAULT), "")
+    match claim.facet:
+        case Facet.PARAMETER if default:
+            text = f"When should {subject} not stay at {default}{inside}?"
+            return text, f"{subject} recommended value {where}".strip()
+        case Facet.PARAMETER:
+            return f"Which default does {subject} have{inside}?", f"{subject} default value {where}".strip()
+        case Facet.LIMITS:
+            text = f"Does this limit of {subject} hold everywhere{inside}: “{said}”?"
+            return text, f"{subject} limitation {where}".strip()
+        case _:
+            return f"When is {subject} the better choice{inside}?", f"{subject} comparison {where}".strip()

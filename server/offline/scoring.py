@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from karkas.policies.distillates import Facet, SourceRank
+from karkas.server.offline.cues import pattern
 from karkas.server.offline.facets import FacetCue, facet_of
 from karkas.server.offline.filler import blemish, is_filler, is_fragment
 from karkas.server.offline.parameters import Fact, FactRole, facts, identifiers, row_facts, signature_defaults
@@ -40,7 +41,7 @@ class Ranked:
     subject: str
     terms: frozenset[str]
     values: frozenset[str]
-    """Stated values and numbers: two passages that differ here are never the same claim."""
+    """Stated values, numbers, and whether it denies: two passages that differ here are never the same claim."""
     default: str
     """The default that it states, or nothing."""
     score: float
@@ -150,7 +151,8 @@ def _values(passage: Passage, stated: Sequence[Fact]) -> frozenset[str]:
     if passage.kind is BlockKind.SIGNATURE:
         return frozenset(f"{name}={value}" for name, value in signature_defaults(passage.text).items())
     numbers = {word.strip(".,;:()*`") for word in passage.text.split() if word[:1].isdigit()}
-    return frozenset(fact.value for fact in stated) | numbers
+    denies = {"not"} if pattern("denial").search(passage.text) else set()
+    return frozenset(fact.value for fact in stated) | numbers | denies
 
 
 def _contested(found: list[Ranked]) -> list[Ranked]:

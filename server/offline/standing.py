@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from karkas.policies.distillates import Claim, Facet
-from karkas.server.offline.cues import choice_cue
+from karkas.server.offline.cues import choice_cue, heading_cues
 from karkas.server.offline.facets import facet_strength
 from karkas.server.offline.filler import blemish
 from karkas.server.offline.parameters import FactRole
@@ -63,6 +63,7 @@ def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document])
             + 0.08 * (1 - (document.rank.weight if document else 7) / 7)
             + 0.06 * min(2, len(claim.evidence) - 1)
             + _use(claim)
+            + 0.12 * _announced(claim)
             - 0.15 * (claim.text.startswith("|") and claim.facet is not Facet.PARAMETER)
             - 0.08 * (not claim.text.endswith((".", "|", ")")) or claim.text[:1].islower())
             - 0.5 * blemish(claim.text)
@@ -73,6 +74,12 @@ def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document])
         joins = sum(sorted((weight_of[name] for name in others), reverse=True)[:4])
         found.append(Standing(claim, score, own_terms, subject, home, claim.scope.get("page", ""), joins))
     return found
+
+
+def _announced(claim: Claim) -> bool:
+    """Whether the page or section is about this facet, as `Choosing a method` is about comparison."""
+    heading = heading_cues()[claim.facet]
+    return any(heading.search(claim.scope.get(name, "")) for name in ("page", "section"))
 
 
 def _use(claim: Claim) -> float:

@@ -21,6 +21,9 @@ _CLASS = re.compile(
     r"\b(?:[A-Z][a-z0-9]+){2,}\b|\b[A-Z][A-Za-z0-9]*(?:Config|Model|Trainer|Error|Client|Transport)\b"
 )
 _PARAMETER = re.compile(r"(?::param\s+(?:\w+\s+)?)?\*{0,2}`{0,2}([a-z_]\w*)`{0,2}\s*(?:\([^)\n]*\))?\s*:\s")
+_CODED = re.compile(
+    r"(`[^`]+`)\s+(?:parameter|option|argument|flag|setting|key|field|keyword|method|function|class|config\w*)\b"
+)
 _SIGNATURE_NAME = re.compile(r"^\s*(?:@.*\n\s*)*(?:async\s+)?(?:def|class)?\s*(?P<name>[A-Za-z_]\w*)")
 _NO_TERM = STOPWORDS | {
     "note",
@@ -129,6 +132,9 @@ def _defined_term(passage: Passage) -> str:
     defined = pattern("defined_term").match(passage.text)
     if defined is None or passage.anaphoric:
         return ""
+    coded = _CODED.match(defined["term"])
+    if coded:
+        return cut(clean(coded[1]))
     term = clean(defined["term"])
     named = re.search(
         r"[A-ZА-Я_`-]", defined["term"].removeprefix("The ").removeprefix("A ").removeprefix("An ")
@@ -170,8 +176,9 @@ def scope_of(passage: Passage, document: Document) -> dict[str, str]:
     if versions:
         scope["stated version"] = ", ".join(versions[:3])
     condition = pattern("condition").search(passage.text)
-    if condition:
-        scope["when"] = clean(condition["when"] or condition["late"])[:70]
+    when = clean(condition["when"] or condition["late"])[:70] if condition else ""
+    if " " in when:
+        scope["when"] = when
     return scope
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from karkas.policies.distillates import Claim, ClaimMode, Facet, SourceRank, WeakSpot, WeakSpotKind, part_id
 from karkas.server.offline.cues import pattern
+from karkas.server.offline.prominence import prominence, prominence_of
 from karkas.server.offline.subjects import key
 from karkas.server.protocol import BlockKind, Document
 
@@ -23,6 +24,8 @@ _LEANED_ON = (Facet.PARAMETER, Facet.LIMITS, Facet.COMPARISON)
 def weak_spots(claims: Sequence[Claim], documents: Sequence[Document], today: str) -> list[WeakSpot]:
     """What is old, what comes from weak sources, what only one source says, what nobody shows; the best known first."""
     by_source = {document.source: document for document in documents}
+    known = prominence(documents)
+    claims = sorted(claims, key=lambda claim: -round(prominence_of(claim.subject, known), 2))
     found: list[WeakSpot] = []
     for kind, spots in (
         (WeakSpotKind.STALE, _stale(claims, by_source, today)),
@@ -93,7 +96,7 @@ def _single_source(
         and any(claim.facet in _LEANED_ON for claim in group)
         and group[0].mode is not ClaimMode.CODE
     ]
-    for group in sorted(lone, key=lambda group: (-len(group), group[0].id)):
+    for group in lone:
         document = by_source.get(group[0].evidence[0].source)
         where = document.path if document else group[0].evidence[0].source
         counted = (
