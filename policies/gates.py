@@ -8,8 +8,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from karkas.policies.actions import Action, Digest, Effect, Evidence, Variant, digest_of
 from karkas.policies.errors import VerdictError
-from karkas.policies.frames import Rule, Said
-from karkas.policies.provenance import leaves
+from karkas.policies.frames import FrameNode, Rule, Said
+from karkas.policies.provenance import leaves, some_of
 from karkas.policies.routing import Route
 from karkas.policies.zones import ControlLevel, ZoneState
 
@@ -84,17 +84,15 @@ def judge(
     route: Route,
     states: Iterable[ZoneState],
     known_tools: Mapping[str, Registered] | Iterable[str],
-    rules: Iterable[Rule] = (),
+    rules: Iterable[Rule | tuple[FrameNode, Rule]] = (),
 ) -> PolicyDecision:
     """Judges a proposal: the strictest verdict of all rules, over all variants and all zones touched.
 
-    With a mapping as `known_tools` an action must also have the effect that its tool is registered with.
+    With a mapping as `known_tools` an action must also have the effect that its tool is registered with. A rule of
+    a frame that comes with its node is named.
     """
     tools = known_tools if isinstance(known_tools, Mapping) else dict.fromkeys(known_tools)
-    said = [
-        *_ground(route, tuple(states)),
-        *(told for one in rules if (told := _frame_rule(one)) is not None),
-    ]
+    said = [*_ground(route, tuple(states)), *_framed(rules)]
     judged = [_variant(variant, tools) for variant in variants]
     said += [told for one in judged for told in one]
     if not judged:
@@ -149,14 +147,19 @@ def _variant(variant: Variant, tools: Mapping[str, Registered | None]) -> list[T
     return said
 
 
-def _frame_rule(rule: Rule) -> Told | None:
-    match rule:
-        case Rule.FORBID:
-            return PolicyVerdict.DENY, "the frame forbids it"
-        case Rule.ASK:
-            return PolicyVerdict.PROPOSE, "the frame says to ask"
-        case Rule.ALLOW:
-            return None
+BY_RULE = {Rule.ASK: (PolicyVerdict.PROPOSE, "ask"), Rule.FORBID: (PolicyVerdict.DENY, "forbid")}
+"""`allow` is not here: a frame never loosens what else holds."""
+
+
+def _framed(rules: Iterable[Rule | tuple[FrameNode, Rule]]) -> Iterator[Told]:
+    nodes: dict[Rule, list[str]] = {}
+    for one in rules:
+        node, rule = one if isinstance(one, tuple) else (None, one)
+        nodes.setdefault(rule, []).extend([f"{node.id} {node.title}"] if node is not None else [])
+    for rule, (verdict, word) in BY_RULE.items():
+        if rule in nodes:
+            named = some_of(list(dict.fromkeys(nodes[rule])), between="; ")
+            yield verdict, f"the frame says to {word}{f': {named}' if named else ''}"
 
 
 class CriticStatus(StrEnum):

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import cast
@@ -94,6 +94,12 @@ def leaves(value: JsonValue | Mapping[str, JsonValue], pointer: str = "") -> Ite
         yield pointer, cast("JsonValue", value)
 
 
+def some_of(names: Sequence[str], *, between: str = ", ") -> str:
+    """The first few of `names`, and how many more there are."""
+    shown = between.join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+
+
 def folded(text: str) -> str:
     """Without case, compatibility forms, white space and invisible characters."""
     plain = unicodedata.normalize("NFKC", text).casefold()
@@ -107,6 +113,7 @@ _ADDRESS = re.compile(r"[\w~%+-]+(?:[./:@\\]+[\w~%+-]+)+")
 _DOTTED = re.compile(r"[\w-]+(?:\.[\w-]+)+")
 _NEAR = 20
 """Code points between a parameter's name and a tiny value."""
+_SHOWN = 5
 _TELLING = 4
 """Shorter pieces stand in any text by chance."""
 
@@ -125,7 +132,7 @@ def _trace_leaf(
             return ArgumentOrigin(pointer=pointer, origin=material.origin, label=material.label, start=start)
     labels = _untrusted(_as_text(value), others)
     if labels:
-        return ArgumentOrigin(pointer=pointer, origin=Origin.UNTRUSTED_SOURCE, label=", ".join(labels))
+        return ArgumentOrigin(pointer=pointer, origin=Origin.UNTRUSTED_SOURCE, label=some_of(labels))
     return ArgumentOrigin(pointer=pointer, origin=nowhere)
 
 

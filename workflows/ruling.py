@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from karkas.agents.frame import frame_text, load_frame, rules_for
 from karkas.policies.actions import Digest, Proposal, digest_of
-from karkas.policies.frames import Frame, Rule
+from karkas.policies.frames import Frame, FrameNode, Rule
 from karkas.policies.gates import POLICY_VERSION, PolicyDecision, judge
 from karkas.policies.routing import Route, route
 from karkas.policies.zones import ZoneName
@@ -50,13 +50,11 @@ async def rule_on(context: Context, proposal: Proposal) -> Ruling:
         named=proposal.zones,
     )
     frames, artifacts = await frames_of(context, way.zones)
-    rules: list[Rule] = []
+    rules: list[tuple[FrameNode, Rule]] = []
     for frame in frames.values():
         for action in actions:
             touched = context.tools[action.tool].paths(action) if action.tool in context.tools else ()
-            rules += [
-                rule for _, rule in rules_for(frame, tool=action.tool, paths=touched, task=proposal.task)
-            ]
+            rules += rules_for(frame, tool=action.tool, paths=touched, task=proposal.task)
     decision = judge(
         proposal.variants,
         route=way,

@@ -9,7 +9,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from karkas.policies.actions import Action, Digest, Effect, Variant
 from karkas.policies.errors import VerdictError
-from karkas.policies.frames import Rule
+from karkas.policies.frames import FrameNode, Rule
 from karkas.policies.gates import (
     BY_LEVEL,
     Adopt,
@@ -52,7 +52,7 @@ def state(name: str, level: ControlLevel, *, framed: bool = True, understanding:
 def judged(
     states: list[ZoneState],
     variants: Iterable[Variant] = (Variant(action=ACTION, origins=GROUNDED),),
-    rules: Iterable[Rule] = (),
+    rules: Iterable[Rule | tuple[FrameNode, Rule]] = (),
     tools: Iterable[str] = ("write_file", "run_command"),
 ) -> PolicyDecision:
     variants = tuple(variants)
@@ -136,6 +136,17 @@ def test_an_action_that_was_traced_in_part_goes_to_a_person() -> None:
     decision = judged([state("z", ControlLevel.AUTONOMOUS)], [Variant(action=action, origins=GROUNDED)])
     assert decision.verdict is PolicyVerdict.PROPOSE
     assert "argument /content was not traced, so a person decides" in decision.reasons
+
+
+def test_the_frames_rules_are_named_and_counted() -> None:
+    nodes = [
+        FrameNode(id=f"n{index}", level=3, title=f"Rule {index}", parent="n", rule=Rule.ASK)
+        for index in range(7)
+    ]
+    decision = judged([state("z", ControlLevel.AUTONOMOUS)], rules=[(node, Rule.ASK) for node in nodes])
+    assert decision.verdict is PolicyVerdict.PROPOSE
+    asked = "n0 Rule 0; n1 Rule 1; n2 Rule 2; n3 Rule 3; n4 Rule 4 and 2 more"
+    assert f"the frame says to ask: {asked}" in decision.reasons
 
 
 def test_nothing_proposed_is_denied() -> None:
