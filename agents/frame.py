@@ -10,7 +10,7 @@ from karkas.policies.distillates import Claim, Conflict, Distillate
 from karkas.policies.errors import FrameError
 from karkas.policies.frames import DistillateRef, Frame, FrameNode, Rule
 from karkas.policies.rendering import visible_line
-from karkas.policies.routing import path_touches, topic_in
+from karkas.policies.routing import EVERYWHERE, path_touches, topic_in
 from karkas.policies.zones import ControlLevel
 from karkas.server.protocol import MapArea, MapRule
 
@@ -79,10 +79,11 @@ def rules_for(frame: Frame, *, tool: str, paths: Iterable[str], task: str) -> li
     """The rules that hold for an action, in the frame's order; the strictest of them counts.
 
     A rule holds where each of its selectors (`tools`, `paths`, `topics`) is met; one without any holds for every
-    action in the zone. Where a rule selects by path and the action does not tell what it touches, the rule cannot
-    be ruled out, so it asks.
+    action in the zone. Where a rule selects by path and the action does not tell what it touches, or may touch
+    anything, the rule cannot be ruled out, so it asks.
     """
     paths = tuple(paths)
+    bounded = [path for path in paths if path != EVERYWHERE]
     found = []
     for node in frame.nodes:
         if node.rule is None:
@@ -91,10 +92,10 @@ def rules_for(frame: Frame, *, tool: str, paths: Iterable[str], task: str) -> li
         by_topic = not node.topics or any(topic_in(topic, task) for topic in node.topics)
         if not by_tool or not by_topic:
             continue
-        if node.paths and not paths and node.rule is not Rule.ALLOW:
-            found.append((node, Rule.ASK))
-        elif not node.paths or any(path_touches(path, glob) for path in paths for glob in node.paths):
+        if not node.paths or any(path_touches(path, glob) for path in bounded for glob in node.paths):
             found.append((node, node.rule))
+        elif (not paths or EVERYWHERE in paths) and node.rule is not Rule.ALLOW:
+            found.append((node, Rule.ASK))
     return found
 
 

@@ -93,9 +93,13 @@ def topic_in(topic: str, text: str) -> bool:
     return bool(words) and any(pattern.search(_plain(form)) for form in (text, _HUMP.sub(" ", text)))
 
 
+EVERYWHERE = "./"
+"""The path of an action that may touch any file of the workspace, such as a command."""
+
+
 def path_touches(path: str, glob: str) -> bool:
-    """As `path_matches`, for rules that tighten: a path that leaves the workspace touches everything."""
-    return _inside(path) is None or path_matches(path, glob)
+    """As `path_matches`, for rules that tighten: `EVERYWHERE`, and a path that leaves the workspace, touch all."""
+    return path == EVERYWHERE or _inside(path) is None or path_matches(path, glob)
 
 
 def path_matches(path: str, glob: str) -> bool:

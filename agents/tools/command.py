@@ -31,6 +31,7 @@ from karkas.agents.tools.workspace import Workspace
 from karkas.policies.actions import Effect
 from karkas.policies.errors import ConfinementError, KarkasError, ToolError
 from karkas.policies.rendering import visible_line
+from karkas.policies.routing import EVERYWHERE
 
 INLINE_CHARS = 20_000
 """How much of each output's end stands in the result itself; all that was kept is an artifact."""
@@ -134,8 +135,8 @@ def _named_files(argv: list[str], cwd: str, workspace: Workspace) -> dict[str, s
 
 
 def _paths(argv: list[str], cwd: str) -> tuple[str, ...]:
-    """The folder it runs in, and what the arguments may name in the workspace."""
-    touched = [cwd]
+    """What the arguments may name in the workspace; and everything, since the sandbox lets it write anywhere."""
+    touched = [EVERYWHERE, cwd]
     for argument in argv[1:]:
         for text in (argument, argument.partition("=")[2]):
             plain = os.path.normpath(f"{cwd}/{text}") if text else ""

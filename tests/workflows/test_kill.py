@@ -20,8 +20,6 @@ from karkas.storage import Run, RunStatus
 
 DOCUMENTS = Path(__file__).with_name("documents")
 KARKAS = Path(sys.executable).with_name("karkas")
-PARKED = 3
-
 FLOW = '''
 import os, time
 from karkas.agents.tools import tool
@@ -76,8 +74,8 @@ def resumed(root: Path, run: str) -> dict[str, Any]:
     ended = subprocess.run(
         [KARKAS, "runs", "resume", run, "--json"], cwd=root, capture_output=True, text=True, check=False
     )
-    assert ended.returncode in {0, PARKED}, ended.stderr
     found: dict[str, Any] = json.loads(ended.stdout)
+    assert found["status"] in {"parked", "done"}, found["error"]
     return found
 
 
@@ -99,7 +97,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return load((root / "zones/courier.distillate.yaml").read_bytes()).id
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_an_exploration_killed_at_random_points_ends_as_if_nothing_had_happened(
     tmp_path: Path, undisturbed: str, seed: int
 ) -> None:

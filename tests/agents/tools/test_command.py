@@ -11,6 +11,7 @@ from karkas.agents.tools import command as command_module
 from karkas.agents.tools.process import OUTPUT_BYTES, run_process
 from karkas.policies.actions import Action, ActionError
 from karkas.policies.errors import ConfinementError, StaleError, ToolError, UsageError
+from karkas.policies.routing import EVERYWHERE, path_touches
 from karkas.storage import Claimed, Store
 
 Permitted = Callable[[Tool, Action], Claimed]
@@ -198,9 +199,10 @@ async def test_a_script_changed_after_approval_does_not_run(
 
 
 @needs_bwrap
-def test_it_touches_its_folder_and_what_its_arguments_name(workspace: Workspace) -> None:
+def test_it_may_touch_anything_and_says_what_its_arguments_name(workspace: Workspace) -> None:
     action = TOOL.action(argv=["cp", "a.md", "../src/b.md", "--to=c.md", "/etc/x", "../../out"], cwd="docs")
-    assert {"docs", "docs/a.md", "src/b.md", "docs/c.md"} <= set(TOOL.paths(action))
+    assert {EVERYWHERE, "docs", "docs/a.md", "src/b.md", "docs/c.md"} <= set(TOOL.paths(action))
+    assert path_touches(EVERYWHERE, "secrets/**"), "so every zone that is scoped by path is touched"
     assert not any("out" in path or path.startswith("/") for path in TOOL.paths(action))
 
 
