@@ -11,8 +11,8 @@ from karkas.server.protocol import Compose, Composed, Document
 
 _REPEATS = 0.45
 _PER_PAGE = 2
-_FLOOR = 0.55
-"""Of the best one's worth: a framework that has nothing good to say in a section is left out there."""
+_FLOOR = 0.5
+"""Of the best standing: a framework that has nothing good to say in a section is left out there."""
 _CONFLICTS_SHOWN = 5
 
 _SECTIONS: tuple[tuple[str, Facet, int], ...] = (
@@ -73,13 +73,13 @@ def pick(
     pages: Counter[str] = Counter()
     subjects: Counter[str] = Counter()
     left = sorted(candidates, key=lambda one: (-worth(one), one.claim.id))
-    floor = _FLOOR * worth(left[0]) if left else 0.0
+    floor = _FLOOR * max((one.score for one in left), default=0.0)
     while left and len(picked) < most:
         best = max(left, key=lambda one: worth(one) - 0.07 * homes[one.home] - 0.15 * pages[one.page])
         left.remove(best)
         crowded = pages[best.page] >= _PER_PAGE or subjects[best.subject] > 0
         repeated = any(overlap(best.terms, other.terms) > _REPEATS for other in (*picked, *shown))
-        if crowded or repeated or worth(best) < floor:
+        if crowded or repeated or best.score < floor:
             continue
         picked.append(best)
         homes[best.home] += 1

@@ -11,10 +11,13 @@ from karkas.server.protocol import BlockKind
 
 _MARKUP = re.compile(r"<[a-zA-Z/][^>]*>|\[\[|:::|\{\{|!\[|^\s*[|#]|\\begin|^\s*```|@\w+\{")
 _MATH = re.compile(r"\$[^$]*\$|\\[a-zA-Z]+")
+_LITERAL_CELL = re.compile(r"`?(?:true|false|none|null|\d[\d.]*)`?$", re.IGNORECASE)
+_CODED_MATH = re.compile(r"`[^`]*(?:[\^Σ@×]|\[:)[^`]*`")
 _VERDICT = re.compile("[✅❌⚠✓✗🟢]|^(?:yes|no)$", re.IGNORECASE)
 _QUESTION = re.compile(r"\w\?(?:\s|$)")
 _NAME = re.compile(r"[\w.]*[_.=(]|[a-z]+[A-Z0-9]")
 _CUT_OFF = frozenset("?,(…-/")
+_OPEN_END = re.compile(r"[.!?]\s|\b(?:to|by|with|are|is|as|that|following|for|of|ways|below):$")
 _DROPPED = ("chatter", "news", "personal")
 _OWN_WORDS = 0.4
 """Share of a text that is left when links and formulae are reduced; with less it is a list of links."""
@@ -52,7 +55,9 @@ def is_filler(text: str, kind: BlockKind, facet: Facet, columns: tuple[str, ...]
             return not _row_speaks(text, facet, columns)
         case _:
             bare = _MATH.sub(" ", plain(text))
-            cut_off = text.endswith(":") and facet is not Facet.DEFINITION
+            cut_off = text.endswith(":") and (
+                facet is not Facet.DEFINITION or _OPEN_END.search(text) is not None
+            )
             excused = facet is Facet.LIMITS and len(tokens(text)) > _LONG_LIMIT
             pointer = not excused and filler_cue("pointer").search(bare) is not None
             return cut_off or pointer or any(filler_cue(name).search(bare) for name in _DROPPED)
@@ -71,7 +76,7 @@ def _signature_speaks(text: str) -> bool:
 def _row_speaks(row: str, facet: Facet, columns: tuple[str, ...]) -> bool:
     """Whether a table row says something in words: about a named thing, or a problem and what to do."""
     own = cells(row)
-    if len(own) == 1 or "<" in row or not columns:
+    if len(own) == 1 or _LITERAL_CELL.match(own[0]) or "<" in row or not columns:
         return False
     named = own[0].startswith("`") and len(tokens(own[0])) > 0
     prose = max(len(tokens(cell)) for cell in own[1:])

@@ -123,7 +123,10 @@ def _ranked(
         + 0.05 * (1 - passage.place)
         + 0.06 * (defines and bool(name) and name in key(document.title))
         + 0.16 * (defines and name in zone.homes)
+        # A worked calculation is rare, anyone can check it, and where one page errs it disagrees with another.
+        + 0.18 * any(fact.role is FactRole.RESULT for fact in stated)
         - 0.12 * (defines and passage.kind is BlockKind.DOCSTRING and not passage.opens)
+        - 0.10 * (defines and passage.text.startswith("The "))
         - 0.45 * blemish(passage.text)
         - 0.20 * bool(_ABOUT_THE_PROJECT.search(document.path))
     )

@@ -85,7 +85,8 @@ def _statement(claim: Claim, path: str) -> Statement:
 
 
 def pairs(known: Sequence[Statement]) -> Iterator[tuple[Statement, Statement]]:
-    """Every two that share a name and do not overlap in their source, once, in a stable order."""
+    """Every two that share a name and do not overlap in their source, once, ordered by where they stand."""
+    known = sorted(known, key=lambda one: (one.path, one.claim.evidence[0].start, one.claim.id))
     by_name: dict[str, list[int]] = defaultdict(list)
     for at, statement in enumerate(known):
         versions = {key(fact.name) for fact in statement.facts if fact.role is FactRole.VERSION}

@@ -2,6 +2,7 @@
 
 import re
 
+from karkas.policies.distillates import SourceRank
 from karkas.server.offline.cues import pattern, tagline
 from karkas.server.offline.parameters import identifiers
 from karkas.server.offline.sentences import Passage, cells
@@ -119,7 +120,8 @@ def _of_prose(passage: Passage, document: Document) -> str:
         labelled = clean(label["term"])
         if labelled and labelled.lower() not in _NO_TERM:
             return cut(labelled)
-    if passage.place < _OPENING and tagline().match(passage.text):
+    introduces = document.rank in {SourceRank.README, SourceRank.PACKAGE_DOCS}
+    if introduces and passage.place < _OPENING and tagline().match(passage.text):
         return next(
             (document.meta[name] for name in _HOMES if name in document.meta), topic((), document.title)
         )

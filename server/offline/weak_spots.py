@@ -16,6 +16,8 @@ _AT_MOST = {
     WeakSpotKind.SINGLE_SOURCE: 14,
     WeakSpotKind.NO_EXAMPLE: 8,
 }
+_SHOWN = 2
+"""Claims that a weak spot names; its words count all of them."""
 _STALE_YEARS = 2
 _WEIGHTY = {SourceRank.CODE, SourceRank.OFFICIAL_DOCS, SourceRank.PACKAGE_DOCS, SourceRank.README}
 _LEANED_ON = (Facet.PARAMETER, Facet.LIMITS, Facet.COMPARISON)
@@ -36,7 +38,7 @@ def weak_spots(claims: Sequence[Claim], documents: Sequence[Document], today: st
         for number, (about, why) in enumerate(spots):
             if number >= _AT_MOST[kind]:
                 break
-            ids = tuple(claim.id for claim in about)
+            ids = tuple(claim.id for claim in about[:_SHOWN])
             found.append(WeakSpot(id=part_id("w", kind, *sorted(ids)), kind=kind, claims=ids, why=why))
     return found
 
