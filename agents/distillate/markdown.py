@@ -31,6 +31,8 @@ _TABLE_CELL = 240
 
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*(?:\s[^()]*)?\)")
 _REFERENCE = re.compile(r"\[(`[^`]+`)\]")
+_ROLE = re.compile(r":(?:\w+:)?\w+:`~?(?:[^`<]*<)?(?:[\w.]*\.)?([^`<>]+?)>?`")
+_LITERAL = re.compile(r"``([^`]+)``")
 _BOLD = re.compile(r"(?<![\w*])\*\*([^*\s](?:[^*]*[^*\s])?)\*\*(?![\w*])")
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _SPECIAL = re.compile(r"[\\`*\[\]|~$@^]|(?<![^\W_])_|_(?![^\W_])")
@@ -48,8 +50,12 @@ def to_markdown(distillate: Distillate, text_of: Callable[[str], str | None] | N
 
 
 def escaped(text: str) -> str:
-    """`text` on one line as Markdown that shows it: links lose their targets, bold its stars, code spans stay."""
+    """`text` on one line as Markdown that shows it: links lose their targets, bold its stars, code spans stay.
+
+    Inline markup of reStructuredText, as docstrings have it, is shown as code spans too.
+    """
     text = visible_line(" ".join(text.split()))
+    text = _LITERAL.sub(r"`\1`", _ROLE.sub(r"`\1`", text))
     text = _BOLD.sub(r"\1", _REFERENCE.sub(r"\1", _LINK.sub(r"\1", text)))
     parts, at = [], 0
     for code in _CODE.finditer(text):

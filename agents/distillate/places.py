@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from karkas.policies.distillates import SourceRecord
 
-_ON_THE_PAGE = frozenset({"page", "section", "columns"})
-"""Parts of a scope that say where a claim stands, not where it holds."""
+_TOLD_ELSEWHERE = frozenset({"page", "section", "columns", "module", "version", "when"})
+"""Parts of a scope that the claim's source or its own words say already."""
 
 
 def source_path(source: SourceRecord) -> str:
@@ -35,5 +35,5 @@ def limits(scope: Mapping[str, str]) -> list[str]:
     return [
         value if key in {"framework", "package"} else f"{key} {value}"
         for key, value in scope.items()
-        if key not in _ON_THE_PAGE
+        if key not in _TOLD_ELSEWHERE
     ]
