@@ -132,6 +132,7 @@ def test_an_editor_that_is_not_found_is_a_problem(
     monkeypatch.setenv("EDITOR", "no-such-editor --wait")
     assert found(cli, "editor")["status"] == "problem"
     monkeypatch.delenv("EDITOR")
+    monkeypatch.setenv("PATH", "")
     assert found(cli, "editor")["status"] == "warning"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from karkas import settings as toml
 from karkas.agents.tools import Sandbox, bubblewrap
+from karkas.cli.editing import installed_editor
 from karkas.policies.errors import KarkasError, ProjectError
 from karkas.project import FOLDER, Project, find_root
 from karkas.settings import ModelSettings, Settings
@@ -234,7 +235,7 @@ def _editor() -> Check:
                 return Check(name, Status.OK, f"${variable} is {command}")
             mend = f"install {program}, or point ${variable} to an editor"
             return Check(name, Status.PROBLEM, f"${variable} is {command}, which is not found", mend)
-    mend = "export EDITOR=..., or frame with `karkas frame ZONE --from FILE`"
-    return Check(
-        name, Status.WARNING, "neither $VISUAL nor $EDITOR is set, so `karkas frame` opens none", mend
-    )
+    if fallback := installed_editor():
+        return Check(name, Status.OK, f"{fallback}, since neither $VISUAL nor $EDITOR is set")
+    mend = "install one or export EDITOR=..., or frame with `karkas frame ZONE --from FILE`"
+    return Check(name, Status.WARNING, "there is none, so `karkas frame` cannot open one", mend)

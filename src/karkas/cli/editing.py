@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 def in_editor(text: str, *, suffix: str) -> str:
     """The text as the person leaves it. A failing editor, or none at all, is a `UsageError`; nothing is lost."""
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    editor = (
+        os.environ.get("VISUAL", "").strip() or os.environ.get("EDITOR", "").strip() or installed_editor()
+    )
     if not editor:
         raise UsageError(
             "there is no $EDITOR; set one, for example EDITOR=nano, or give the file with --from FILE"
@@ -39,6 +42,11 @@ def in_editor(text: str, *, suffix: str) -> str:
     edited = path.read_text("utf-8")
     path.unlink()
     return edited
+
+
+def installed_editor() -> str | None:
+    """What opens where neither $VISUAL nor $EDITOR says."""
+    return next((name for name in ("sensible-editor", "nano", "vim", "vi") if shutil.which(name)), None)
 
 
 def edited_action(project: "Project", gate: "Gate", variant: int, file: Path | None) -> "Action":

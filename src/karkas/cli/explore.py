@@ -113,6 +113,10 @@ def _budget(
     )
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _tell_map(project: "Project", zone: str) -> None:
     """What was found, in one glance."""
     from karkas.agents.distillate import load
@@ -123,10 +127,15 @@ def _tell_map(project: "Project", zone: str) -> None:
         return
     found = load(project.store.artifacts.text(ground.distillate_artifact))
     used = sum(source.status.value == "used" for source in found.sources)
+    counts = (
+        (len(found.conflicts), "conflict candidate"),
+        (len(found.weak_spots), "weak spot"),
+        (len(found.open_questions), "open question"),
+    )
+    gaps = ", ".join(_counted(number, noun) for number, noun in counts)
+    ended = f"{found.run.stop_reason.replace('_', ' ')} after {_counted(found.run.cycles, 'cycle')}"
     screen.say(
-        f"{zone}: {len(found.claims)} claims out of {used} sources, {len(found.conflicts)} conflict candidates,"
-        f" {len(found.weak_spots)} weak spots, {len(found.open_questions)} open questions"
-        f" ({found.run.stop_reason.replace('_', ' ')} after {found.run.cycles} cycles)"
+        f"{zone}: {_counted(len(found.claims), 'claim')} out of {_counted(used, 'source')}, {gaps} ({ended})"
     )
     honest = "; no language model, every claim is copied" if found.engine.kind == "extractive" else ""
     screen.say(f"engine: {found.engine}{honest}")
