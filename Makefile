@@ -4,12 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := requirements/dev.lock
+BUILD_LOCK := requirements/build.lock
+
+# What has no wheel is built with the tools of BUILD_LOCK, so that nothing unlocked is fetched for it either.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # The first of these that really starts and is 3.11 or newer; name another with `make PYTHON=/path/to/python ...`.
 CANDIDATES := python3.13 python3.12 python3.11 python3
 PYTHON ?= $(shell for one in $(CANDIDATES); do \
 	if $$one -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo $$one; break; fi; done)
+
+COMPILE = $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench schemas lock build clean
@@ -19,16 +26,17 @@ help:  ## Shows this list.
 
 setup: $(STAMP)  ## Makes .venv with the locked dependencies and karkas in it. The others do this by themselves.
 
-$(STAMP): $(LOCK) pyproject.toml
+$(STAMP): $(LOCK) $(BUILD_LOCK) pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "karkas needs Python 3.11 or newer with venv and ensurepip, and none was found." >&2; \
 		echo "On Debian: apt-get install python3 python3-venv; or name one: make PYTHON=/path/to/python3.11 ..." >&2; \
 		exit 1; fi
 	@if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 		echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); fi
-	@echo "Installing the locked dependencies (about 450 MB, a minute or two the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@echo "Installing the locked dependencies (about 850 MB on disk, one to three minutes the first time)"
+	@$(PIP) --require-hashes -r $(BUILD_LOCK)
+	@$(PIP) --require-hashes --no-build-isolation -r $(LOCK)
+	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
 demo: $(STAMP)  ## Explores a zone from installed packages, opens its gate, and shows how to decide it.
@@ -47,11 +55,14 @@ bench: $(STAMP)  ## Measures sentence ranking on SciTLDR: make bench DATA=scitld
 	@if [ -z "$(DATA)" ]; then echo "name the data: make bench DATA=path/to/scitldr-a-dev.jsonl" >&2; exit 2; fi
 	$(BIN)/python benchmarks/scitldr.py $(DATA)
 
-lock:  ## Resolves the dependencies of pyproject.toml anew into requirements/dev.lock.
+lock:  ## Resolves the dependencies of pyproject.toml anew into requirements/.
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile pyproject.toml --extra postgres --group dev --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --quiet --output-file $(LOCK)
+	@$(PIP) uv
+	$(COMPILE) pyproject.toml --extra postgres --group dev --output-file $(LOCK)
+	printf 'setuptools\nwheel\n' | $(COMPILE) - --constraints $(LOCK) --output-file $(BUILD_LOCK)
+
+schemas: $(STAMP)  ## Writes the JSON Schemas of distillates and frames into docs/.
+	$(BIN)/python -m karkas.agents.distillate.schemas docs
 
 build: $(STAMP)  ## Builds sdist and wheel into dist/.
 	$(BIN)/python -m build --no-isolation
