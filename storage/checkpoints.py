@@ -3,12 +3,12 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from karkas.policies.errors import StorageError
-from karkas.storage.database import BUSY_SECONDS, database_url
+from karkas.storage.database import BUSY_SECONDS, database_url, enter_wal
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -29,9 +29,11 @@ async def open_checkpointer(
 
         path = folder / "checkpoints.db"
         try:
-            async with aiosqlite.connect(path) as connection:
+            with closing(sqlite3.connect(path)) as first:
+                enter_wal(first.execute)
+            async with aiosqlite.connect(path, timeout=BUSY_SECONDS) as connection:
                 # NORMAL: a power cut may repeat nodes, which the ledger makes harmless, at five times the rate.
-                await connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
+                await connection.execute("PRAGMA synchronous = NORMAL")
                 saver = AsyncSqliteSaver(connection)
                 await saver.setup()
                 yield saver

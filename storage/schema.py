@@ -24,9 +24,8 @@ def migrate(database: Database) -> None:
         if version(connection) == HEAD:
             return
     with database.connection(write=True) as connection:
-        # Another process may have migrated while this one waited to write.
-        if version(connection) != HEAD:
-            _upgrade(connection, database)
+        # Where another process migrated while this one waited to write, Alembic finds nothing left to do.
+        _upgrade(connection, database)
 
 
 def version(connection: Connection) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from karkas.policies.actions import Action, Digest, Effect
-from karkas.policies.errors import NotFoundError, PermitError, VerdictError
+from karkas.policies.errors import AuditError, NotFoundError, PermitError, VerdictError
 from karkas.policies.gates import (
     Adopt,
     Answer,
@@ -330,3 +330,39 @@ def test_gates_are_found_by_status_zone_run_and_by_the_beginning_of_their_id(
         store.gates.get("g-zzz")
     with pytest.raises(NotFoundError):
         store.gates.get("")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        """verdict = '{"kind": "answer", "text": "right"}'""",
+        "verdict = NULL",
+        "decided_by = 'boris'",
+        "status = 'passed'",
+        "status = 'open'",
+        "signature = NULL",
+        "decision = NULL",
+    ],
+)
+def test_a_decision_changed_by_hand_is_none(
+    store: Store, open_gate: OpenGate, tamper: Callable[..., None], change: str
+) -> None:
+    gate = open_gate(kind=GateKind.QUESTION, prompt="Which?", choices=("left", "right"))
+    store.gates.decide(gate.id, Answer(text="left"), by="anna")
+    tamper(f"UPDATE gate SET {change} WHERE id = :id", id=gate.id)
+    seen = store.gates.get(gate.id)
+    assert (seen.status, seen.verdict, seen.decided_by) == (GateStatus.STALE, None, "karkas")
+    assert seen == store.gates.list(run=gate.run)[0]
+    assert [line for line in store.verify() if gate.id in line]
+    with pytest.raises(VerdictError, match="changed outside karkas"):
+        store.gates.decide(gate.id, Answer(text="right"), by="anna")
+
+
+def test_a_gate_that_holds_no_json_is_named(
+    store: Store, open_gate: OpenGate, tamper: Callable[..., None]
+) -> None:
+    gate = open_gate("a.md")
+    tamper("UPDATE gate SET facts = :facts WHERE id = :id", facts='{"kind": "action"}', id=gate.id)
+    with pytest.raises(AuditError, match=gate.id):
+        store.gates.get(gate.id)
+    assert [line for line in store.verify() if gate.id in line]
