@@ -224,7 +224,7 @@ def _versioned(one: Statement, other: Statement) -> Iterator[_Hit]:
 def _coded(one: Statement, other: Statement) -> Iterator[_Hit]:
     """A default in a signature against the default that the documentation states."""
     code, prose = (one, other) if one.is_code else (other, one)
-    scope = shared_scope(code.claim, prose.claim, ("package", "framework", "version"))
+    scope = shared_scope(code.claim, prose.claim, ("package", "framework", "version", "module"))
     if not code.is_code or prose.is_code or scope is None:
         return
     about = {

@@ -14,7 +14,7 @@ _MATH = re.compile(r"\$[^$]*\$|\\[a-zA-Z]+")
 _LITERAL_CELL = re.compile(r"`?(?:true|false|none|null|\d[\d.]*)`?$", re.IGNORECASE)
 _CODED_MATH = re.compile(r"`[^`]*(?:[\^Σ@×]|\[:)[^`]*`")
 _VERDICT = re.compile("[✅❌⚠✓✗🟢]|^(?:yes|no)$", re.IGNORECASE)
-_QUESTION = re.compile(r"\w\?(?:\s|$)")
+_QUESTION = re.compile(r"[\w)`\]'\"]\?(?:\s|$)")
 _NAME = re.compile(r"[\w.]*[_.=(]|[a-z]+[A-Z0-9]")
 _CUT_OFF = frozenset("?,(…-/")
 _OPEN_END = re.compile(r"[.!?]\s|\b(?:to|by|with|are|is|as|that|following|for|of|ways|below):$")
@@ -89,7 +89,8 @@ def _has_form(bare: str, kind: BlockKind) -> bool:
     if tagline().search(bare):
         return True
     opening = bare.lstrip("*_\"'«([ ")
-    begins = not opening[:1].islower() or kind is BlockKind.ITEM or _NAME.match(opening) is not None
+    marked = bare[:1] in {"*", "`", "_", "["}
+    begins = not opening[:1].islower() or marked or kind is BlockKind.ITEM or _NAME.match(opening) is not None
     ends = kind is not BlockKind.PARAGRAPH or bare.rstrip("*_\"'»)` ")[-1:] in {".", ";", "!", "…", ":"}
     return begins and ends and filler_cue("verb").search(bare) is not None
 
@@ -98,6 +99,7 @@ def blemish(text: str) -> float:
     """What speaks against a sentence that is no filler: praise, unclear reference, links, formulae, length. 0..1."""
     bare = plain(text)
     cost = 0.25 * len(filler_cue("praise").findall(bare)) + 0.35 * bool(filler_cue("unclear").search(bare))
+    cost += 0.2 * len(_CODED_MATH.findall(bare))
     cost += (
         0.15 * (len(tokens(bare)) < _TERSE)
         + 0.5 * (1 - len(bare) / len(text))

@@ -68,6 +68,8 @@ def facts(text: str, name: str = "") -> list[Fact]:
     for name_of_role, words in role_cues(_VALUE, _UNIT):
         role = FactRole[name_of_role.upper()]
         for match in words.finditer(text):
+            if text.count("`", 0, match.start("value")) % 2:
+                continue  # the mark before it closes another name
             if role in {FactRole.MINIMUM, FactRole.MAXIMUM} and not re.match(_NUMBER, match["value"]):
                 continue
             found.append(_fact(text, match, role, name))

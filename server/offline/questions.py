@@ -101,7 +101,8 @@ def _of_weak_spot(spot: WeakSpot, claims: Sequence[Claim]) -> Iterator[tuple[str
 
 def _of_lone(claim: Claim, inside: str, where: str, said: str) -> tuple[str, str]:
     subject = claim.subject
-    default = next((fact.value for fact in stated_facts(claim) if fact.role is FactRole.DEFAULT), "")
+    stated = (fact for fact in stated_facts(claim) if fact.role is FactRole.DEFAULT and fact.name == subject)
+    default = next((fact.value for fact in stated if fact.name in claim.text), "")
     match claim.facet:
         case Facet.PARAMETER if default:
             text = f"When should {subject} not stay at {default}{inside}?"

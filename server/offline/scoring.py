@@ -27,6 +27,7 @@ _COMPARED = 40
 _NUMBERS_MATTER = frozenset({FactRole.DEFAULT, FactRole.RESULT, FactRole.RECOMMENDED, FactRole.VERSION})
 _HOMES = ("framework", "package")
 _PRIVATE = re.compile(r"_(?!_init__)")
+_ASIDE = re.compile(r"/(?:v\d|deprecated|legacy|compat|testing|plugins?)/|pytest_plugin|/mypy", re.IGNORECASE)
 _ABOUT_THE_PROJECT = re.compile(
     r"contribut|change(?:s|log)?\b|history|release|code_of_conduct|security|telemetry|authors", re.IGNORECASE
 )
@@ -129,6 +130,7 @@ def _ranked(
         - 0.10 * (defines and passage.text.startswith("The "))
         - 0.45 * blemish(passage.text)
         - 0.20 * bool(_ABOUT_THE_PROJECT.search(document.path))
+        - 0.12 * bool(_ASIDE.search(document.path))
     )
     return Ranked(
         passage=passage,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from karkas.policies.distillates import ClaimMode
-from karkas.server.offline.cues import pattern
+from karkas.server.offline.cues import filler_cue, pattern
 from karkas.server.protocol import Block, BlockKind, Document
 
 _ABBREVIATION = re.compile(
@@ -21,7 +21,7 @@ _QUOTE_MARK = re.compile(r"(?:>[ \t]?)+")
 _LEAD = re.compile(
     r"""(?:
         \s+ | >[ \t]? | \[![A-Za-z_]+\][^\n]*\n? | [-*+][ \t]+(?:\[[ xX]\][ \t]+)?
-      | \(?\d{1,3}[.)][ \t]+ | [•·–—▪]\s+
+      | :param\s+(?:\w+\s+)?(?=\w+:) | !!!\s+\w+\s+ | \(?\d{1,3}[.)][ \t]+ | [•·–—▪]\s+
       | (?:\*\*|__)?(?:note|tip|warning|important|caution|hint|a|q|answer|nb|n\.b\.
           |примечание|важно|внимание|совет|вывод)
         (?:\*\*|__)?\s*:\s*(?:\*\*|__)?\s*
@@ -36,6 +36,7 @@ _SHORTEST = 3
 _PAIR = 2
 _ITEM = 260
 """A list item up to this length is one claim, however many sentences it has."""
+_LEAD_IN = 120
 _LONGEST = 420
 """Code points; a longer sentence is no claim that a person reads."""
 
@@ -58,6 +59,8 @@ class Passage:
     """Whether it opens with a word such as `this` that points outside of it."""
     columns: tuple[str, ...] = ()
     """Of a table row: the cells of its header."""
+    lead: str = ""
+    """Of a list item: the sentence that ends in a colon before the list."""
     opens: bool = False
     """Whether it is the first sentence of a docstring, which says what its owner is."""
 
@@ -100,11 +103,16 @@ def passages(index: int, document: Document) -> list[Passage]:
     columns: tuple[str, ...] = ()
     table_ends = -1
     before: Block | None = None
+    lead = ""
     for block in document.blocks:
         opens = block.kind is BlockKind.DOCSTRING and (
             before is None or before.kind is not BlockKind.DOCSTRING
         )
         before = block
+        if block.kind is not BlockKind.ITEM:
+            lead = (
+                _lead_in(document.text[block.start : block.end]) if block.kind is BlockKind.PARAGRAPH else ""
+            )
         if block.kind is BlockKind.ROW:
             begins = table_ends < 0 or document.text[table_ends : block.start].count("\n") > _RULE_LINES
             table_ends = block.end
@@ -116,9 +124,20 @@ def passages(index: int, document: Document) -> list[Passage]:
         for start, end in _units(document.text, block):
             passage = _passage(index, document, block, (start, end), columns)
             if passage is not None:
-                found.append(replace(passage, opens=True) if opens else passage)
+                above = lead if block.kind is BlockKind.ITEM else ""
+                found.append(replace(passage, opens=opens, lead=above) if opens or above else passage)
                 opens = False
     return found
+
+
+def _lead_in(paragraph: str) -> str:
+    last = paragraph.rstrip().rsplit("\n\n", 1)[-1]
+    start, end = (sentence_spans(last) or [(0, 0)])[-1]
+    lead = last[start:end].rstrip(":")
+    idle = pattern("anaphora").match(lead) or any(
+        filler_cue(name).search(lead) for name in ("pointer", "chatter")
+    )
+    return lead if last.endswith(":") and len(lead) <= _LEAD_IN and not idle else ""
 
 
 def cells(row: str) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from karkas.policies.distillates import Claim, Facet
+from karkas.policies.distillates import Claim, ClaimMode, Facet
 from karkas.server.offline.cues import choice_cue, heading_cues
 from karkas.server.offline.facets import facet_strength
 from karkas.server.offline.filler import blemish
-from karkas.server.offline.parameters import FactRole
+from karkas.server.offline.parameters import FactRole, signature_defaults
 from karkas.server.offline.prominence import prominence, prominence_of
 from karkas.server.offline.ranking import relevance, textrank, weights
 from karkas.server.offline.statements import stated_facts
@@ -15,6 +15,8 @@ from karkas.server.offline.subjects import key
 from karkas.server.offline.words import terms
 from karkas.server.protocol import Document
 
+_CODE = 0.7
+"""How plainly a signature speaks of its parameters."""
 _HOMES = ("framework", "package")
 
 
@@ -56,7 +58,7 @@ def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document])
             name for parts, name in by_words.items() if parts and parts <= own_terms and name != subject
         }
         score = (
-            0.26 * facet_strength(claim.facet, claim.text)
+            0.26 * (_CODE if claim.mode is ClaimMode.CODE else facet_strength(claim.facet, claim.text))
             + 0.20 * weight
             + (0.34 if claim.facet is Facet.PARAMETER else 0.22) * weight_of[subject]
             + 0.10 * relevance(own_terms | frozenset(terms(claim.subject)), asked, idf)
@@ -86,6 +88,8 @@ def _use(claim: Claim) -> float:
     """What makes a claim of its facet useful: a stated default, help in choosing."""
     match claim.facet:
         case Facet.PARAMETER:
+            if claim.mode is ClaimMode.CODE:
+                return 0.12 * bool(signature_defaults(claim.text))
             return 0.12 * any(fact.role is FactRole.DEFAULT for fact in stated_facts(claim))
         case Facet.COMPARISON:
             return 0.12 * bool(choice_cue("helps").search(claim.text)) - 0.18 * bool(

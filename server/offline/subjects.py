@@ -125,7 +125,11 @@ def _of_prose(passage: Passage, document: Document) -> str:
         return next(
             (document.meta[name] for name in _HOMES if name in document.meta), topic((), document.title)
         )
-    names = [name for name in identifiers(passage.text) if len(name) > 1 and name.lower() not in _LITERALS]
+    names = [
+        name
+        for name in identifiers(passage.text)
+        if len(name) > 1 and name.lower() not in _LITERALS and name[:2] != "__"
+    ]
     return _defined_term(passage) or (cut(names[0]) if names else topic(passage.headings, document.title))
 
 
@@ -164,11 +168,14 @@ def scope_of(passage: Passage, document: Document) -> dict[str, str]:
     section = next((clean(heading) for heading in reversed(passage.headings) if clean(heading) != page), "")
     if section:
         scope["section"] = section[:_SCOPE]
+    if passage.lead:
+        scope["under"] = clean(passage.lead)
     if passage.columns:
         scope["columns"] = " | ".join(clean(column) for column in passage.columns)[:120]
-    classes = _CLASS.findall(passage.text) or [
-        name for heading in passage.headings for name in _CLASS.findall(heading)
-    ]
+    if passage.kind in {BlockKind.SIGNATURE, BlockKind.DOCSTRING}:
+        classes = [name for name in passage.headings[1:2] if name[:1].isupper()]
+    else:
+        classes = _CLASS.findall(passage.text) or _CLASS.findall(" ".join(passage.headings))
     if classes:
         scope["class"] = classes[0]
     dtypes = list(dict.fromkeys(match.lower().replace("-", "") for match in _DTYPE.findall(passage.text)))

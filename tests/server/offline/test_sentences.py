@@ -59,6 +59,16 @@ def test_a_table_row_knows_its_header_and_the_header_is_no_passage() -> None:
     assert row.columns == ("Option", "Default")
 
 
+def test_a_list_item_knows_the_sentence_that_opens_its_list() -> None:
+    text = "Consider it when:\n\n- memory is short on the card"
+    blocks = (Block(BlockKind.PARAGRAPH, 0, 17), Block(BlockKind.ITEM, 19, len(text)))
+    document = Document(
+        source="s", title="T", text=text, blocks=blocks, rank=SourceRank.NOTE, kind="file", path="a.md", lang="en",
+        sha256="0",
+    )  # fmt: skip
+    assert [passage.lead for passage in passages(0, document)] == ["", "Consider it when"]
+
+
 @given(st.text(max_size=300), st.sampled_from(list(BlockKind)))
 def test_every_passage_is_where_it_says(text: str, kind: BlockKind) -> None:
     for passage in passages(0, _document(text, kind)):
