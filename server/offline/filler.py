@@ -17,7 +17,9 @@ _VERDICT = re.compile("[✅❌⚠✓✗🟢]|^(?:yes|no)$", re.IGNORECASE)
 _QUESTION = re.compile(r"[\w)`\]'\"]\?(?:\s|$)")
 _NAME = re.compile(r"[\w.]*[_.=(]|[a-z]+[A-Z0-9]")
 _CUT_OFF = frozenset("?,(…-/")
-_OPEN_END = re.compile(r"[.!?]\s|\b(?:to|by|with|are|is|as|that|following|for|of|ways|below):$")
+_OPEN_END = re.compile(
+    r"[.!?]\s|\b(?:to|by|with|are|is|as|that|following|for|of|ways|below|виду|включая|следующ\w+):$"
+)
 _DROPPED = ("chatter", "news", "personal")
 _OWN_WORDS = 0.4
 """Share of a text that is left when links and formulae are reduced; with less it is a list of links."""
