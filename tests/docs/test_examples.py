@@ -32,6 +32,10 @@ NOTE = {"title": "Raise r before lr", "text": "Half the runs diverged."}
 RELEASE: dict[str, Any] = {"version": "1.2.0", "changes": ["faster start", "a quieter log"]}
 
 
+def nothing(state: WorkflowState) -> dict[str, str]:
+    return {}
+
+
 def became(run: Run) -> dict[str, str]:
     outcomes: Any = (run.result or {})["outcomes"]
     return {name: one["status"] for name, one in outcomes.items()}
@@ -134,7 +138,7 @@ def test_without_a_frame_the_study_ends_and_nothing_is_announced(desk: Desk) -> 
 def test_a_workflow_with_a_path_around_a_gate_names_the_path(desk: Desk) -> None:
     workflow = Workflow(WorkflowState, zones=("notes",))
     workflow.add_action("write", lambda _: call("write_file", path="notes/a.md", content="a\n"))
-    workflow.add_node("shortcut", lambda _: {})
+    workflow.add_node("shortcut", nothing)
     workflow.add_edge(START, "shortcut").add_edge("shortcut", "write.act").add_edge("write", END)
     with pytest.raises(
         UngatedPathError, match=r"shortcut → write\.act: this path reaches the executor of 'write'"

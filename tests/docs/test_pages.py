@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import typer
 import karkas
 from karkas.cli.app import ROOMS, app
 from karkas.settings import Settings
+
+from .conftest import Desk
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -44,14 +48,20 @@ def test_every_link_leads_to_something(page: Path) -> None:
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """Every `karkas ...` that a page quotes, in blocks and in the running text, as words."""
+    """Every `karkas ...` that a page quotes, in blocks and in the running text, as words.
+
+    In a block with prompts (`$ karkas ...`) the other lines are what was printed.
+    """
     text = page.read_text("utf-8")
-    blocks = FENCE.findall(text) if page.suffix == ".md" else [text]
-    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    lines = []
+    for block in FENCE.findall(text) if page.suffix == ".md" else [text]:
+        typed = [line.strip() for line in block.splitlines()]
+        prompted = [line.removeprefix("$ ") for line in typed if line.startswith("$ ")]
+        lines += prompted or typed
     if page.suffix == ".md":
         lines += re.findall(r"`(karkas [^`]+)`", FENCE.sub("", text))
     for line in lines:
-        if line.startswith("karkas ") and not line.startswith("karkas ="):
+        if line.startswith("karkas "):
             words = shlex.split(re.split(r"\s[|>;]|&&|\s{2,}|\s#\s", line)[0])
             yield [word for word in words[1:] if word not in PLACEHOLDERS]
 
@@ -73,7 +83,7 @@ def faults(words: list[str]) -> Iterator[str]:
     known |= {"--help", "-h", "--version"}
     yield from (word for word in rest if word.startswith("-") and word.partition("=")[0] not in known)
     plain = [word for word in rest if not word.startswith(("-", "["))]
-    if hasattr(found, "commands") and plain and not (found.name == "karkas" and set("_A-Z") & set(plain[0])):
+    if hasattr(found, "commands") and plain:
         yield plain[0]
 
 
@@ -116,3 +126,27 @@ def test_the_examples_stand_in_the_page_that_teaches_them() -> None:
     text = (ROOT / "docs/workflows.md").read_text("utf-8")
     for example in sorted((ROOT / "docs/examples").glob("*.py")):
         assert f"examples/{example.name}" in text
+
+
+def test_the_script_on_the_page_of_workflows_runs(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs/workflows.md").read_text("utf-8")
+    (script,) = re.findall(r"```python\n(import asyncio\n.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(desk.root)
+    exec(compile(script, "docs/workflows.md", "exec"), {})
+    assert "+Half the runs diverged." in capsys.readouterr().out
+    assert (desk.root / "notes/raise-r-before-lr.md").exists()
+
+
+def test_every_dependency_has_a_reason() -> None:
+    text = (ROOT / "docs/dependencies.md").read_text("utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    declared = [
+        *project["project"]["dependencies"],
+        *chain.from_iterable(extras.values()),
+        *project["dependency-groups"]["dev"],
+    ]
+    names_of = [re.match(r"[\w.-]+", one) for one in declared]
+    assert [one[0] for one in names_of if one and not re.search(rf"\b{re.escape(one[0])}\b", text)] == []

@@ -1,8 +1,11 @@
 """The folders at the top are the product; `src/karkas/` links to them."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -93,3 +96,17 @@ def test_importing_karkas_imports_nothing_heavy() -> None:
     code = "import sys, karkas; print(*[name for name in ('pydantic', 'langgraph', 'typer', 'sqlalchemy') if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == []
+
+
+def test_every_declared_dependency_is_used() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {re.split(r"[\[<>=~!;]", one)[0].lower() for one in project["dependencies"]}
+    used = {
+        name.split(".")[0]
+        for folder in (*(ROOT / room for room in ROOMS), PACKAGE)
+        for path in folder.rglob("*.py")
+        for name in imported(path)
+    }
+    providers = packages_distributions()
+    provided = {provider.lower() for name in used for provider in providers.get(name, [])}
+    assert sorted(declared - provided) == []
