@@ -1,13 +1,17 @@
 """Gates and permits under any order of events: what passes is decided once, and executed once at most."""
 
+import atexit
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import copytree, rmtree
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
 from karkas.policies.actions import Action, Effect, Proposal, Variant
 from karkas.policies.errors import PermitError, VerdictError
@@ -27,6 +31,7 @@ from karkas.policies.gates import (
     Reject,
     Stop,
     Verdict,
+    possible,
 )
 from karkas.policies.permits import Binding, LedgerError, PermitStatus
 from karkas.policies.zones import ControlLevel
@@ -34,6 +39,14 @@ from karkas.storage import Claimed, Gate, NewGate, RunStatus, ShownVariant, Stor
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 EDITED = Action(tool="write_file", args={"path": "edited"}, effect=Effect.REVERSIBLE)
+
+
+@cache
+def _made() -> Path:
+    folder = Path(mkdtemp())
+    atexit.register(rmtree, folder)
+    Store.open(folder, create=True).close()
+    return folder
 
 
 class Machine(RuleBasedStateMachine):
@@ -44,7 +57,8 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.now = START
         self.folder = TemporaryDirectory()
-        self.store = Store.open(Path(self.folder.name) / "k", clock=lambda: self.now, create=True)
+        copytree(_made(), self.folder.name, dirs_exist_ok=True)
+        self.store = Store.open(Path(self.folder.name), clock=lambda: self.now)
         self.run = self.store.runs.create("act").id
         self.store.runs.set_status(self.run, RunStatus.RUNNING)
         self.passed: dict[str, str] = {}
@@ -58,17 +72,13 @@ class Machine(RuleBasedStateMachine):
         self.store.close()
         self.folder.cleanup()
 
-    @initialize()
-    def begin(self) -> None:
-        assert self.store.gates.list() == []
-
     @precondition(lambda self: not self.stopped)
     @rule(
         target=gates,
-        key=st.integers(0, 20),
+        key=st.integers(0, 9),
         variants=st.integers(1, 2),
-        policy=st.sampled_from(PolicyVerdict),
-        expires=st.sampled_from([None, 3]),
+        policy=st.sampled_from([*PolicyVerdict, PolicyVerdict.PROPOSE, PolicyVerdict.ALLOW]),
+        expires=st.sampled_from([None, None, 5]),
     )
     def open(self, key: int, variants: int, policy: PolicyVerdict, expires: int | None) -> str:
         actions = [
@@ -113,12 +123,32 @@ class Machine(RuleBasedStateMachine):
     @rule(
         gate=gates,
         verdict=st.sampled_from(
-            [Approve(), Choose(variant=1), Adopt(), Edit(action=EDITED), Reject(reason="no"), "defer"]
+            [
+                Approve(),
+                Choose(variant=1),
+                Adopt(),
+                Edit(action=EDITED),
+                Reject(reason="no"),
+                "defer",
+                *["yes"] * 9,
+            ]
         ),
     )
     def decide(self, gate: str, verdict: Verdict | str) -> None:
-        given = Defer(until=self.now + timedelta(hours=1)) if isinstance(verdict, str) else verdict
         before = self.store.gates.get(gate)
+        match verdict:
+            case "defer":
+                given: Verdict = Defer(until=self.now + timedelta(hours=1))
+            case "yes":
+                by_kind: dict[str, Verdict] = {
+                    "approve": Approve(),
+                    "choose": Choose(variant=1),
+                    "adopt": Adopt(),
+                }
+                given = next((by_kind[one] for one in possible(before.facts) if one in by_kind), Approve())
+            case _:
+                assert not isinstance(verdict, str)
+                given = verdict
         try:
             after = self.store.gates.decide(gate, given, by="anna")
         except VerdictError:
@@ -148,37 +178,35 @@ class Machine(RuleBasedStateMachine):
         self.passed[gate.id] = gate.variants[variant].digest
 
     @rule(target=claims, gate=gates)
-    def claim(self, gate: str) -> tuple[str, Claimed | None]:
+    def claim(self, gate: str) -> Any:
         permit = self.store.ledger.for_gate(gate)
         if permit is None:
             assert gate not in self.passed
-            return gate, None
+            return multiple()
         try:
             claimed = self.store.ledger.claim(permit.id, worker="w")
         except PermitError:
             assert permit.status is not PermitStatus.APPROVED or self.stopped
-            return gate, None
+            return multiple()
         assert claimed.action.digest == self.passed[gate]
         return gate, claimed
 
     @rule(target=claims, gate=gates, idempotent=st.booleans())
-    def take_over(self, gate: str, idempotent: bool) -> tuple[str, Claimed | None]:  # noqa: FBT001
+    def take_over(self, gate: str, idempotent: bool) -> Any:  # noqa: FBT001
         permit = self.store.ledger.for_gate(gate)
         if permit is None:
-            return gate, None
+            return multiple()
         with self.store.runs.lease(self.run) as lease:
             try:
                 claimed = self.store.ledger.reclaim(permit.id, worker="v", lease=lease, idempotent=idempotent)
             except PermitError:
-                return gate, None
+                return multiple()
         assert permit.status is PermitStatus.CLAIMED or idempotent
         return gate, claimed
 
     @rule(claim=claims)
-    def start(self, claim: tuple[str, Claimed | None]) -> None:
+    def start(self, claim: tuple[str, Claimed]) -> None:
         gate, claimed = claim
-        if claimed is None:
-            return
         try:
             self.store.ledger.start(claimed)
         except PermitError:
@@ -212,8 +240,10 @@ class Machine(RuleBasedStateMachine):
         if after.status is not PermitStatus.UNKNOWN:
             self.ended.add(gate)
 
-    @rule(gate=gates)
-    def make_stale(self, gate: str) -> None:
+    @rule(gate=gates, chance=st.integers(0, 5))
+    def make_stale(self, gate: str, chance: int) -> None:
+        if chance < 5:
+            return
         permit = self.store.ledger.for_gate(gate)
         try:
             self.store.gates.close(gate, GateStatus.STALE, "changed")
@@ -223,16 +253,16 @@ class Machine(RuleBasedStateMachine):
         if permit is not None:
             self.ended.add(gate)
 
-    @rule(hours=st.integers(1, 4))
+    @rule(hours=st.sampled_from([0, 0, 1, 2]))
     def wait(self, hours: int) -> None:
         self.now += timedelta(hours=hours)
         for gate in self.store.gates.wake_due():
             assert gate.status in {GateStatus.OPEN, GateStatus.EXPIRED}
             assert gate.verdict is None
 
-    @rule(gate=gates, chance=st.integers(0, 9))
+    @rule(gate=gates, chance=st.integers(0, 30))
     def stop(self, gate: str, chance: int) -> None:
-        if chance == 0 and self.store.gates.get(gate).status.waits:
+        if chance == 30 and self.store.gates.get(gate).status.waits:
             try:
                 self.store.gates.decide(gate, Stop(), by="anna")
             except VerdictError:  # it expired
@@ -253,8 +283,8 @@ class Machine(RuleBasedStateMachine):
 
 
 Machine.TestCase.settings = settings(
-    max_examples=12,
-    stateful_step_count=30,
+    max_examples=40,
+    stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
