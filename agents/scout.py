@@ -34,7 +34,9 @@ async def choose(
     return [by_key[key] for key in list(chosen)[:at_most]], reply
 
 
-async def read_all(found: Iterable[Found], *, limits: Limits, done: Callable[[Reading], None]) -> list[Reading]:
+async def read_all(
+    found: Iterable[Found], *, limits: Limits, done: Callable[[Reading], None]
+) -> list[Reading]:
     """Reads all of `found`, in their order; `done` is called as each one ends."""
     slots = asyncio.Semaphore(READERS)
 

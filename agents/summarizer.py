@@ -167,7 +167,11 @@ def select(
         kept.update(dict.fromkeys(name for name in row if name is not None))
     chosen = tuple(claim for claim in ranked if claim.id in kept)
     names = {claim.id for claim in chosen}
-    weak = tuple(spot for spot in found.weak_spots if names.issuperset(spot.claims))
+    weak = tuple(
+        spot.model_copy(update={"claims": tuple(name for name in spot.claims if name in names)})
+        for spot in found.weak_spots
+        if not spot.claims or names.intersection(spot.claims)
+    )
     conflicts = tuple(conflict for conflict in found.conflicts if names.issuperset(conflict.claims))
     raisers = {spot.id for spot in weak} | {conflict.id for conflict in conflicts}
     questions = tuple(question for question in found.open_questions if question.raised_by in raisers)
