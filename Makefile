@@ -51,9 +51,10 @@ check: $(STAMP)  ## Lint, format and types: ruff, mypy (strict), pyright.
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(STAMP)  ## Measures sentence ranking on SciTLDR: make bench DATA=scitldr-a-dev.jsonl
-	@if [ -z "$(DATA)" ]; then echo "name the data: make bench DATA=path/to/scitldr-a-dev.jsonl" >&2; exit 2; fi
-	$(BIN)/python benchmarks/scitldr.py $(DATA)
+bench: $(STAMP)  ## Measures explorations, and sentence ranking: make bench SOURCES="folder pkg:NAME" SCITLDR=scitldr-a-dev.jsonl
+	$(BIN)/python benchmarks/explore.py $(or $(SOURCES),pkg:tenacity pkg:httpx pkg:anyio)
+	@if [ -n "$(SCITLDR)" ]; then $(BIN)/python benchmarks/scitldr.py $(SCITLDR); \
+		else echo "sentence ranking was not measured; name its data: SCITLDR=path/to/scitldr-a-dev.jsonl"; fi
 
 lock:  ## Resolves the dependencies of pyproject.toml anew into requirements/.
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -65,7 +66,7 @@ schemas: $(STAMP)  ## Writes the JSON Schemas of distillates and frames into doc
 	$(BIN)/python -m karkas.agents.distillate.schemas docs
 
 build: $(STAMP)  ## Builds sdist and wheel into dist/.
-	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m build --no-isolation --quiet
 
 clean:  ## Removes what these commands made.
 	rm -rf $(VENV) build dist demo-project .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info src/*.egg-info
