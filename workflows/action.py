@@ -23,7 +23,7 @@ from karkas.storage import Gate
 from karkas.workflows.context import Context
 from karkas.workflows.execution import InDoubt, Stale, execute, settle
 from karkas.workflows.gating import Denied, open_action_gate
-from karkas.workflows.lanes import Lane, Outcome, OutcomeStatus, WorkflowState
+from karkas.workflows.lanes import GATE, Lane, Outcome, OutcomeStatus, WorkflowState
 
 Proposed: TypeAlias = ToolCall | Sequence[ToolCall] | Plan | None
 Proposer: TypeAlias = Callable[..., Proposed | Awaitable[Proposed]]
@@ -84,10 +84,10 @@ class ActionNodes:
 
     async def wait(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
         context, lane = runtime.context, self._lane(state)
-        gate = await context.stored(context.store.gates.get, lane["gate"])
+        gate = await context.gate(lane["gate"], self.name)
         if gate.status.waits:
-            interrupt({"gate": gate.id, "digest": gate.proposal})
-            gate = await context.stored(context.store.gates.get, lane["gate"])
+            interrupt({GATE: gate.id, "digest": gate.proposal})
+            gate = await context.gate(lane["gate"], self.name)
         if gate.status.waits:
             return Command(goto=f"{self.name}.wait")
         match gate.verdict:
@@ -107,7 +107,7 @@ class ActionNodes:
 
     async def act(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
         context, lane = runtime.context, self._lane(state)
-        gate = await context.stored(context.store.gates.get, lane["gate"])
+        gate = await context.gate(lane["gate"], self.name)
         if gate.kind is GateKind.OUTCOME:
             return self._end(await settle(context, gate))
         if gate.status is not GateStatus.PASSED:
@@ -130,7 +130,7 @@ class ActionNodes:
         """Links the gate that an edit or a revision left behind to the one that took its place."""
         if isinstance(gate, Denied) or "gate" not in lane or lane["gate"] == gate.id:
             return
-        old = await context.stored(context.store.gates.get, lane["gate"])
+        old = await context.gate(lane["gate"], self.name)
         if old.status is GateStatus.SUPERSEDED and old.superseded_by is None:
             await context.stored(context.store.gates.supersede_by, old.id, gate.id)
 

@@ -11,9 +11,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from karkas.agents.sources import Limits
 from karkas.agents.tools import ToolBox, Workspace
 from karkas.policies.budgets import Spent
+from karkas.policies.errors import PermitError
 from karkas.policies.zones import ZoneState
 from karkas.server.protocol import Document, Engine, Reply
-from karkas.storage import Lease, RunId, Store
+from karkas.storage import Gate, Lease, RunId, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,6 +61,18 @@ class Context:
     async def stored(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls a method of the store in a thread, so that other branches and runs go on while it waits."""
         return await asyncio.to_thread(partial(call, *args, **kwargs))
+
+    async def gate(self, name: str, lane: str) -> Gate:
+        """The gate that a branch of this run waits at. A checkpoint that names another branch's, or another run's,
+        gets nothing out of it: `PermitError`.
+        """
+        gate = await self.stored(self.store.gates.get, name)
+        if gate.run != self.run or gate.lane != lane:
+            raise PermitError(
+                f"gate {gate.id} is of {gate.lane!r} in run {gate.run}, not of {lane!r} in run {self.run}; nothing"
+                " passes at it here. Begin the run anew"
+            )
+        return gate
 
     async def charge(self, reply: Reply[Any] | None) -> None:
         """Counts what an engine's reply cost on the run."""

@@ -33,7 +33,7 @@ from karkas.workflows.corpus import (
 )
 from karkas.workflows.define import Workflow
 from karkas.workflows.framing import apply_frame, open_frame_gate
-from karkas.workflows.lanes import Outcome, OutcomeStatus, WorkflowState
+from karkas.workflows.lanes import GATE, Outcome, OutcomeStatus, WorkflowState
 from karkas.workflows.mapping import criticise_map, write_map
 
 CLAIMS_A_BATCH = 150
@@ -236,9 +236,9 @@ async def frame(state: ExploreState, runtime: Runtime[Context]) -> Command[str]:
 
 async def frame_wait(state: ExploreState, runtime: Runtime[Context]) -> Command[str]:
     context = runtime.context
-    gate = await context.stored(context.store.gates.get, state["karkas"]["frame"]["gate"])
+    gate = await context.gate(state["karkas"]["frame"]["gate"], "frame")
     if gate.status.waits:
-        interrupt({"gate": gate.id})
+        interrupt({GATE: gate.id})
         gate = await context.stored(context.store.gates.get, gate.id)
     if gate.status.waits:
         return Command(goto="frame.wait")

@@ -13,7 +13,7 @@ from karkas.policies.zones import ZoneName
 from karkas.storage import NewGate
 from karkas.workflows.action import call_proposer
 from karkas.workflows.context import Context
-from karkas.workflows.lanes import Lane, Outcome, OutcomeStatus, WorkflowState
+from karkas.workflows.lanes import GATE, Lane, Outcome, OutcomeStatus, WorkflowState
 
 Asker: TypeAlias = Callable[..., str | Awaitable[str]]
 
@@ -53,9 +53,9 @@ class QuestionNodes:
 
     async def wait(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
         context = runtime.context
-        gate = await context.stored(context.store.gates.get, state["karkas"][self.name]["gate"])
+        gate = await context.gate(state["karkas"][self.name]["gate"], self.name)
         if gate.status.waits:
-            interrupt({"gate": gate.id})
+            interrupt({GATE: gate.id})
             gate = await context.stored(context.store.gates.get, gate.id)
         if gate.status.waits:
             return Command(goto=f"{self.name}.wait")
