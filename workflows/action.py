@@ -51,7 +51,7 @@ class ActionNodes:
                 outcome=Outcome(status=OutcomeStatus.NOTHING.value, why=plan.why or "nothing was proposed"),
             )
         run = await context.stored(context.store.runs.get, context.run)
-        task = self.task or str(run.input.get("task") or "") or plan.why
+        task = self.task or str(run.input.get("task") or "")
         asked = Material(
             origin=Origin.TASK, label="the task", text="\n".join((task, *map(str, run.input.values())))
         )

@@ -244,8 +244,9 @@ async def frame_wait(state: ExploreState, runtime: Runtime[Context]) -> Command[
         return Command(goto="frame.wait")
     outcome = Outcome(status=OutcomeStatus.of_gate(gate.status).value, gate=gate.id, why=gate.reason or "")
     if gate.status is GateStatus.PASSED:
-        await context.stored(apply_frame, context.store, gate)
-        outcome["status"] = OutcomeStatus.COMMITTED.value
+        in_force = await context.stored(apply_frame, context.store, gate)
+        outcome["status"] = (OutcomeStatus.COMMITTED if in_force else OutcomeStatus.SUPERSEDED).value
+        outcome["why"] = "" if in_force else "the zone was changed after this frame was adopted"
     return Command(goto=END, update={"karkas": {"frame": {"outcome": outcome}}})
 
 

@@ -127,21 +127,23 @@ def accept(store: Store, zone: str, text: str, *, by: str) -> Gate | None:
     return decided
 
 
-def apply_frame(store: Store, gate: Gate) -> None:
-    """Puts the frame that a passed gate adopted in force; doing so twice changes nothing."""
+def apply_frame(store: Store, gate: Gate) -> bool:
+    """Puts the frame that a passed gate adopted in force, and says whether it is; doing so twice changes nothing,
+    nor does doing so after the person has changed the zone again.
+    """
     if not isinstance(gate.verdict, Adopt) or gate.verdict.frame is None or gate.decided_by is None:
-        return
+        return False
     zone = gate.zones[0]
     frame = load_frame(store.artifacts.text(gate.verdict.frame))
-    ground = store.zones.ground(zone)
-    if ground.frame_artifact != gate.verdict.frame or ground.frame_is_stale:
-        store.zones.set_frame(
-            zone,
-            frame=gate.verdict.frame,
-            level=frame.level,
-            author=gate.decided_by,
-            distillate_sha256=Digest(frame.distillate.sha256),
-        )
+    store.zones.set_frame(
+        zone,
+        frame=gate.verdict.frame,
+        level=frame.level,
+        author=gate.decided_by,
+        distillate_sha256=Digest(frame.distillate.sha256),
+        gate=gate.id,
+    )
+    return store.zones.ground(zone).frame_artifact == gate.verdict.frame
 
 
 def write_frame(root: Path, zone: str, text: str) -> Path:

@@ -10,6 +10,7 @@ from karkas.policies.errors import KarkasError
 from karkas.policies.gates import (
     CriticReport,
     GateKind,
+    GateStatus,
     PolicyVerdict,
     critic_releases,
 )
@@ -72,9 +73,10 @@ async def open_action_gate(
             critic=report,
         ),
     )
-    released = critic_releases(gate.policy, proposal.variants, report, proposer=proposal.proposer)
-    if gate.status.waits and report is not None and released:
-        gate = await context.stored(context.store.gates.pass_by_critic, gate.id, report)
+    # The gate's own report: a critic that objected before a crash is not asked until it passes.
+    released = critic_releases(gate.policy, proposal.variants, gate.critic, proposer=proposal.proposer)
+    if gate.status is GateStatus.OPEN and gate.critic is not None and released:
+        gate = await context.stored(context.store.gates.pass_by_critic, gate.id, gate.critic)
     return gate
 
 

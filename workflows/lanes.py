@@ -5,6 +5,9 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from karkas.policies.gates import GateStatus
 
+GATE = "karkas_gate"
+"""Key of the gate's id in the value of an interrupt that is karkas's own."""
+
 
 class OutcomeStatus(StrEnum):
     """What became of an action or a question. The middle ones are the system's, never a person's rejection."""

@@ -45,6 +45,7 @@ async def rule_on(context: Context, proposal: Proposal) -> Ruling:
     way = route(
         states.values(),
         text=proposal.task,
+        hearsay="" if proposal.task else proposal.why,
         paths=paths,
         tools=[action.tool for action in actions],
         named=proposal.zones,
@@ -54,7 +55,7 @@ async def rule_on(context: Context, proposal: Proposal) -> Ruling:
     for frame in frames.values():
         for action in actions:
             touched = context.tools[action.tool].paths(action) if action.tool in context.tools else ()
-            rules += rules_for(frame, tool=action.tool, paths=touched, task=proposal.task)
+            rules += rules_for(frame, tool=action.tool, paths=touched, task=proposal.task or proposal.why)
     decision = judge(
         proposal.variants,
         route=way,

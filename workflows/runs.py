@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -19,6 +19,7 @@ from karkas.policies.errors import KarkasError
 from karkas.storage import Run, RunStatus
 from karkas.workflows.check import check
 from karkas.workflows.context import Context
+from karkas.workflows.lanes import GATE
 
 log = structlog.get_logger("karkas.runs")
 
@@ -28,16 +29,25 @@ RECURSION_LIMIT = 1_000
 SHORT = 200
 """Characters of a value that a run's result repeats."""
 
+ENDED = object()
+"""No further step."""
+
 Graph: TypeAlias = StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any]
+Listener: TypeAlias = Callable[[tuple[str, ...], dict[str, Any]], None]
 Checkpointer: TypeAlias = Callable[[], AbstractAsyncContextManager[BaseCheckpointSaver[Any]]]
 
 
-async def advance(context: Context, graph: Graph, checkpointer: Checkpointer) -> Run:
+async def advance(
+    context: Context, graph: Graph, checkpointer: Checkpointer, *, listen: Listener | None = None
+) -> Run:
     """Begins or resumes `context.run` and returns it when it is done, parked at gates, failed or stopped.
 
     Where its checkpoint says that it waits at gates, every waiting branch is woken: it reads its own gate, goes on
-    if that was decided, and parks again if not. Only one process advances a run at a time (`LeaseError` else). If it
-    is cancelled, the run keeps its checkpoint and is queued again.
+    if that was decided, and parks again if not. A user's own `interrupt` is never answered here. Only one process
+    advances a run at a time (`LeaseError` else). If it is cancelled, the run keeps its checkpoint and is queued again.
+
+    `listen` is told of each step as LangGraph streams it (`stream_mode="updates"`): the subgraph it is in, as a tuple
+    of names, and the updates by node.
     """
     runs = context.store.runs
     with runs.lease(context.run) as lease:
@@ -50,7 +60,7 @@ async def advance(context: Context, graph: Graph, checkpointer: Checkpointer) ->
         run = await context.stored(runs.set_status, run.id, RunStatus.RUNNING)
         try:
             async with checkpointer() as saver:
-                snapshot = await _proceed(context, run, with_checkpointer(graph, saver))
+                snapshot = await _proceed(context, run, with_checkpointer(graph, saver), listen)
         except asyncio.CancelledError:
             await _leave(context, RunStatus.QUEUED, reason="interrupted")
             raise
@@ -60,26 +70,59 @@ async def advance(context: Context, graph: Graph, checkpointer: Checkpointer) ->
         except Exception as error:
             log.exception("run_failed", run_id=run.id)
             return await _leave(context, RunStatus.FAILED, error=f"{type(error).__name__}: {error}")
-        parked = bool(snapshot.interrupts)
-        status = RunStatus.PARKED if parked else RunStatus.DONE
-        return await _leave(context, status, result=result_of(snapshot))
+        result = result_of(snapshot)
+        if not snapshot.interrupts:
+            return await _leave(context, RunStatus.DONE, result=result)
+        own = (
+            None if gates_of(snapshot) else "it waits at an interrupt of your own, which karkas never answers"
+        )
+        mend = f"{own}; ask by add_question instead" if own else None
+        return await _leave(context, RunStatus.PARKED, reason=mend, result=result)
 
 
 async def _proceed(
-    context: Context, run: Run, graph: CompiledStateGraph[Any, Any, Any, Any]
+    context: Context, run: Run, graph: CompiledStateGraph[Any, Any, Any, Any], listen: Listener | None
 ) -> StateSnapshot:
+    """Steps until nothing can go on: also a decision that came while other branches were at work is taken up."""
     config: Any = {"configurable": {"thread_id": run.id}, "recursion_limit": RECURSION_LIMIT}
     snapshot = await graph.aget_state(config)
-    if snapshot.interrupts:
-        step: Any = Command(resume={one.id: "wake" for one in snapshot.interrupts})
-    elif snapshot.next or snapshot.tasks:
-        step = None
-    elif snapshot.metadata is not None:
-        return snapshot
+    if snapshot.metadata is None:
+        step: Any = run.input
+    elif snapshot.interrupts:
+        step = wake_up(snapshot, gates_of(snapshot))
     else:
-        step = run.input
-    await graph.ainvoke(step, config, context=context, durability="sync")
-    return await graph.aget_state(config)
+        step = None if snapshot.next or snapshot.tasks else ENDED
+    while step is not ENDED:
+        steps: AsyncIterator[Any] = graph.astream(
+            step, config, context=context, durability="sync", stream_mode="updates", subgraphs=True
+        )
+        async for where, update in steps:
+            if listen is not None:
+                listen(where, update)
+        snapshot = await graph.aget_state(config)
+        decided = {
+            gate
+            for gate in gates_of(snapshot)
+            if not (await context.stored(context.store.gates.get, gate)).status.waits
+        }
+        step = wake_up(snapshot, decided)
+    return snapshot
+
+
+def gates_of(snapshot: StateSnapshot) -> set[str]:
+    """The gates at which karkas's own nodes are interrupted."""
+    values = [one.value for one in snapshot.interrupts if isinstance(one.value, dict)]
+    return {str(value[GATE]) for value in values if GATE in value}
+
+
+def wake_up(snapshot: StateSnapshot, gates: set[str]) -> Any:
+    """What resumes the branches that wait at `gates`, or `ENDED` where there are none."""
+    ours = {
+        one.id: "wake"
+        for one in snapshot.interrupts
+        if isinstance(one.value, dict) and one.value.get(GATE) in gates
+    }
+    return Command(resume=ours) if ours else ENDED
 
 
 async def _leave(

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from karkas.project import person as person
     from karkas.runner import advance as advance
     from karkas.runner import begin as begin
+    from karkas.runner import snapshot as snapshot
     from karkas.server.protocol import ToolCall as ToolCall
     from karkas.storage import Gate as Gate
     from karkas.storage import Run as Run
@@ -77,7 +78,7 @@ _NAMES = {
     ),
     "karkas.policies.zones": ("ControlLevel", "Scope", "Stage", "Zone"),
     "karkas.project": ("Project", "person"),
-    "karkas.runner": ("advance", "begin"),
+    "karkas.runner": ("advance", "begin", "snapshot"),
     "karkas.server.protocol": ("ToolCall",),
     "karkas.storage": ("Gate", "Run", "RunStatus"),
     "karkas.workflows.context": ("Context",),
@@ -147,6 +148,7 @@ __all__ = [
     "load_frame",
     "outcome",
     "person",
+    "snapshot",
     "starting_frame",
     "tool",
 ]

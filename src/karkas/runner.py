@@ -17,9 +17,11 @@ from karkas.storage import Run, RunId, RunStatus, open_checkpointer
 from karkas.workflows.context import Context, Progress, silent
 
 if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
     from karkas.agents.sources import Limits
     from karkas.storage import Gate
-    from karkas.workflows.runs import Graph
+    from karkas.workflows.runs import Checkpointer, Graph, Listener
     from karkas.workflows.userfile import UserFile
 
 BUILT_IN = ("explore", "act")
@@ -44,14 +46,33 @@ def begin(
     )
 
 
-async def advance(project: Project, run: str, *, progress: Progress = silent) -> Run:
-    """Begins or resumes a run and returns it when it is done, parked at gates, failed or stopped."""
+async def advance(
+    project: Project, run: str, *, progress: Progress = silent, listen: "Listener | None" = None
+) -> Run:
+    """Begins or resumes a run and returns it when it is done, parked at gates, failed or stopped.
+
+    `progress` is told what is being done; `listen` gets each step's updates as LangGraph streams them.
+    """
     from karkas.workflows.runs import advance as advance_graph
 
     found = project.store.runs.get(run)
     graph, context = load(project, found, progress=progress)
-    saver = partial(open_checkpointer, project.folder, project.settings.storage.url)
-    return await advance_graph(context, graph, saver)
+    return await advance_graph(context, graph, _checkpointer(project), listen=listen)
+
+
+async def snapshot(project: Project, run: str) -> "StateSnapshot":
+    """LangGraph's snapshot of a run as its last checkpoint has it: values, next nodes, tasks and interrupts."""
+    from karkas.workflows.runs import with_checkpointer
+
+    found = project.store.runs.get(run)
+    graph, _ = load(project, found)
+    async with _checkpointer(project)() as saver:
+        compiled = with_checkpointer(graph, saver)
+        return await compiled.aget_state({"configurable": {"thread_id": found.id}})
+
+
+def _checkpointer(project: Project) -> "Checkpointer":
+    return partial(open_checkpointer, project.folder, project.settings.storage.url)
 
 
 def wake_due(project: Project) -> None:

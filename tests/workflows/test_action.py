@@ -1,9 +1,12 @@
+import asyncio
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langgraph.graph import END, START
+from langgraph.types import interrupt
 
 from karkas.agents.executor import Plan
 from karkas.agents.tools import tool
@@ -26,9 +29,10 @@ from karkas.policies.gates import (
 from karkas.policies.permits import PermitStatus
 from karkas.policies.zones import ControlLevel, Zone
 from karkas.server.protocol import JudgeAction, Judged, ToolCall
-from karkas.storage import RunStatus
+from karkas.storage import RunStatus, open_checkpointer
 from karkas.workflows.define import Workflow
 from karkas.workflows.lanes import WorkflowState, feedback, outcome
+from karkas.workflows.runs import advance
 
 from .conftest import Bench, frame_by_hand
 
@@ -161,7 +165,7 @@ def test_a_zone_tightened_after_approval_makes_the_gate_stale(bench: Bench) -> N
     frame_by_hand(bench.project, "notes", rule=Rule.FORBID)
     run = bench.advance(context, graph)
     assert outcome_status(run) == "denied"
-    assert "frame forbids" in run.result["outcomes"]["publish"]["why"]  # type: ignore[index,call-overload]
+    assert "frame says to forbid" in run.result["outcomes"]["publish"]["why"]  # type: ignore[index,call-overload]
     assert not (bench.root / "notes/a.md").exists()
 
 
@@ -381,3 +385,45 @@ def test_checkpoints_hold_digests_and_no_documents(bench: Bench) -> None:
     bench.run(graph, task="t")
     stored = b"".join(path.read_bytes() for path in Path(bench.project.folder).glob("checkpoints.db*"))
     assert b"A LONG DOCUMENT" not in stored
+
+
+def test_a_decision_that_comes_while_another_branch_works_is_taken_up_before_the_run_parks(
+    bench: Bench,
+) -> None:
+    graph = Workflow(State)
+    graph.add_action("publish", lambda _: write("notes/a.md", "a\n")).add_edge(START, "publish")
+
+    def meanwhile(_: State) -> None:
+        for gate in bench.waiting():
+            bench.project.store.gates.decide(gate.id, Approve(), by="ada")
+
+    graph.add_node("wait a little", lambda _: None, input_schema=State)
+    graph.add_node("still at it", lambda _: None, input_schema=State)
+    graph.add_node("meanwhile", meanwhile, defer=True, input_schema=State)
+    graph.add_edge(START, "wait a little").add_edge("wait a little", "still at it").add_edge(
+        "still at it", "meanwhile"
+    )
+    run, _ = bench.run(graph, task="t")
+    assert (run.status, outcome_status(run)) == (RunStatus.DONE, "committed")
+
+
+def test_a_users_own_interrupt_is_never_answered_by_a_wake_up(bench: Bench) -> None:
+    answers: list[Any] = []
+    graph = one_action(write("notes/a.md", "a\n"))
+    graph.add_node("own", lambda _: answers.append(interrupt("shall I?")), defer=True, input_schema=State)
+    graph.add_edge(START, "own")
+    _, context = bench.run(graph, task="t")
+    bench.project.store.gates.decide(bench.the_gate().id, Approve(), by="ada")
+    run = bench.advance(context, graph)
+    assert run.status is RunStatus.PARKED
+    assert answers == []
+    assert "add_question" in run.reason
+
+
+def test_a_listener_hears_each_step_and_a_snapshot_shows_the_state(bench: Bench) -> None:
+    heard: list[str] = []
+    graph = one_action(write("notes/a.md", "a\n"))
+    _, context = bench.begin(graph, task="t")
+    saver = partial(open_checkpointer, bench.project.folder)
+    asyncio.run(advance(context, graph, saver, listen=lambda _, update: heard.extend(update)))
+    assert heard == ["publish", "publish.gate", "__interrupt__"]

@@ -16,13 +16,27 @@ ENDED_EARLY = {StopReason.BUDGET.value, StopReason.DEADLINE.value}
 BAD = {"denied", "failed", "unknown", "expired"}
 
 
-def drive(project: "Project", run: "Run", *, quiet: bool = False) -> "Run":
-    """Advances a run with progress shown. Ctrl-C leaves it to be resumed, and says how."""
+def drive(project: "Project", run: "Run", *, quiet: bool = False, patience_s: float = 0.0) -> "Run":
+    """Advances a run with progress shown. Ctrl-C leaves it to be resumed, and says how.
+
+    Raises `LeaseError` where another process still advances it after `patience_s`.
+    """
+    from tenacity import retry_if_exception_type, stop_after_delay, wait_fixed
+    from tenacity.asyncio import AsyncRetrying
+
     from karkas.runner import advance
+    from karkas.storage import LeaseError
+
+    patiently = AsyncRetrying(
+        retry=retry_if_exception_type(LeaseError),
+        stop=stop_after_delay(patience_s),
+        wait=wait_fixed(0.1),
+        reraise=True,
+    )
 
     try:
         with progress.shown(quiet=quiet) as shown:
-            return asyncio.run(advance(project, run.id, progress=shown))
+            return asyncio.run(patiently(advance, project, run.id, progress=shown))
     except KeyboardInterrupt:
         print_error(f"interrupted; nothing is lost. Go on: karkas runs resume {run.id}")
         raise typer.Exit(exits.INTERRUPTED) from None

@@ -257,6 +257,10 @@ def undo(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption
         screen.say(done)
 
 
+PATIENCE_S = 5.0
+"""How long a decision waits for another process to let go of its run, so that it is taken up at once."""
+
+
 def _decide(folder: Path | None, gate: str, verdict: "Verdict", *, json: bool) -> None:
     """Records the verdict, then lets the run go on and tells how it stands."""
     with open_project(folder) as project:
@@ -278,7 +282,7 @@ def decide(project: "Project", gate: str, verdict: "Verdict", *, json: bool) -> 
             screen.as_json(told)
         return
     try:
-        run = ending.drive(project, run, quiet=json)
+        run = ending.drive(project, run, quiet=json, patience_s=PATIENCE_S)
     except LeaseError:
         if not json:
             screen.say(
