@@ -10,7 +10,7 @@ from karkas.agents.distillate import to_markdown
 from karkas.agents.frame import frame_text
 from karkas.agents.prompts import instructions
 from karkas.agents.tools import ToolBox
-from karkas.policies.actions import Action, Evidence, Proposal, Variant
+from karkas.policies.actions import Action, Evidence, Proposal, Variant, canonical
 from karkas.policies.distillates import Distillate, SourceStatus
 from karkas.policies.errors import EngineRefusedError, ToolError
 from karkas.policies.frames import Frame
@@ -82,8 +82,26 @@ def draft_proposal(
 
 
 def edited(proposal: Proposal, action: Action, *, by: str) -> Proposal:
-    """A person's edit: a new proposal of one new action, whose values are the person's."""
+    """A person's edit: a new proposal of one new action, whose values are the person's.
+
+    A value that stands there as an agent proposed it keeps its doubtful origin, also where it was moved: the person
+    changed something else.
+    """
     asked = Material(origin=Origin.TASK, label=f"edited by {by}", text=_leaf_text(action))
+    doubtful = {
+        canonical(value): origin
+        for variant in proposal.variants
+        for pointer, value in leaves(variant.action.args)
+        for origin in variant.origins
+        if origin.pointer == pointer and not origin.grounded
+    }
+    values = dict(leaves(action.args))
+    origins = [
+        found.model_copy(update={"pointer": one.pointer})
+        if (found := doubtful.get(canonical(values[one.pointer])))
+        else one
+        for one in trace(action.args, [asked], by_model=False)
+    ]
     return proposal.model_copy(
         update={
             "proposer": f"{proposal.proposer}, edited by {by}",
@@ -91,7 +109,7 @@ def edited(proposal: Proposal, action: Action, *, by: str) -> Proposal:
                 Variant(
                     action=action,
                     why=f"edited by {by}",
-                    origins=trace(action.args, [asked], by_model=False),
+                    origins=tuple(origins),
                 ),
             ),
         }

@@ -42,23 +42,30 @@ def route(
     paths: Iterable[str] = (),
     tools: Iterable[str] = (),
     named: Iterable[ZoneName] = (),
+    hearsay: str = "",
 ) -> Route:
     """Routes by topics in `text`, workspace-relative `paths`, `tools` and zones `named` outright.
 
-    The strictest zone wins; a zone that was named and that nobody declared is draft-only.
+    The strictest zone wins; a zone that was named and that nobody declared is draft-only. Topics in `hearsay`, which
+    are not a person's words, touch zones too, but where they alone do it is draft-only: they only tighten.
     """
     paths, tools, states = tuple(paths), tuple(tools), tuple(states)
     named = frozenset(named)
-    touches = []
+    touches, grounded = [], False
     for state in states:
         because = [f"zone {state.zone.name} was named"] if state.zone.name in named else []
         because += matches(state.scope, text=text, paths=paths, tools=tools)
+        grounded |= bool(because)
+        because += matches(state.scope, text=hearsay, paths=(), tools=())
         if because:
             touches.append(Touch(zone=state.zone.name, level=state.level, because=tuple(because)))
     if not touches:
         return Route(
             touches=(), level=ControlLevel.DRAFT_ONLY, why="it touches no declared zone, so draft-only"
         )
+    if not grounded:
+        why = "draft-only because nothing but its proposer's own words touches a zone"
+        return Route(touches=tuple(touches), level=ControlLevel.DRAFT_ONLY, why=why)
     unknown = sorted(named - {state.zone.name for state in states})
     if unknown:
         why = f"draft-only because nobody declared {', '.join(unknown)}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from karkas.policies.actions import Digest
 from karkas.policies.errors import FrameError, LooseningError, NotFoundError
@@ -21,7 +21,7 @@ from karkas.policies.zones import (
 )
 from karkas.storage.audit import kept, newest
 from karkas.storage.records import SYSTEM, Change, Records
-from karkas.storage.tables import ZoneRow
+from karkas.storage.tables import AuditRow, ZoneRow
 
 BROKEN = "its row was changed outside karkas, so nothing is taken from it; set the level again"
 
@@ -151,16 +151,27 @@ class Zones:
             return ZoneGround.model_validate(row, from_attributes=True)
 
     def set_frame(
-        self, name: str, *, frame: Digest, level: ControlLevel, author: str, distillate_sha256: Digest
+        self,
+        name: str,
+        *,
+        frame: Digest,
+        level: ControlLevel,
+        author: str,
+        distillate_sha256: Digest,
+        gate: str | None = None,
     ) -> ZoneRecord:
         """A person's act: records the frame, its level, and that the zone is framed.
 
-        Raises `FrameError` where the frame was drawn from another distillate than the zone's.
+        With the `gate` at which it was adopted, it changes nothing where the zone's level, scope or frame was changed
+        after that decision: a run that goes on late must not undo what the person said since. Raises `FrameError`
+        where the frame was drawn from another distillate than the zone's.
         """
         if not author.strip():
             raise FrameError("a frame needs the name of the person who drew it")
         with self._records.change() as change:
             row = self._existing(change, name)
+            if gate is not None and _changed_since(change.session, name, gate):
+                return self._record(change.session, row)
             if row.distillate_sha256 != distillate_sha256:
                 raise FrameError(
                     f"the frame of {name} was drawn from distillate {distillate_sha256[:12]}, but the zone's is"
@@ -228,6 +239,18 @@ class Zones:
                 author=SYSTEM,
             )
         return ZoneRecord.model_validate(row, from_attributes=True)
+
+
+def _changed_since(session: Session, name: str, gate: str) -> bool:
+    """Whether anything but the distillate and the stage of a zone was changed after the gate was decided."""
+    decided = newest(session, f"gate:{gate}", "gate_decided")
+    ruled = session.exec(
+        select(AuditRow.seq)
+        .where(AuditRow.subject == f"zone:{name}", col(AuditRow.event).startswith("zone_"))
+        .where(col(AuditRow.event).not_in(["zone_distilled", "zone_stage_set"]))
+        .order_by(col(AuditRow.seq).desc())
+    ).first()
+    return decided is None or (ruled is not None and ruled > decided.seq)
 
 
 def _adds_nothing(record: ZoneRecord, declared: ControlLevel, scope: Scope) -> bool:
