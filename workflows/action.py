@@ -23,7 +23,7 @@ from karkas.storage import Gate
 from karkas.workflows.context import Context
 from karkas.workflows.execution import InDoubt, Stale, execute, settle
 from karkas.workflows.gating import Denied, open_action_gate
-from karkas.workflows.lanes import GATE, Lane, Outcome, OutcomeStatus, WorkflowState
+from karkas.workflows.lanes import GATE, Lane, Outcome, OutcomeStatus, WorkflowState, lane_of
 
 Proposed: TypeAlias = ToolCall | Sequence[ToolCall] | Plan | None
 Proposer: TypeAlias = Callable[..., Proposed | Awaitable[Proposed]]
@@ -43,10 +43,12 @@ class ActionNodes:
         self.revisions = revisions
 
     async def propose(self, state: Any, runtime: Runtime[Context]) -> Update:
-        context = runtime.context
+        context, lane = runtime.context, self._lane(state)
+        turn = lane.get("turn", 0) + 1
         plan = as_plan(await call_proposer(self.proposer, state, runtime))
         if not plan.calls:
             return self._update(
+                turn=turn,
                 proposal="",
                 outcome=Outcome(status=OutcomeStatus.NOTHING.value, why=plan.why or "nothing was proposed"),
             )
@@ -64,7 +66,7 @@ class ActionNodes:
             name=self.name,
         )
         digest = await context.stored(context.store.artifacts.put_json, proposal.model_dump(mode="json"))
-        return self._update(proposal=digest)
+        return self._update(turn=turn, proposal=digest, outcome=None)
 
     async def gate(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
         context, lane = runtime.context, self._lane(state)
@@ -73,7 +75,7 @@ class ActionNodes:
         digest = Digest(lane["proposal"])
         proposal = await self._proposal(context, digest)
         gate = await open_action_gate(
-            context, lane=self.name, turn=lane.get("round", 0), digest=digest, proposal=proposal
+            context, lane=self.name, turn=lane.get("turn", 0), digest=digest, proposal=proposal
         )
         await self._supersede(context, lane, gate)
         if isinstance(gate, Denied):
@@ -97,11 +99,13 @@ class ActionNodes:
                 digest = await context.stored(
                     context.store.artifacts.put_json, changed.model_dump(mode="json")
                 )
-                update = self._update(proposal=digest, round=lane.get("round", 0) + 1)
+                update = self._update(proposal=digest, turn=lane.get("turn", 0) + 1)
                 return Command(goto=f"{self.name}.gate", update=update)
-            case Reject(retry=Retry.REVISED, reason=reason) if lane.get("round", 0) < self.revisions:
-                update = self._update(feedback=reason, round=lane.get("round", 0) + 1)
+            case Reject(retry=Retry.REVISED, reason=reason) if lane.get("revisions", 0) < self.revisions:
+                update = self._update(feedback=reason, revisions=lane.get("revisions", 0) + 1)
                 return Command(goto=self.name, update=update)
+            case _ if gate.kind is GateKind.ACTION and gate.status is GateStatus.CANCELLED:
+                return self._ask_again(lane)  # its run was stopped, and a person opened it again
             case _:
                 return Command(goto=f"{self.name}.act")
 
@@ -117,7 +121,7 @@ class ActionNodes:
         match await execute(context, gate):
             case Stale(why=why):
                 context.progress(f"{self.name}: {why}; its gate asks again")
-                return Command(goto=f"{self.name}.gate", update=self._update(round=lane.get("round", 0) + 1))
+                return self._ask_again(lane)
             case InDoubt(gate=doubt):
                 return Command(goto=f"{self.name}.wait", update=self._update(gate=doubt.id))
             case outcome:
@@ -134,11 +138,15 @@ class ActionNodes:
         if old.status is GateStatus.SUPERSEDED and old.superseded_by is None:
             await context.stored(context.store.gates.supersede_by, old.id, gate.id)
 
-    def _end(self, outcome: Outcome) -> Command[str]:
-        return Command(goto=f"{self.name}.done", update=self._update(outcome=outcome))
+    def _ask_again(self, lane: Lane) -> Command[str]:
+        return Command(goto=f"{self.name}.gate", update=self._update(turn=lane.get("turn", 0) + 1))
 
-    def _lane(self, state: WorkflowState) -> Lane:
-        return state.get("karkas", {}).get(self.name, Lane())
+    def _end(self, outcome: Outcome) -> Command[str]:
+        update = self._update(outcome=outcome, feedback="", revisions=0)
+        return Command(goto=f"{self.name}.done", update=update)
+
+    def _lane(self, state: Any) -> Lane:
+        return lane_of(state, self.name)
 
     def _update(self, **lane: Any) -> Update:
         return {"karkas": {self.name: cast("Lane", lane)}}

@@ -84,7 +84,7 @@ class Workflow(StateGraph[Any, Context, Any, Any]):
         wait, done = f"{name}.wait", f"{name}.done"
         self._claim(name, entry=name, exit_=done)
         self._add(name, nodes.ask, role="gate", lane=name)
-        self._add(wait, nodes.wait, role="gate", lane=name, to=(wait, done), defer=True)
+        self._add(wait, nodes.wait, role="gate", lane=name, to=(name, wait, done), defer=True)
         self._add(done, nodes.done, role="outcome", lane=name)
         super().add_edge(name, wait)
         return self

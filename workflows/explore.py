@@ -33,7 +33,7 @@ from karkas.workflows.corpus import (
 )
 from karkas.workflows.define import Workflow
 from karkas.workflows.framing import apply_frame, open_frame_gate
-from karkas.workflows.lanes import GATE, Outcome, OutcomeStatus, WorkflowState
+from karkas.workflows.lanes import GATE, Outcome, OutcomeStatus, WorkflowState, lane_of
 from karkas.workflows.mapping import criticise_map, write_map
 
 CLAIMS_A_BATCH = 150
@@ -71,7 +71,9 @@ def explore_workflow() -> Workflow:
     workflow.add_node("critic", critic)
     gate = {ROLE: "gate", LANE: "frame"}
     workflow.add_node("frame", frame, metadata=gate, destinations=("frame.wait", END))
-    workflow.add_node("frame.wait", frame_wait, metadata=gate, destinations=("frame.wait", END), defer=True)
+    workflow.add_node(
+        "frame.wait", frame_wait, metadata=gate, destinations=("frame", "frame.wait", END), defer=True
+    )
     workflow.add_edge(START, "scout")
     workflow.add_edge("scout", "summarizer")
     workflow.add_edge("summarizer", "reviewer")
@@ -222,8 +224,10 @@ async def critic(state: ExploreState, runtime: Runtime[Context]) -> None:
 
 async def frame(state: ExploreState, runtime: Runtime[Context]) -> Command[str]:
     """Opens the gate at which the person frames the zone."""
+    turn = lane_of(state, "frame").get("turn", 0) + 1
     gate = await open_frame_gate(
         runtime.context,
+        turn=turn,
         zone=state["zone"],
         artifact=state["distillate"],
         composed=state["composed"],
@@ -231,7 +235,7 @@ async def frame(state: ExploreState, runtime: Runtime[Context]) -> Command[str]:
     )
     if gate is None:
         return Command(goto=END)
-    return Command(goto="frame.wait", update={"karkas": {"frame": {"gate": gate.id}}})
+    return Command(goto="frame.wait", update={"karkas": {"frame": {"turn": turn, "gate": gate.id}}})
 
 
 async def frame_wait(state: ExploreState, runtime: Runtime[Context]) -> Command[str]:
@@ -242,6 +246,8 @@ async def frame_wait(state: ExploreState, runtime: Runtime[Context]) -> Command[
         gate = await context.stored(context.store.gates.get, gate.id)
     if gate.status.waits:
         return Command(goto="frame.wait")
+    if gate.status is GateStatus.CANCELLED:
+        return Command(goto="frame")  # the run was stopped, and a person opened it again
     outcome = Outcome(status=OutcomeStatus.of_gate(gate.status).value, gate=gate.id, why=gate.reason or "")
     if gate.status is GateStatus.PASSED:
         in_force = await context.stored(apply_frame, context.store, gate)

@@ -23,7 +23,7 @@ def frame_path(root: Path, zone: str) -> Path:
 
 
 async def open_frame_gate(
-    context: Context, *, zone: str, artifact: str, composed: str, stop: str
+    context: Context, *, turn: int, zone: str, artifact: str, composed: str, stop: str
 ) -> Gate | None:
     """Opens the gate at which the person frames the zone; an older one of the same zone is superseded.
 
@@ -37,7 +37,7 @@ async def open_frame_gate(
     gate = await context.stored(
         store.gates.open,
         NewGate(
-            key=f"{context.run}:frame:{artifact}",
+            key=f"{context.run}:frame:{turn}:{artifact}",
             run=context.run,
             lane="frame",
             kind=GateKind.FRAME,

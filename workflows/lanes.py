@@ -47,11 +47,13 @@ class Outcome(TypedDict):
 class Lane(TypedDict, total=False):
     """Ids and digests only; documents and proposals lie in the artifact store."""
 
-    round: int
+    turn: int
+    """Counts the proposals and questions of the lane, so that each has a gate of its own."""
+    revisions: int
     proposal: str
     gate: str
     feedback: str
-    outcome: Outcome
+    outcome: Outcome | None
 
 
 def merge(before: dict[str, Lane], after: dict[str, Lane]) -> dict[str, Lane]:
@@ -68,16 +70,19 @@ class WorkflowState(TypedDict, total=False):
     karkas: Annotated[dict[str, Lane], merge]
 
 
+def lane_of(state: Any, name: str) -> Lane:
+    lane: Lane = (state.get("karkas") or {}).get(name, Lane())
+    return lane
+
+
 def outcome(state: Any, name: str) -> Outcome | None:
     """What became of the action or question `name`, or None while it is open."""
-    lane: Lane = (state.get("karkas") or {}).get(name, Lane())
-    return lane.get("outcome")
+    return lane_of(state, name).get("outcome")
 
 
 def feedback(state: Any, name: str) -> str:
     """The reason of the rejection that asked for a revision of `name`, or an empty text."""
-    lane: Lane = (state.get("karkas") or {}).get(name, Lane())
-    return lane.get("feedback", "")
+    return lane_of(state, name).get("feedback", "")
 
 
 def committed(state: Any, name: str) -> bool:

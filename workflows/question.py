@@ -7,13 +7,13 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
 from karkas.policies.actions import digest_of
-from karkas.policies.gates import Answer, GateKind, PolicyDecision, PolicyVerdict
+from karkas.policies.gates import Answer, GateKind, GateStatus, PolicyDecision, PolicyVerdict
 from karkas.policies.routing import route
 from karkas.policies.zones import ZoneName
 from karkas.storage import NewGate
 from karkas.workflows.action import call_proposer
 from karkas.workflows.context import Context
-from karkas.workflows.lanes import GATE, Lane, Outcome, OutcomeStatus, WorkflowState
+from karkas.workflows.lanes import GATE, Lane, Outcome, OutcomeStatus, WorkflowState, lane_of
 
 Asker: TypeAlias = Callable[..., str | Awaitable[str]]
 
@@ -30,14 +30,14 @@ class QuestionNodes:
         self.choices = choices
 
     async def ask(self, state: Any, runtime: Runtime[Context]) -> dict[str, dict[str, Lane]]:
-        context = runtime.context
+        context, turn = runtime.context, lane_of(state, self.name).get("turn", 0) + 1
         text = await call_proposer(self.asker, state, runtime)
         way = route(context.zones().values(), text=text, named=self.zones)
         reasons = ("a question to a person; no model interprets the answer",)
         gate = await context.stored(
             context.store.gates.open,
             NewGate(
-                key=f"{context.run}:{self.name}:{digest_of(text)}",
+                key=f"{context.run}:{self.name}:{turn}:{digest_of(text)}",
                 run=context.run,
                 lane=self.name,
                 kind=GateKind.QUESTION,
@@ -49,7 +49,7 @@ class QuestionNodes:
                 choices=self.choices,
             ),
         )
-        return {"karkas": {self.name: Lane(gate=gate.id)}}
+        return {"karkas": {self.name: Lane(turn=turn, gate=gate.id, outcome=None)}}
 
     async def wait(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
         context = runtime.context
@@ -59,6 +59,8 @@ class QuestionNodes:
             gate = await context.stored(context.store.gates.get, gate.id)
         if gate.status.waits:
             return Command(goto=f"{self.name}.wait")
+        if gate.status is GateStatus.CANCELLED:
+            return Command(goto=self.name)  # its run was stopped, and a person opened it again
         outcome = Outcome(status=OutcomeStatus.of_gate(gate.status).value, gate=gate.id)
         if isinstance(gate.verdict, Answer):
             outcome["answer"] = gate.verdict.text

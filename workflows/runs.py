@@ -161,7 +161,7 @@ def result_of(snapshot: StateSnapshot) -> dict[str, Any]:
     """What became of each action and question, and the state's plain short values; the rest stays in the checkpoint."""
     state = snapshot.values if isinstance(snapshot.values, dict) else dict(snapshot.values)
     lanes = state.get("karkas") or {}
-    outcomes = {name: lane["outcome"] for name, lane in lanes.items() if "outcome" in lane}
+    outcomes = {name: lane["outcome"] for name, lane in lanes.items() if lane.get("outcome")}
     values = {name: value for name, value in state.items() if _plain(value)}
     return {"outcomes": outcomes, "values": values}
 

@@ -427,3 +427,41 @@ def test_a_listener_hears_each_step_and_a_snapshot_shows_the_state(bench: Bench)
     saver = partial(open_checkpointer, bench.project.folder)
     asyncio.run(advance(context, graph, saver, listen=lambda _, update: heard.extend(update)))
     assert heard == ["publish", "publish.gate", "__interrupt__"]
+
+
+def test_a_stopped_run_that_a_person_opens_again_asks_again(bench: Bench) -> None:
+    graph = one_action(write("notes/a.md", "a\n"))
+    graph.add_question("ask", lambda _: "Shall it be announced?", choices=("yes", "no"))
+    graph.add_edge(START, "ask")
+    run, context = bench.run(graph, task="t")
+    before = {gate.id for gate in bench.waiting()}
+    bench.project.store.gates.decide(min(before), Stop(reason="later"), by="ada")
+    bench.project.store.runs.reopen(run.id, by="ada", reason="now")
+    assert bench.advance(context, graph).status is RunStatus.PARKED
+    again = {gate.lane: gate for gate in bench.waiting()}
+    assert again.keys() == {"publish", "ask"}
+    assert not before & {gate.id for gate in again.values()}
+    bench.project.store.gates.decide(again["publish"].id, Approve(), by="ada")
+    bench.project.store.gates.decide(again["ask"].id, Answer(text="no"), by="ada")
+    run = bench.advance(context, graph)
+    assert outcome_status(run) == "committed"
+    assert run.result is not None
+    assert run.result["outcomes"]["ask"]["answer"] == "no"  # type: ignore[index,call-overload]
+
+
+def test_an_action_in_a_loop_passes_a_gate_of_its_own_each_time(bench: Bench) -> None:
+    COUNT.clear()
+    graph = Workflow(State)
+    graph.add_action("ring", lambda _: ToolCall(tool="ring", args={"times": 99}), zones=("notes",))
+    graph.add_edge(START, "ring")
+    graph.add_conditional_edges(
+        "ring", lambda _: "again" if len(COUNT) < 2 else "end", {"again": "ring", "end": END}
+    )
+    _, context = bench.begin(graph, task="ring twice")
+    context.tools.register(ring)
+    for _ in range(2):
+        assert bench.advance(context, graph).status is RunStatus.PARKED
+        bench.project.store.gates.decide(bench.the_gate().id, Approve(), by="ada")
+    assert bench.advance(context, graph).status is RunStatus.DONE
+    assert COUNT == ["rung", "rung"]
+    assert len(bench.project.store.gates.list()) == 2

@@ -84,7 +84,7 @@ def _record(root: Path) -> Iterator[Check]:
     with project:
         try:
             yield _database(project.store)
-            breaks = project.store.audit.verify()
+            breaks = project.store.verify()
         except KarkasError as error:
             breaks = [str(error)]
         if breaks:
