@@ -150,3 +150,12 @@ def test_every_dependency_has_a_reason() -> None:
     ]
     names_of = [re.match(r"[\w.-]+", one) for one in declared]
     assert [one[0] for one in names_of if one and not re.search(rf"\b{re.escape(one[0])}\b", text)] == []
+
+
+def test_the_workflow_on_the_first_page_runs_as_it_stands(desk: Desk) -> None:
+    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    (desk.root / "notes.py").write_text(text)
+    run = desk.run("notes.py:keep", title="A")
+    assert desk.shown("write").endswith("+# A")
+    desk.decide(run, "write", karkas.Adopt())
+    assert (desk.root / "notes/a.md").read_text() == "# A\n"
