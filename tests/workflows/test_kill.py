@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ flow.add_edge(START, "ring").add_edge("ring", END)
 def rows(root: Path) -> int:
     """How many rows the audit log of a running process has; none while it makes its database."""
     try:
-        with sqlite3.connect(f"file:{root}/.karkas/karkas.db?mode=ro", uri=True, timeout=1) as connection:
+        with closing(
+            sqlite3.connect(f"file:{root}/.karkas/karkas.db?mode=ro", uri=True, timeout=1)
+        ) as connection:
             return int(connection.execute("SELECT count(*) FROM audit").fetchone()[0])
     except sqlite3.Error:
         return 0
