@@ -1,11 +1,14 @@
 """The summary and the drafted map: both made of claims by id, in an order in which a person can read them."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from karkas.policies.distillates import Facet, SummarySection
 from karkas.server.offline.areas import areas
+from karkas.server.offline.cues import pattern
 from karkas.server.offline.standing import Standing, standings
+from karkas.server.offline.subjects import key
 from karkas.server.offline.words import overlap, terms
 from karkas.server.protocol import Compose, Composed, Document
 
@@ -14,6 +17,13 @@ _PER_PAGE = 2
 _FLOOR = 0.5
 """Of the best standing: a framework that has nothing good to say in a section is left out there."""
 _CONFLICTS_SHOWN = 5
+_PACKAGES = 12
+"""At most so many packages are introduced, even where the section would else be shorter."""
+_CONCEPTS = 3
+"""Main concepts that are defined beside the packages."""
+_ABOUT = 0.5
+_LIMIT_WORDS = 9
+_SETTING = re.compile(r"\W*[\w.-]+[`*]*\s*(?:\([^)\n]*\))?\s*(?::|—|–|-)\s")
 
 _SECTIONS: tuple[tuple[str, Facet, int], ...] = (
     ("What it is", Facet.DEFINITION, 7),
@@ -32,7 +42,12 @@ def compose(question: Compose, documents: Sequence[Document]) -> Composed:
     sections: list[SummarySection] = []
     for title, facet, most in _SECTIONS:
         worth = _worth(facet, zone, {one.home for one in known})
-        picked = pick([one for one in known if one.claim.facet is facet], most, worth, shown)
+        of_facet = [one for one in known if one.claim.facet is facet and _belongs(one)]
+        picked = _introductions(of_facet, most) if facet is Facet.DEFINITION else []
+        room = max(most - len(picked), _CONCEPTS) if picked else most
+        told = {one.home for one in picked}
+        left = [one for one in of_facet if not (one.home in told and one.subject == key(one.home))]
+        picked += pick(left, room, worth, [*shown, *picked])
         shown += picked
         if picked:
             sections.append(SummarySection(title=title, claims=tuple(one.claim.id for one in picked)))
@@ -44,16 +59,55 @@ def compose(question: Compose, documents: Sequence[Document]) -> Composed:
     )
 
 
+def _introductions(definitions: Sequence[Standing], most: int) -> list[Standing]:
+    """One sentence for each package, the one that speaks of the zone first."""
+    best: dict[str, Standing] = {}
+    for one in definitions:
+        package = one.claim.scope.get("package", "")
+        if package and key(package) == one.subject:
+            known = best.get(one.home)
+            if known is None or (_source_weight(one), one.score, one.claim.id) > (
+                _source_weight(known), known.score, known.claim.id
+            ):  # fmt: skip
+                best[one.home] = one
+    return sorted(best.values(), key=lambda one: (-one.fit, -one.score, one.claim.id))[: max(most, _PACKAGES)]
+
+
+def _source_weight(one: Standing) -> bool:
+    return "module" not in one.claim.scope
+
+
+def _belongs(one: Standing) -> bool:
+    """Whether it says what its section promises; its facet alone is a guess."""
+    claim, text = one.claim, one.claim.text
+    match claim.facet:
+        case Facet.PARAMETER:
+            return one.states_value or bool(_SETTING.match(text))
+        case Facet.COMPARISON:
+            return "module" not in claim.scope or pattern("chooses").search(text) is not None
+        case Facet.MECHANISM:
+            plain = pattern("plain_act").match(text) is not None and pattern("tells").search(text) is None
+            joins = one.joins > 0 and pattern("relates").search(text) is not None
+            enough = len(text.split()) >= _LIMIT_WORDS
+            return "module" not in claim.scope or (
+                enough and not plain and (joins or one.fit >= _ABOUT) and (claim.subject.count(".") == 0 or one.fit >= _ABOUT)
+            )
+        case Facet.LIMITS:
+            return "module" not in claim.scope or len(text.split()) >= _LIMIT_WORDS
+        case _:
+            return True
+
+
 def _worth(facet: Facet, zone: frozenset[str], homes: set[str]) -> Callable[[Standing], float]:
     """What counts besides a claim's own standing: a definition of the zone itself, a mechanism that joins parts."""
 
     def definition(one: Standing) -> float:
         subject = frozenset(terms(one.claim.subject))
-        names_home = one.subject in {home.lower() for home in homes}
+        names_home = one.subject in {key(home) for home in homes}
         return one.score + (0.5 if subject and subject <= zone else 0.0) + (0.3 if names_home else 0.0)
 
     def joining(one: Standing) -> float:
-        return one.score + 0.04 * one.joins
+        return one.score + 0.04 * one.joins + 0.2 * one.fit * ("module" in one.claim.scope)
 
     match facet:
         case Facet.DEFINITION:
@@ -61,7 +115,7 @@ def _worth(facet: Facet, zone: frozenset[str], homes: set[str]) -> Callable[[Sta
         case Facet.MECHANISM | Facet.COMPARISON:
             return joining
         case _:
-            return lambda one: one.score
+            return lambda one: one.score + 0.15 * one.fit * ("module" in one.claim.scope)
 
 
 def pick(

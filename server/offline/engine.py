@@ -26,7 +26,7 @@ from karkas.server.protocol import (
     WhatNext,
 )
 
-VERSION = "1"
+VERSION = "2"
 """Raised with every change that gives other claims, conflicts or maps for the same input."""
 
 

@@ -4,8 +4,8 @@ import re
 
 from karkas.policies.distillates import Facet
 from karkas.server.offline.cues import filler_cue, tagline
-from karkas.server.offline.parameters import is_number, signature_defaults
 from karkas.server.offline.sentences import cells
+from karkas.server.offline.signatures import worth
 from karkas.server.offline.words import plain, tokens
 from karkas.server.protocol import BlockKind
 
@@ -52,7 +52,7 @@ def is_filler(text: str, kind: BlockKind, facet: Facet, columns: tuple[str, ...]
     """Whether a reader who wants to know how the zone works loses nothing without it."""
     match kind:
         case BlockKind.SIGNATURE:
-            return not _signature_speaks(text)
+            return not worth(text)
         case BlockKind.ROW:
             return not _row_speaks(text, facet, columns)
         case _:
@@ -63,16 +63,6 @@ def is_filler(text: str, kind: BlockKind, facet: Facet, columns: tuple[str, ...]
             excused = facet is Facet.LIMITS and len(tokens(text)) > _LONG_LIMIT
             pointer = not excused and filler_cue("pointer").search(bare) is not None
             return cut_off or pointer or any(filler_cue(name).search(bare) for name in _DROPPED)
-
-
-def _signature_speaks(text: str) -> bool:
-    """Whether it is public and shows a default that a caller could want to know."""
-    defaults = signature_defaults(text)
-    told = [value for name, value in defaults.items() if value != "none" and not name.startswith("_")]
-    name = re.match(r"\s*(?:async\s+)?(?:def\s+)?(\w+)", text)
-    if name is None or not told or "# " in text or (name[1].startswith("_") and name[1] != "__init__"):
-        return False
-    return not name[1].isupper() or is_number(defaults.get(name[1], ""))
 
 
 def _row_speaks(row: str, facet: Facet, columns: tuple[str, ...]) -> bool:

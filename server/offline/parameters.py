@@ -121,6 +121,8 @@ def _fact(text: str, match: re.Match[str], role: FactRole, name: str) -> Fact:
 
 def _name_before(text: str, at: int, name: str, value: str) -> str:
     """The nearest identifier before the value in the same sentence, else what the sentence is about."""
+    if name and re.search(r"\.\s+$", text[:at]):
+        return name  # a sentence of its own, `Defaults to 5.`, speaks of what the text is about
     near = [match for match in IDENTIFIER.finditer(text, 0, at) if _named(match) != plain_value(value)]
     if len(near) > 1 and _OWNER.fullmatch(text, near[-2].end(), near[-1].start()):
         near.pop()
@@ -155,7 +157,7 @@ def is_number(value: str) -> bool:
 
 
 def signature_defaults(signature: str) -> dict[str, str]:
-    """Parameter → literal default out of `def ...:` or `name: type = value`; empty where it cannot be parsed.
+    """Parameter → literal default out of `def ...:`, its parameters or `name: type = value`; else empty.
 
     >>> signature_defaults("def wait(first, low: float = 0, *, high=1e3) -> int:")
     {'low': '0', 'high': '1000'}
@@ -166,7 +168,7 @@ def signature_defaults(signature: str) -> dict[str, str]:
 
 def _parsed(signature: str) -> ast.Module | None:
     lines = re.sub(r"^[ \t]*", "", signature)
-    for attempt in (lines, lines.rstrip().rstrip(":") + ": ...", lines + "\n    ..."):
+    for attempt in (lines, lines.rstrip().rstrip(":") + ": ...", lines + "\n    ...", f"def _({lines}): ..."):
         try:
             return ast.parse(attempt)
         except (SyntaxError, ValueError):
@@ -185,13 +187,25 @@ def _defaults(node: ast.stmt) -> Iterator[tuple[str, str]]:
         for argument, default in named:
             if default is not None and _is_literal(default):
                 yield argument.arg, plain_value(ast.unparse(default))
-    elif (
-        isinstance(node, ast.AnnAssign)
-        and isinstance(node.target, ast.Name)
-        and node.value is not None
-        and _is_literal(node.value)
-    ):
-        yield node.target.id, plain_value(ast.unparse(node.value))
+        return
+    match node:
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if _is_literal(value):
+            yield name, plain_value(ast.unparse(value))
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if _is_literal(value) or _is_built(value):
+            yield name, plain_value(ast.unparse(value))
+        case _:
+            return
+
+
+def _is_built(node: ast.expr) -> bool:
+    """An object made of literals, as `Timeout(timeout=5.0)`."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and bool(node.keywords)
+        and not node.args
+        and all(_is_literal(keyword.value) for keyword in node.keywords)
+    )
 
 
 def _is_literal(node: ast.expr) -> bool:

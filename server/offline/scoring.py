@@ -8,22 +8,29 @@ from itertools import combinations
 
 from karkas.policies.distillates import Facet, SourceRank
 from karkas.server.offline.cues import pattern
+from karkas.server.offline.docstrings import argument, docstring_facet
 from karkas.server.offline.facets import FacetCue, facet_of
 from karkas.server.offline.filler import blemish, is_filler, is_fragment
+from karkas.server.offline.focus import Focus
+from karkas.server.offline.introductions import introduction
 from karkas.server.offline.parameters import Fact, FactRole, facts, identifiers, row_facts, signature_defaults
 from karkas.server.offline.prominence import prominence, prominence_of
 from karkas.server.offline.ranking import relevance, salience, weights
 from karkas.server.offline.sentences import Passage, cells, passages
+from karkas.server.offline.signatures import worth
 from karkas.server.offline.subjects import key, subject_of
 from karkas.server.offline.words import overlap, terms
 from karkas.server.protocol import BlockKind, Distil, Document
 
 _WEAKEST = 0.3
+_WEAKEST_CODE = 0.36
 """A candidate that scores less is not worth a person's time, even where there is room for it."""
 _ALIKE = 0.5
 _CONTESTED = 0.2
 """What a claim gains where another document says nearly the same with another value: a person must see both."""
 _COMPARED = 40
+_ENTRY = 0.45
+"""How plainly an entry of a docstring's list of arguments speaks to it."""
 _NUMBERS_MATTER = frozenset({FactRole.DEFAULT, FactRole.RESULT, FactRole.RECOMMENDED, FactRole.VERSION})
 _HOMES = ("framework", "package")
 _PRIVATE = re.compile(r"_(?!_init__)")
@@ -53,6 +60,7 @@ class _Zone:
     """What all documents together say about what matters."""
 
     name: frozenset[str]
+    focus: Focus
     queries: list[frozenset[str]]
     idf: dict[str, float]
     known: dict[str, float]
@@ -63,8 +71,12 @@ def candidates(question: Distil, documents: Sequence[Document]) -> list[Ranked]:
     """In reading order, each scored 0..1; what is no claim or scores too little is left out."""
     cut = [passages(index, document) for index, document in enumerate(documents)]
     words = [[terms(passage.text) for passage in one] for one in cut]
+    name = frozenset(terms(question.zone.replace("-", " ").replace("_", " ")))
+    opened = [introduction(document, own) for document, own in zip(documents, cut, strict=True)]
+    told = {term for one in opened if one is not None for term in terms(one.text)}
     zone = _Zone(
-        name=frozenset(terms(question.zone.replace("-", " ").replace("_", " "))),
+        name=name,
+        focus=Focus(name, [frozenset(own) for one in words for own in one], told),
         queries=[frozenset(terms(query)) for query in question.queries],
         idf=weights([own for one in words for own in one]),
         known=prominence(documents),
@@ -73,14 +85,19 @@ def candidates(question: Distil, documents: Sequence[Document]) -> list[Ranked]:
         ),
     )
     found: list[Ranked] = []
-    for document, own, own_words in zip(documents, cut, words, strict=True):
+    for index, (document, own, own_words) in enumerate(zip(documents, cut, words, strict=True)):
+        first = opened[index]
+        if first is not None:
+            found.append(_introducing(replace(first, document=index), document))
         central = salience([passage.text for passage in own], own_words)
         about = frozenset(terms(f"{document.title} {document.path}"))
         for passage, passage_words, weight in zip(own, own_words, central, strict=True):
             private = document.rank is SourceRank.CODE and any(map(_PRIVATE.match, passage.headings[1:]))
             if passage.anaphoric or private or is_fragment(passage.text, passage.kind):
                 continue
-            cue = facet_of(passage.text, passage.headings, passage.kind, passage.columns, opens=passage.opens)
+            if _aside(passage, document):
+                continue
+            cue = _cue(passage, passage_words, zone)
             if cue is None or is_filler(passage.text, passage.kind, cue.facet, passage.columns):
                 continue
             one = _ranked(
@@ -92,9 +109,46 @@ def candidates(question: Distil, documents: Sequence[Document]) -> list[Ranked]:
                 about=about,
                 zone=zone,
             )
-            if one.score >= _WEAKEST:
+            if one.score >= (_WEAKEST_CODE if document.rank is SourceRank.CODE else _WEAKEST):
                 found.append(one)
     return _contested(found)
+
+
+def _aside(passage: Passage, document: Document) -> bool:
+    """Whether it stands where a document tells its history or, in a package's README, speaks of the project."""
+    if any(map(pattern("news_heading").match, passage.headings)):
+        return True
+    return document.rank is SourceRank.PACKAGE_DOCS and any(map(pattern("project_heading").match, passage.headings))
+
+
+def _cue(passage: Passage, words: Sequence[str], zone: _Zone) -> FacetCue | None:
+    if passage.kind is BlockKind.SIGNATURE:
+        speaks = worth(passage.quote)
+        return FacetCue(Facet.PARAMETER, 0.4 + 0.5 * speaks) if speaks else None
+    cue = facet_of(passage.text, passage.headings, passage.kind, passage.columns, opens=passage.opens)
+    if passage.kind is not BlockKind.DOCSTRING:
+        return cue
+    if cue is None:
+        if not argument(passage):
+            return None
+        cue = FacetCue(Facet.PARAMETER, _ENTRY)
+    owner = terms(" ".join(passage.headings[1:]).replace("_", " "))
+    facet = docstring_facet(passage, cue.facet, zone.focus.fit([*words, *owner]))
+    return FacetCue(facet, cue.strength) if facet is not None else None
+
+
+def _introducing(passage: Passage, document: Document) -> Ranked:
+    package = document.meta["package"]
+    named = subject_of(passage, document)
+    return Ranked(
+        passage=passage,
+        facet=Facet.DEFINITION,
+        subject=named if key(named) == key(package) else package,
+        terms=frozenset(terms(passage.text)),
+        values=frozenset(),
+        default="",
+        score=1.0,
+    )
 
 
 def _ranked(
@@ -110,6 +164,7 @@ def _ranked(
     subject = subject_of(passage, document)
     name = key(subject)
     stated = facts(passage.text) + row_facts(cells(passage.text), passage.columns)
+    owner = frozenset(terms(" ".join(passage.headings[-2:]).replace("_", " ")))
     context = own | about | frozenset(terms(" ".join(passage.headings)))
     fit = 0.5 * relevance(context, [zone.name], zone.idf) + 0.5 * relevance(own, [zone.name], zone.idf)
     defines = cue.facet is Facet.DEFINITION
@@ -120,6 +175,9 @@ def _ranked(
         + (0.17 if cue.facet is Facet.PARAMETER else 0.1) * prominence_of(subject, zone.known)
         + 0.08 * fit
         + 0.13 * (relevance(own, zone.queries, zone.idf) if zone.queries else fit)
+        + (0.16 * zone.focus.fit(own | owner) if document.rank is SourceRank.CODE else 0.0)
+        - (0.05 * max(0, document.meta.get("module", "").count(".") - 1))
+        - 0.08 * (passage.kind is BlockKind.SIGNATURE and _is_method(passage))
         + 0.07 * (1 - document.rank.weight / 7)
         + 0.05 * (1 - passage.place)
         + 0.06 * (defines and bool(name) and name in key(document.title))
@@ -143,10 +201,15 @@ def _ranked(
     )
 
 
+def _is_method(passage: Passage) -> bool:
+    """Whether it is called on an object: whoever makes the object meets its constructor first."""
+    return len(passage.headings) > 1 and "__init__" not in passage.quote
+
+
 def _concreteness(passage: Passage, stated: Sequence[Fact]) -> float:
     """How much of the passage a reader could check or set, 0..1."""
     if passage.kind is BlockKind.SIGNATURE:
-        return min(1.0, 0.25 * len(signature_defaults(passage.text)))
+        return worth(passage.quote)
     strength = 0.6 * any(fact.role in _NUMBERS_MATTER for fact in stated)
     strength += 0.4 * any(fact.role is FactRole.RESULT for fact in stated)
     return min(1.0, strength + 0.15 * min(3, len(identifiers(passage.text))) + 0.15 * bool(stated))

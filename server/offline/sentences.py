@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from karkas.policies.distillates import ClaimMode
 from karkas.server.offline.cues import filler_cue, pattern
+from karkas.server.offline.signatures import told
 from karkas.server.protocol import Block, BlockKind, Document
 
 _ABBREVIATION = re.compile(
@@ -34,6 +35,7 @@ _RULE_LINES = 2
 """Line ends between a table's header and its first row."""
 _SHORTEST = 3
 _PAIR = 2
+_ARGUMENT = re.compile(r"[*`]{0,2}(\w+)[*`]{0,2}(?:\s*\([^)]*\))?:")
 _ITEM = 260
 """A list item up to this length is one claim, however many sentences it has."""
 _LEAD_IN = 120
@@ -60,7 +62,7 @@ class Passage:
     columns: tuple[str, ...] = ()
     """Of a table row: the cells of its header."""
     lead: str = ""
-    """Of a list item: the sentence that ends in a colon before the list."""
+    """Of a list item: the sentence that ends in a colon before the list; of a docstring's part, the argument above."""
     opens: bool = False
     """Whether it is the first sentence of a docstring, which says what its owner is."""
 
@@ -109,10 +111,7 @@ def passages(index: int, document: Document) -> list[Passage]:
             before is None or before.kind is not BlockKind.DOCSTRING
         )
         before = block
-        if block.kind is not BlockKind.ITEM:
-            lead = (
-                _lead_in(document.text[block.start : block.end]) if block.kind is BlockKind.PARAGRAPH else ""
-            )
+        above, lead = lead, _lead_of(document.text[block.start : block.end], block.kind, lead)
         if block.kind is BlockKind.ROW:
             begins = table_ends < 0 or document.text[table_ends : block.start].count("\n") > _RULE_LINES
             table_ends = block.end
@@ -124,10 +123,24 @@ def passages(index: int, document: Document) -> list[Passage]:
         for start, end in _units(document.text, block):
             passage = _passage(index, document, block, (start, end), columns)
             if passage is not None:
-                above = lead if block.kind is BlockKind.ITEM else ""
+                above = above if block.kind in {BlockKind.ITEM, BlockKind.DOCSTRING} else ""
                 found.append(replace(passage, opens=opens, lead=above) if opens or above else passage)
                 opens = False
     return found
+
+
+def _lead_of(block: str, kind: BlockKind, lead: str) -> str:
+    """What the blocks after this one stand under: a sentence with a colon, or the name of a documented argument."""
+    match kind:
+        case BlockKind.ITEM:
+            return lead
+        case BlockKind.PARAGRAPH:
+            return _lead_in(block)
+        case BlockKind.DOCSTRING:
+            named = _ARGUMENT.fullmatch(block.strip())
+            return named[1] if named else ""
+        case _:
+            return ""
 
 
 def _lead_in(paragraph: str) -> str:
@@ -200,8 +213,9 @@ def _passage(
         return None
     quote = text[start:end]
     if block.kind in {BlockKind.SIGNATURE, BlockKind.ROW}:
+        first, last = told(quote) if block.kind is BlockKind.SIGNATURE else (0, len(quote))
         return Passage(
-            index, block.kind, start, end, quote, quote, block.headings, start / size,
+            index, block.kind, start, end, quote, quote[first:last], block.headings, start / size,
             anaphoric=False, columns=columns if block.kind is BlockKind.ROW else (),
         )  # fmt: skip
     mark = _QUOTE_MARK.match(quote)

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from karkas.policies.distillates import Claim, ClaimMode, Facet
+from karkas.policies.distillates import Claim, ClaimMode, Facet, SourceRank
 from karkas.server.offline.cues import choice_cue, heading_cues
 from karkas.server.offline.facets import facet_strength
 from karkas.server.offline.filler import blemish
+from karkas.server.offline.focus import Focus
 from karkas.server.offline.parameters import FactRole, signature_defaults
 from karkas.server.offline.prominence import prominence, prominence_of
 from karkas.server.offline.ranking import relevance, textrank, weights
+from karkas.server.offline.signatures import worth
 from karkas.server.offline.statements import stated_facts
 from karkas.server.offline.subjects import key
 from karkas.server.offline.words import terms
@@ -35,6 +37,10 @@ class Standing:
     page: str
     joins: float
     """How prominent the other subjects are that it speaks of, added up."""
+    fit: float
+    """How much it is about the zone, 0..1."""
+    states_value: bool
+    """Whether it states a default or another value of a parameter."""
 
 
 def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document]) -> list[Standing]:
@@ -45,6 +51,11 @@ def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document])
     asked = [frozenset(terms(zone.replace("-", " ").replace("_", " ")))]
     by_source = {document.source: document for document in documents}
     known = prominence(documents)
+    homes = {value for claim in claims for name in _HOMES if (value := claim.scope.get(name))}
+    told = {
+        term for claim in claims if claim.facet is Facet.DEFINITION and _of_home(claim, homes) for term in terms(claim.text)
+    }
+    focus = Focus(asked[0], [frozenset(own) for own in words], told)
     weight_of = {key(claim.subject): prominence_of(claim.subject, known) for claim in claims}
     by_words = {
         frozenset(terms(claim.subject)): key(claim.subject) for claim in claims if len(claim.subject) > 1
@@ -54,6 +65,8 @@ def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document])
         document = by_source.get(claim.evidence[0].source)
         own_terms = frozenset(own)
         subject = key(claim.subject)
+        from_code = document is not None and document.rank is SourceRank.CODE
+        fit = focus.fit(own_terms | frozenset(terms(claim.subject.replace("_", " "))))
         others = {
             name for parts, name in by_words.items() if parts and parts <= own_terms and name != subject
         }
@@ -68,14 +81,28 @@ def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document])
             + 0.12 * _announced(claim)
             - 0.15 * (claim.text.startswith("|") and claim.facet is not Facet.PARAMETER)
             - 0.08 * (not claim.text.endswith((".", "|", ")")) or claim.text[:1].islower())
-            - 0.5 * blemish(claim.text)
+            + (0.16 * fit if from_code else 0.0)
+            - 0.05 * max(0, claim.scope.get("module", "").count(".") - 1)
+            - (0.0 if claim.mode is ClaimMode.CODE else 0.5 * blemish(claim.text))
         )
         home = next(
             (claim.scope[name] for name in _HOMES if name in claim.scope), document.path if document else ""
         )
         joins = sum(sorted((weight_of[name] for name in others), reverse=True)[:4])
-        found.append(Standing(claim, score, own_terms, subject, home, claim.scope.get("page", ""), joins))
+        page = claim.scope.get("page", "")
+        states = bool(signature_defaults(claim.text)) if claim.mode is ClaimMode.CODE else _states(claim)
+        found.append(Standing(claim, score, own_terms, subject, home, page, joins, fit, states))
     return found
+
+
+def _of_home(claim: Claim, homes: set[str]) -> bool:
+    return key(claim.subject) in {key(home) for home in homes}
+
+
+def _states(claim: Claim) -> bool:
+    """Whether it names a parameter and what it is set to; a class whose text says `default` names none."""
+    named = claim.subject.split(".")[-1][:1].islower() or "module" not in claim.scope
+    return claim.text.startswith("|") or any(named or fact.name != claim.subject for fact in stated_facts(claim))
 
 
 def _announced(claim: Claim) -> bool:
@@ -89,7 +116,7 @@ def _use(claim: Claim) -> float:
     match claim.facet:
         case Facet.PARAMETER:
             if claim.mode is ClaimMode.CODE:
-                return 0.12 * bool(signature_defaults(claim.text))
+                return 0.4 * worth(claim.text) - 0.1 * ("." in claim.subject)
             return 0.12 * any(fact.role is FactRole.DEFAULT for fact in stated_facts(claim))
         case Facet.COMPARISON:
             return 0.12 * bool(choice_cue("helps").search(claim.text)) - 0.18 * bool(

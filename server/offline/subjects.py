@@ -4,6 +4,7 @@ import re
 
 from karkas.policies.distillates import SourceRank
 from karkas.server.offline.cues import pattern, tagline
+from karkas.server.offline.docstrings import argument
 from karkas.server.offline.parameters import identifiers
 from karkas.server.offline.sentences import Passage, cells
 from karkas.server.offline.words import STOPWORDS
@@ -21,7 +22,6 @@ _SCOPE = 60
 _CLASS = re.compile(
     r"\b(?:[A-Z][a-z0-9]+){2,}\b|\b[A-Z][A-Za-z0-9]*(?:Config|Model|Trainer|Error|Client|Transport)\b"
 )
-_PARAMETER = re.compile(r"(?::param\s+(?:\w+\s+)?)?\*{0,2}`{0,2}([a-z_]\w*)`{0,2}\s*(?:\([^)\n]*\))?\s*:\s")
 _CODED = re.compile(
     r"(`[^`]+`)\s+(?:parameter|option|argument|flag|setting|key|field|keyword|method|function|class|config\w*)\b"
 )
@@ -92,22 +92,28 @@ def topic(headings: tuple[str, ...], title: str) -> str:
     return cut(clean(title))
 
 
+def _title(document: Document) -> str:
+    """What the document is called; a package's README by the package where its heading says nothing."""
+    home = next((document.meta[name] for name in _HOMES if name in document.meta), "")
+    return home if home and pattern("generic_heading").match(clean(document.title)) else document.title
+
+
 def subject_of(passage: Passage, document: Document) -> str:
     """The parameter, class, or thing that the passage is about."""
     match passage.kind:
         case BlockKind.SIGNATURE:
-            return _of_signature(passage, document.title)
+            return _of_signature(passage, _title(document))
         case BlockKind.ROW:
-            return cut(clean(cells(passage.text)[0])) or topic(passage.headings, document.title)
+            return cut(clean(cells(passage.text)[0])) or topic(passage.headings, _title(document))
         case BlockKind.DOCSTRING if passage.headings:
-            parameter = _PARAMETER.match(passage.text)
-            return parameter[1] if parameter else ".".join(passage.headings[1:]) or passage.headings[0]
+            owner = [name for name in passage.headings[1:] if name != "__init__"]
+            return argument(passage) or ".".join(owner) or passage.headings[0]
         case _:
             return _of_prose(passage, document)
 
 
 def _of_signature(passage: Passage, title: str) -> str:
-    match = _SIGNATURE_NAME.match(passage.text)
+    match = _SIGNATURE_NAME.match(passage.quote)
     owner = ".".join(passage.headings[1:])
     name = match["name"] if match else owner or title
     own = owner and name in {"__init__", owner.rsplit(".", 1)[-1]}
@@ -123,14 +129,14 @@ def _of_prose(passage: Passage, document: Document) -> str:
     introduces = document.rank in {SourceRank.README, SourceRank.PACKAGE_DOCS}
     if introduces and passage.place < _OPENING and tagline().match(passage.text):
         return next(
-            (document.meta[name] for name in _HOMES if name in document.meta), topic((), document.title)
+            (document.meta[name] for name in _HOMES if name in document.meta), topic((), _title(document))
         )
     names = [
         name
         for name in identifiers(passage.text)
         if len(name) > 1 and name.lower() not in _LITERALS and name[:2] != "__"
     ]
-    return _defined_term(passage) or (cut(names[0]) if names else topic(passage.headings, document.title))
+    return _defined_term(passage) or (cut(names[0]) if names else topic(passage.headings, _title(document)))
 
 
 def _defined_term(passage: Passage) -> str:
@@ -168,7 +174,7 @@ def scope_of(passage: Passage, document: Document) -> dict[str, str]:
     section = next((clean(heading) for heading in reversed(passage.headings) if clean(heading) != page), "")
     if section:
         scope["section"] = section[:_SCOPE]
-    if passage.lead:
+    if passage.lead and passage.kind is BlockKind.ITEM:
         scope["under"] = clean(passage.lead)
     if passage.columns:
         scope["columns"] = " | ".join(clean(column) for column in passage.columns)[:120]
