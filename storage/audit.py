@@ -46,7 +46,8 @@ class Audit:
     """Every row names the hash of the one before it; hash and signature cover all of the row.
 
     The last row is mirrored to `audit.head` after each commit, because a chain alone cannot tell that its end is
-    missing. The mirror may lag behind the log (a crash in between), never the other way round.
+    missing. The mirror may lag behind the log (a crash in between), never the other way round; what it remembers
+    is never forgotten in favour of a log that does not hold it.
     """
 
     def __init__(self, database: Database, key: SigningKey, head: Path) -> None:
@@ -73,7 +74,18 @@ class Audit:
         row.signature = self._key.sign(row.hash.encode())
         session.add(row)
         session.flush()
-        session.info["audit_head"] = _Head(seq=row.seq, hash=row.hash, signature=row.signature)
+        if "audit_head" in session.info or self._follows(session):
+            session.info["audit_head"] = _Head(seq=row.seq, hash=row.hash, signature=row.signature)
+
+    def _follows(self, session: Session) -> bool:
+        """Whether the log holds the row that the mirror remembers. Where it does not, the mirror stays as it is: else
+        a log that lost its end would look whole again once it has grown.
+        """
+        mirrored = self._mirrored()
+        if isinstance(mirrored, str):
+            return True
+        row = session.get(AuditRow, mirrored.seq)
+        return row is not None and row.hash == mirrored.hash
 
     def log(
         self, *, limit: int | None = None, since: datetime | None = None, subject: str | None = None
@@ -104,8 +116,23 @@ class Audit:
             )
             return list(self._breaks(rows, mirrored))
 
-    def _breaks(self, rows: Iterable[AuditRow], mirrored: "_Head | str") -> Iterator[str]:
-        prev, last = str(GENESIS), 0
+    def broken_since(self, session: Session, seq: int) -> str | None:
+        """The first break from row `seq` to the end, or None: that nothing was taken away after it."""
+        mirrored = self._mirrored()
+        begin = min(seq, mirrored.seq) if isinstance(mirrored, _Head) else seq
+        rows = session.exec(select(AuditRow).where(AuditRow.seq >= begin).order_by(col(AuditRow.seq)))
+        return next(self._breaks(rows, mirrored, begin=begin), None)
+
+    def proven(self, session: Session, subject: str, event: str) -> JsonValue:
+        """What the newest such row says, or None where there is none that this project's key signed."""
+        row = newest(session, subject, event)
+        if row is None or row.hash != _hash(row) or not self._key.verifies(row.hash.encode(), row.signature):
+            return None
+        data: JsonValue = json.loads(row.data)
+        return data
+
+    def _breaks(self, rows: Iterable[AuditRow], mirrored: "_Head | str", *, begin: int = 1) -> Iterator[str]:
+        prev, last = str(GENESIS) if begin == 1 else None, begin - 1
         remembered: str | None = None
         for row in rows:
             name = f"row {row.seq} ({row.event} {row.subject})"
@@ -115,7 +142,7 @@ class Audit:
                     if row.seq == last + 2
                     else f"rows {last + 1} to {row.seq - 1} are missing"
                 )
-            elif row.prev != prev:
+            elif prev is not None and row.prev != prev:
                 yield f"{name} does not follow the row before it"
             if row.hash != _hash(row):
                 yield f"{name} was changed: its content does not have its hash"

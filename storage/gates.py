@@ -22,6 +22,7 @@ from karkas.policies.gates import (
 )
 from karkas.policies.gates import decide as decide_by_policy
 from karkas.policies.permits import PermitStatus
+from karkas.storage.audit import newest
 from karkas.storage.decisions import (
     CLOSED,
     TAMPERED,
@@ -117,7 +118,7 @@ class Gates:
         with self._records.change() as change:
             row = find(change.session, GateRow, gate)
             before = read_gate(self._records, row)
-            _still_waits(before, change.now)
+            _still_waits(change, before, row)
             status = decide_by_policy(before.facts, verdict)
             if isinstance(verdict, Defer) and verdict.until <= change.now:
                 raise VerdictError(f"a gate is deferred to a later time, not to {verdict.until:%F %H:%M %Z}")
@@ -144,7 +145,7 @@ class Gates:
         with self._records.change() as change:
             row = find(change.session, GateRow, gate)
             before = read_gate(self._records, row)
-            _still_waits(before, change.now)
+            _still_waits(change, before, row)
             proposal = stored_actions(self._records.artifacts, before)
             if before.kind is not GateKind.ACTION or not critic_releases(
                 before.policy, proposal.variants, report, proposer=proposal.proposer
@@ -287,13 +288,27 @@ def _summary(row: GateRow, verdict: dict[str, JsonValue]) -> dict[str, JsonValue
     }
 
 
-def _still_waits(gate: Gate, now: datetime) -> None:
+def _still_waits(change: Change, gate: Gate, row: GateRow) -> None:
     if not gate.status.waits:
         raise VerdictError(_meanwhile(gate))
-    if gate.expires_at is not None and gate.expires_at <= now:
+    if not _waits_on_record(change, row):
+        raise VerdictError(f"gate {gate.id} was decided or closed before: {TAMPERED}")
+    if gate.expires_at is not None and gate.expires_at <= change.now:
         raise VerdictError(
             f"gate {gate.id} expired at {gate.expires_at:%F %H:%M} UTC; nothing can be decided any more"
         )
+
+
+def _waits_on_record(change: Change, row: GateRow) -> bool:
+    """Whether the last on the record is that the gate waits; one that was set back to waiting by hand has another."""
+    last = newest(change.session, f"gate:{row.id}", "gate_")
+    if last is None or row.status == GateStatus.OPEN:
+        return last is not None and last.event in {"gate_opened", "gate_reopened"}
+    decided = change.audit.proven(change.session, last.subject, last.event)
+    return isinstance(decided, dict) and (decided["status"], decided["signature"]) == (
+        row.status,
+        row.signature,
+    )
 
 
 def _meanwhile(gate: Gate) -> str:

@@ -14,11 +14,11 @@ from karkas.policies.errors import PermitError
 from karkas.policies.gates import GateId, GateKind, GateStatus
 from karkas.policies.permits import Binding, LedgerError, PermitId, PermitStatus, step
 from karkas.storage.audit import newest
-from karkas.storage.decisions import permit_terms, read_gate, signed_decision, stored_actions
+from karkas.storage.decisions import Gate, permit_terms, read_gate, signed_decision, stored_actions
 from karkas.storage.leases import Lease
 from karkas.storage.records import SYSTEM, Change, Records, find
 from karkas.storage.runs import RunId, RunStatus
-from karkas.storage.tables import GateRow, PermitRow, RunRow
+from karkas.storage.tables import AuditRow, GateRow, PermitRow, RunRow
 
 _MINT = object()
 
@@ -187,6 +187,41 @@ class Ledger:
             after = PermitStatus.COMMITTED if committed else PermitStatus.FAILED
             return self._step(change, row, after, reason=reason, actor=by, doubtful=True)
 
+    def begin_undo(self, permit: str, *, by: str) -> tuple[Action, dict[str, JsonValue]]:
+        """A person's act: the action of a committed permit, and what its tool recorded to take it back; given once.
+
+        Both come from what was signed. Raises `PermitError` where there is nothing to take back, or it was begun.
+        """
+        with self._records.change() as change:
+            row = find(change.session, PermitRow, permit)
+            committed = change.audit.proven(change.session, f"permit:{row.id}", "permit_committed")
+            record = committed.get("undo") if isinstance(committed, dict) else None
+            if row.status != PermitStatus.COMMITTED or not isinstance(record, dict):
+                raise PermitError(f"there is nothing under permit {row.id} that can be taken back")
+            last = newest(change.session, f"permit:{row.id}", "undo_")
+            if last is not None and last.event != "undo_failed":
+                raise PermitError(
+                    f"permit {row.id}: taking it back was begun already ({last.event} by {last.actor}); look how it"
+                    " stands"
+                )
+            gate_row = find(change.session, GateRow, row.gate)
+            decision = signed_decision(self._records, gate_row)
+            if decision is None or decision["permit"] != permit_terms(row):
+                raise PermitError(
+                    f"permit {row.id} is not the one that was signed when gate {row.gate} passed; `karkas audit verify`"
+                )
+            gate = read_gate(self._records, gate_row)
+            action = stored_actions(self._records.artifacts, gate).variants[row.variant].action
+            change.note("undo_begun", f"permit:{row.id}", actor=by)
+            return action, record
+
+    def end_undo(self, permit: str, *, by: str, done: str = "", error: str = "") -> None:
+        """Records how taking it back ended: with an `error` nothing was changed, and it may be tried again."""
+        with self._records.change() as change:
+            row = find(change.session, PermitRow, permit)
+            data: dict[str, JsonValue] = {"error": error} if error else {"done": done}
+            change.note("undo_failed" if error else "undo_done", f"permit:{row.id}", actor=by, data=data)
+
     def breaks(self) -> Iterator[str]:
         """Names every permit that is not as it was signed, or whose use is on the record and not in its row."""
         with self._records.database.read() as session:
@@ -217,6 +252,12 @@ class Ledger:
             raise PermitError(
                 f"permit {row.id} releases nothing: its row says {row.status}, but the last on the record is {last};"
                 " `karkas audit verify`"
+            )
+        broken = self._records.audit.broken_since(change.session, _grounds(change.session, gate))
+        if broken is not None:
+            raise PermitError(
+                f"permit {row.id} releases nothing: the record behind it is broken ({broken}), so it may have been used"
+                " already; `karkas audit verify`"
             )
         _check_run(change, row)
         # The artifacts are checked against their hashes as they are read.
@@ -266,6 +307,15 @@ class Ledger:
         data: dict[str, JsonValue] = {"reason": reason, **outcome}
         change.note(f"permit_{after}", f"permit:{row.id}", actor=actor, data=data)
         return _permit(row)
+
+
+def _grounds(session: Session, gate: Gate) -> int:
+    """The first row of the record that a gate's permit rests on: its opening, and the last word on each zone."""
+    opened = session.exec(
+        select(AuditRow.seq).where(AuditRow.subject == f"gate:{gate.id}").order_by(col(AuditRow.seq))
+    ).first()
+    zones = [newest(session, f"zone:{zone}", "zone_") for zone in gate.zones]
+    return min([opened or 1, *(row.seq for row in zones if row is not None)])
 
 
 def _last(session: Session, row: PermitRow) -> str:

@@ -1,5 +1,7 @@
 """Runs: executions of workflows, with their status, budget and lease."""
 
+import json
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
@@ -8,12 +10,13 @@ from typing import NewType
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlmodel import col, select
 
+from karkas.policies.actions import digest_of_bytes
 from karkas.policies.budgets import Budget, Spent
-from karkas.policies.errors import KernelError
+from karkas.policies.errors import AuditError, KernelError
 from karkas.storage.endings import end_run
 from karkas.storage.leases import Lease, file_lease, postgres_lease
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
-from karkas.storage.tables import RunRow
+from karkas.storage.tables import RunRow, storable
 
 RunId = NewType("RunId", str)
 
@@ -101,14 +104,30 @@ class Runs:
                 changed_at=change.now,
             )
             change.session.add(row)
-            change.note("run_created", f"run:{row.id}", actor=by, data={"workflow": workflow, "zone": zone})
             change.session.flush()
+            change.note("run_created", f"run:{row.id}", actor=by, data=_begun_with(row))
             return _run(row)
 
     def get(self, name: str) -> Run:
         """By id, or by the beginning of one."""
         with self._records.database.read() as session:
             return _run(find(session, RunRow, name))
+
+    def proven(self, name: str) -> Run:
+        """As `get`, where workflow, input and options are as a person gave them; else `AuditError`.
+
+        They say which code runs, and what counts as the person's own words.
+        """
+        with self._records.database.read() as session:
+            row = find(session, RunRow, name)
+            anew = self._records.audit.proven(session, f"run:{row.id}", "run_begun_anew")
+            created = self._records.audit.proven(session, f"run:{row.id}", "run_created")
+            if (anew["begun"] if isinstance(anew, dict) else created) != _begun_with(row):
+                raise AuditError(
+                    f"run {row.id} is not as it was begun: its row was changed outside karkas, so it does not go on."
+                    " Begin a new one; `karkas audit verify`"
+                )
+            return _run(row)
 
     def list(
         self, *, status: RunStatus | None = None, zone: str | None = None, limit: int | None = None
@@ -163,6 +182,28 @@ class Runs:
             move(change, row, RunStatus.QUEUED, reason=reason, actor=by)
             return _run(row)
 
+    def set_options(self, run: str, options: dict[str, JsonValue], *, by: str, reason: str) -> Run:
+        """A person's act: what the run goes on with from here."""
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            row.options = options
+            change.session.flush()
+            change.note(
+                "run_begun_anew",
+                f"run:{row.id}",
+                actor=by,
+                data={"reason": reason, "begun": _begun_with(row)},
+            )
+            return _run(row)
+
+    def breaks(self) -> Iterator[str]:
+        """Names every run that is not as it was begun."""
+        for run in self.list():
+            try:
+                self.proven(run.id)
+            except AuditError as error:
+                yield str(error)
+
     def add_spent(self, run: str, spent: Spent) -> Run:
         with self._records.change() as change:
             row = find(change.session, RunRow, run)
@@ -201,6 +242,20 @@ class Runs:
         if self._records.database.is_sqlite:
             return file_lease(self._records.folder / "leases", identifier)
         return postgres_lease(self._records.database, identifier)
+
+
+def _begun_with(row: RunRow) -> dict[str, JsonValue]:
+    return {
+        "workflow": storable(row.workflow),
+        "zone": row.zone,
+        "input": _hash(row.input),
+        "options": _hash(row.options),
+    }
+
+
+def _hash(value: JsonValue) -> str:
+    """Not RFC 8785, which does not take every number; the same before and after a database kept it."""
+    return digest_of_bytes(json.dumps(value, sort_keys=True).encode())
 
 
 def move(change: Change, row: RunRow, status: RunStatus, *, reason: str, actor: str) -> None:

@@ -78,8 +78,14 @@ class Store:
         return store
 
     def verify(self) -> list[str]:
-        """Names every break of the audit log, and every zone, gate and permit that is not as it was signed."""
-        return [*self.audit.verify(), *self.zones.breaks(), *self.gates.breaks(), *self.ledger.breaks()]
+        """Names every break of the audit log, and every zone, run, gate and permit that is not as it was signed."""
+        return [
+            *self.audit.verify(),
+            *self.zones.breaks(),
+            *self.runs.breaks(),
+            *self.gates.breaks(),
+            *self.ledger.breaks(),
+        ]
 
     def note(self, event: str, subject: str, *, actor: str, data: JsonValue = None) -> None:
         """Puts something on the record that changes nothing else here."""

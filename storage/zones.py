@@ -26,6 +26,9 @@ from karkas.storage.tables import AuditRow, ZoneRow
 BROKEN = "its row was changed outside karkas, so nothing is taken from it; set the level again"
 
 
+LOST = "its row was taken away outside karkas, so it begins anew at the strictest; set the level again"
+
+
 class ZoneGround(BaseModel):
     """What is known of a zone: its distillate, and the frame that a person drew from it."""
 
@@ -75,12 +78,17 @@ class Zones:
         with self._records.change() as change:
             row = self._row(change, zone.name)
             if row is None:
+                last = newest(change.session, f"zone:{zone.name}", "zone_")
+                lost = last is not None and last.event != "zone_dropped"
+                level = ControlLevel.DRAFT_ONLY if lost else declared
                 row = ZoneRow(
                     name=zone.name,
-                    level=declared,
-                    declared_level=declared,
+                    level=level,
+                    declared_level=level,
                     scope=zone.scope.model_dump(mode="json"),
                     stage=Stage.UNCHARTED,
+                    reason=LOST if lost else "",
+                    author=SYSTEM if lost else "",
                     changed_at=change.now,
                 )
                 return self._store(change, row, "zone_declared", actor=SYSTEM)

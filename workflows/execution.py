@@ -66,14 +66,17 @@ async def settle(context: Context, gate: Gate) -> Outcome:
 
 async def take_back(context: Context, gate: Gate, *, by: str) -> str:
     """Undoes what was performed under a gate, as its tool can; a person's act, on the record. Says what was done."""
-    permit = await context.stored(context.store.ledger.for_gate, gate.id)
+    ledger = context.store.ledger
+    permit = await context.stored(ledger.for_gate, gate.id)
     if permit is None or permit.status is not PermitStatus.COMMITTED or permit.undo is None:
         raise ToolError(f"there is nothing at gate {gate.id} that can be undone")
-    action = (await proposal_of(context, gate)).variants[permit.variant].action
-    done = await undo(context.tools[action.tool], permit.undo, context.workspace)
-    await context.stored(
-        context.store.note, "action_undone", f"permit:{permit.id}", actor=by, data={"done": done}
-    )
+    action, record = await context.stored(ledger.begin_undo, permit.id, by=by)
+    try:
+        done = await undo(context.tools[action.tool], record, context.workspace)
+    except KarkasError as error:
+        await context.stored(ledger.end_undo, permit.id, by=by, error=str(error))
+        raise
+    await context.stored(ledger.end_undo, permit.id, by=by, done=done)
     return done
 
 

@@ -51,7 +51,7 @@ async def advance(
     """
     runs = context.store.runs
     with runs.lease(context.run) as lease:
-        run = await context.stored(runs.get, context.run)
+        run = await context.stored(runs.proven, context.run)
         if run.status.ended:
             return run
         context = replace(context, lease=lease, began=time.monotonic())

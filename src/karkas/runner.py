@@ -106,6 +106,7 @@ def load(project: Project, run: Run, *, progress: Progress = silent) -> tuple["G
     from karkas.workflows.act import act_workflow
     from karkas.workflows.explore import explore_workflow
 
+    run = project.store.runs.proven(run.id)
     match run.workflow:
         case "explore":
             return explore_workflow(), context(project, run.id, progress=progress)
