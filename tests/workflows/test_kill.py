@@ -64,7 +64,7 @@ def killed(root: Path, *args: str, at: int, late: float = 0.0) -> bool:
     )
     deadline = time.monotonic() + 60
     while process.poll() is None and rows(root) < at and time.monotonic() < deadline:
-        time.sleep(0.001)
+        time.sleep(0.005)
     time.sleep(late)
     ended = process.poll() is not None
     if not ended:
