@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from karkas.policies.errors import StorageError
 from karkas.storage.database import BUSY_SECONDS, database_url, enter_wal
+from karkas.storage.keys import KEY, SigningKey
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -22,7 +23,10 @@ SETUP_LOCK = 0x6B61726B6370
 async def open_checkpointer(
     folder: Path, url: str | None = None
 ) -> "AsyncIterator[BaseCheckpointSaver[str]]":
-    """`folder/checkpoints.db`, or the tables that opening the store made in PostgreSQL."""
+    """`folder/checkpoints.db`, or the tables that opening the store made in PostgreSQL; sealed with the signing key."""
+    from karkas.storage.sealing import SealedSerializer
+
+    serde = SealedSerializer(SigningKey.load(folder / KEY))
     if url is None or database_url(folder, url).get_backend_name() == "sqlite":
         import aiosqlite
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -34,7 +38,7 @@ async def open_checkpointer(
             async with aiosqlite.connect(path, timeout=BUSY_SECONDS) as connection:
                 # NORMAL: a power cut may repeat nodes, which the ledger makes harmless, at five times the rate.
                 await connection.execute("PRAGMA synchronous = NORMAL")
-                saver = AsyncSqliteSaver(connection)
+                saver = AsyncSqliteSaver(connection, serde=serde)
                 await saver.setup()
                 yield saver
         except sqlite3.DatabaseError as error:
@@ -45,7 +49,7 @@ async def open_checkpointer(
     else:
         from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-        async with AsyncPostgresSaver.from_conn_string(libpq_url(folder, url)) as postgres:
+        async with AsyncPostgresSaver.from_conn_string(libpq_url(folder, url), serde=serde) as postgres:
             await _set_up(postgres)
             yield postgres
 

@@ -1,4 +1,4 @@
-"""The signing key: says that a decision, a gate or an audit row was written by karkas and not by hand."""
+"""The signing key: says that a decision, a gate, an audit row or a checkpoint was written by karkas and not by hand."""
 
 import os
 import stat
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -15,6 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from karkas.policies.errors import StorageError
+
+KEY = "signing.key"
+"""The file in a project's `.karkas`."""
 
 
 class SigningKey:
@@ -76,6 +81,11 @@ class SigningKey:
     def fingerprint(self) -> str:
         """The public key, in hexadecimal."""
         return self._public.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+    def derived(self, purpose: bytes) -> bytes:
+        """A secret of 32 bytes for another purpose (HKDF, RFC 5869)."""
+        private = self._key.private_bytes_raw()
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(private)
 
     def sign(self, data: bytes) -> str:
         return self._key.sign(data).hex()

@@ -11,7 +11,7 @@ from karkas.storage.artifacts import Artifacts
 from karkas.storage.audit import Audit
 from karkas.storage.database import Database, database_url
 from karkas.storage.gates import Gates
-from karkas.storage.keys import SigningKey
+from karkas.storage.keys import KEY, SigningKey
 from karkas.storage.ledger import Ledger
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
@@ -63,7 +63,7 @@ class Store:
             raise StorageError(
                 f"{folder} cannot be opened: {error.strerror}; check its permissions"
             ) from error
-        key_path = folder / "signing.key"
+        key_path = folder / KEY
         fresh = create and not key_path.exists()
         key = SigningKey.create(key_path) if fresh else SigningKey.load(key_path)
         database = Database(location)

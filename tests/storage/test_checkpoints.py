@@ -1,11 +1,15 @@
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, ClassVar, NotRequired, TypedDict
 
+import ormsgpack
 import pytest
 
-from karkas.policies.errors import StorageError
+from karkas.policies.errors import AuditError, StorageError
 from karkas.storage import open_checkpointer
+from karkas.storage.keys import KEY, SigningKey
 
 
 class State(TypedDict):
@@ -15,6 +19,7 @@ class State(TypedDict):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    SigningKey.create(tmp_path / KEY)
     return tmp_path
 
 
@@ -68,3 +73,38 @@ async def test_broken_checkpoints_say_what_to_do(folder: Path) -> None:
     with pytest.raises(StorageError, match="move the file away"):
         async with open_checkpointer(folder):
             pass
+
+
+class Trap:
+    """Rebuilt out of a checkpoint, it would run code of somebody else's choice."""
+
+    sprung: ClassVar[list[str]] = []
+
+    def __init__(self, by: str) -> None:
+        self.sprung.append(by)
+
+
+async def test_a_checkpoint_that_somebody_wrote_runs_nothing(folder: Path) -> None:
+    """Whoever can write the file, but has no key: LangGraph would import and call what is named in it."""
+    config: Any = {"configurable": {"thread_id": "r-1"}}
+    async with open_checkpointer(folder) as saver:
+        await graph().compile(checkpointer=saver).ainvoke({"gate": "g-1"}, config)
+    evil = ormsgpack.packb(ormsgpack.Ext(0, ormsgpack.packb((__name__, "Trap", "somebody"))))
+    with closing(sqlite3.connect(folder / "checkpoints.db")) as database:
+        database.execute("UPDATE checkpoints SET type = 'msgpack', checkpoint = ?", [evil])
+        database.commit()
+    async with open_checkpointer(folder) as saver:
+        with pytest.raises(AuditError, match="changed outside karkas"):
+            await saver.aget_tuple(config)
+    assert Trap.sprung == []
+
+
+async def test_a_checkpoint_under_another_projects_key_is_not_read(folder: Path) -> None:
+    config: Any = {"configurable": {"thread_id": "r-1"}}
+    async with open_checkpointer(folder) as saver:
+        await graph().compile(checkpointer=saver).ainvoke({"gate": "g-1"}, config)
+    (folder / KEY).unlink()
+    SigningKey.create(folder / KEY)
+    async with open_checkpointer(folder) as saver:
+        with pytest.raises(AuditError):
+            await saver.aget_tuple(config)
