@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from karkas.policies.distillates import Facet, SummarySection
+from karkas.policies.distillates import ClaimMode, Facet, SummarySection
 from karkas.server.offline.areas import areas
 from karkas.server.offline.cues import pattern
 from karkas.server.offline.standing import Standing, standings
@@ -82,6 +82,8 @@ def _belongs(one: Standing) -> bool:
     claim, text = one.claim, one.claim.text
     match claim.facet:
         case Facet.PARAMETER:
+            if claim.mode is ClaimMode.CODE and "." in claim.subject and not re.search(r"=\s*-?\d", text):
+                return False
             return one.states_value or bool(_SETTING.match(text))
         case Facet.COMPARISON:
             return "module" not in claim.scope or pattern("chooses").search(text) is not None

@@ -8,11 +8,13 @@ from karkas.server.offline.sentences import Passage
 from karkas.server.offline.words import terms
 
 _ENTRY = re.compile(
-    r"(?::param\s+)?[*`]{0,2}(?P<name>[a-z_]\w*)[*`]{0,2}\s*(?:\([^)\n]*\))?(?:\s*:\s|\s+-\s)(?!:)"
+    r"(?::param\s+)?[*`]{0,2}(?P<name>[a-z_](?:\w|\\_)*)[*`]{0,2}\s*(?:\([^)\n]*\))?(?:\s*:\s|\s+-\s)(?!:)"
 )
 _OUTCOME = re.compile(
     r":?(?:returns?|rtype|raises?|yields?|type|ivar|cvar|meta)\b[^:\n]{0,60}:\s|returns\s*:|\w*Error:\s", re.IGNORECASE
 )
+_CUT_OFF = re.compile(r":\w+:`[^`]*`,|[a-z]+\s")
+"""How the second half of a sentence begins."""
 _EXCEPTION = re.compile(r"(?:Error|Exception|Warning|Timeout|Interrupt)$")
 _LISTS = frozenset({"args", "arguments", "parameters", "returns", "raises", "yields", "note", "example", "examples"})
 _METHOD = 3
@@ -40,9 +42,10 @@ def docstring_facet(passage: Passage, facet: Facet, fit: float) -> Facet | None:
     if pattern("raises").match(text):
         return None
     conditional = pattern("tells").search(text) is not None
-    if passage.lead and not argument(passage):
+    described = argument(passage)
+    if (passage.lead and not described) or described.startswith("_") or _CUT_OFF.match(text):
         return None
-    if argument(passage):
+    if described:
         told = pattern("states_value").search(text) is not None
         return Facet.PARAMETER if told and len(text.split()) >= _ENTRY_WORDS else None
     path = passage.headings[1:]
@@ -58,12 +61,16 @@ def docstring_facet(passage: Passage, facet: Facet, fit: float) -> Facet | None:
     method = len(passage.headings) >= _METHOD
     if method and not conditional and fit < _ABOUT:
         return None
+    if pattern("prefers").search(text) and facet in {Facet.MECHANISM, Facet.DEFINITION, Facet.PROCEDURE}:
+        return Facet.COMPARISON
+    if passage.opens and name[:1].isupper():
+        return Facet.DEFINITION if pattern("stands_for").match(text) else facet
     if passage.opens and pattern("plain_act").match(text) and not conditional and fit < _ABOUT:
         return None
     if facet is Facet.COMPARISON and not pattern("chooses").search(text):
         return Facet.MECHANISM if conditional or passage.opens else None
     if facet is Facet.LIMITS and pattern("plain_act").match(text):
         return Facet.MECHANISM
-    if facet is Facet.PARAMETER and not pattern("states_value").search(text):
-        return None
+    if facet is Facet.PARAMETER and (name[:1].isupper() or not pattern("states_value").search(text)):
+        return Facet.MECHANISM if conditional else None
     return facet

@@ -14,7 +14,7 @@ _MOST = 0.4
 """Share of passages that name the zone, above which everything is about it and its name tells nothing apart."""
 _LEARNT = 14
 _LEARNT_WEIGHT = 0.6
-_TOLD = 0.35
+_TOLD = 0.2
 """What a word weighs that a source uses to introduce itself."""
 
 

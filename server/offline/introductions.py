@@ -15,6 +15,7 @@ _OPENING = 14
 _NAMED = 48
 """Code points within which a sentence names what it introduces."""
 _WORDS = 4
+_DEFINES = re.compile(r"[^.,;:(]{0,60}?\b(?:is|are)\s+\W?(?:an?|the|one|designed)\b")
 _NEAR = re.compile(r"[^.,;:(]{0,60}?\b(?:is|are|provides?|contains?|implements?|offers?|gives?|helps?|lets?|adds?)\b")
 
 
@@ -47,7 +48,7 @@ def _weight(passage: Passage, package: str) -> int:
         return 0
     named = key(package) in key(text[:_NAMED] + " ")
     if named and _NEAR.match(text) and passage.kind is BlockKind.PARAGRAPH:
-        return 4
+        return 4 + bool(_DEFINES.match(text)) - 2 * ("<" in text)
     if tagline().match(text):
         return 3
     if pattern("this_package").match(text):

@@ -23,7 +23,7 @@ from karkas.server.offline.words import overlap, terms
 from karkas.server.protocol import BlockKind, Distil, Document
 
 _WEAKEST = 0.3
-_WEAKEST_CODE = 0.36
+_WEAKEST_IN_CODE = 0.4
 """A candidate that scores less is not worth a person's time, even where there is room for it."""
 _ALIKE = 0.5
 _CONTESTED = 0.2
@@ -109,7 +109,8 @@ def candidates(question: Distil, documents: Sequence[Document]) -> list[Ranked]:
                 about=about,
                 zone=zone,
             )
-            if one.score >= (_WEAKEST_CODE if document.rank is SourceRank.CODE else _WEAKEST):
+            code = document.rank is SourceRank.CODE
+            if one.score >= (_WEAKEST_IN_CODE if code else _WEAKEST):
                 found.append(one)
     return _contested(found)
 

@@ -173,7 +173,7 @@ def _units(text: str, block: Block) -> Iterator[tuple[int, int]]:
             yield from _with_predecessor(body, sentence_spans(body), block.start)
         case BlockKind.DOCSTRING:
             for part in re.finditer(
-                r"(?:[^\n]|\n(?![ \t]*\n|[ \t]*:\w|[ \t]*[-*] |[ \t]*\w+(?: ?\([^)\n]*\))?: ))+", body
+                r"(?:[^\n]|\n(?![ \t]*\n|[ \t]*:(?:param|type|returns?|rtype|raises?|keyword|arg|[ci]?var|meta)\b|[ \t]*[-*] |[ \t]*\w+(?: ?\([^)\n]*\))?: ))+", body
             ):
                 spans = sentence_spans(part.group())
                 yield from _with_predecessor(part.group(), spans, block.start + part.start())

@@ -94,7 +94,7 @@ def topic(headings: tuple[str, ...], title: str) -> str:
 
 def _title(document: Document) -> str:
     """What the document is called; a package's README by the package where its heading says nothing."""
-    home = next((document.meta[name] for name in _HOMES if name in document.meta), "")
+    home = document.meta.get("package", "")
     return home if home and pattern("generic_heading").match(clean(document.title)) else document.title
 
 
