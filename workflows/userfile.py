@@ -56,14 +56,31 @@ def split_reference(reference: str) -> tuple[Path, str]:
     return Path(path), name
 
 
-def load_file(path: Path) -> UserFile:
-    """Imports a user's file. It is the user's own code and runs with the user's rights."""
-    path = path.resolve()
+def version_of(path: Path) -> str:
+    """The hash of a user's file, which is not run for it."""
+    return sha256(_source(path)).hexdigest()
+
+
+def _source(path: Path) -> bytes:
     try:
-        source = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise WorkflowError(f"{path} cannot be read: {error.strerror}") from error
-    version = sha256(source).hexdigest()
+
+
+def load_file(path: Path, *, version: str | None = None) -> UserFile:
+    """Imports a user's file. It is the user's own code and runs with the user's rights.
+
+    With a `version`, a file that has another one is not run: agents may have written it since.
+    """
+    path = path.resolve()
+    source = _source(path)
+    wanted, version = version, sha256(source).hexdigest()
+    if wanted not in {None, version}:
+        raise WorkflowError(
+            f"{path} changed since the run was begun with it, so it was not run; look at what changed, then"
+            " `karkas runs resume` goes on with it as it is now"
+        )
     name = f"karkas_user_{path.stem}_{version[:8]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)

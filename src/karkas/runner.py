@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 BUILT_IN = ("explore", "act")
 
+FILE_VERSION = "file_version"
+"""The option of a run that pins its user's file."""
+
 
 def begin(
     project: Project,
@@ -40,7 +43,7 @@ def begin(
     options: dict[str, JsonValue] = {}
     if workflow not in BUILT_IN:
         workflow, file = _user_workflow(project, workflow)
-        options["file_version"] = file.version
+        options[FILE_VERSION] = file.version
     return project.store.runs.create(
         workflow, zone=zone, input=input, budget=budget, deadline=deadline, options=options, by=person()
     )
@@ -94,11 +97,27 @@ def is_orphaned(project: Project, run: Run) -> bool:
 
 
 def reopen(project: Project, run: str, *, reason: str = "resumed") -> Run:
-    """A failed or stopped run, queued again by a person; any other run as it is."""
-    found = project.store.runs.get(run)
+    """A failed or stopped run, queued again by a person; any other run as it is.
+
+    A user's workflow goes on with its file as it is now; nothing else lets a changed file run.
+    """
+    found = project.store.runs.proven(run)
+    if found.workflow not in BUILT_IN:
+        found = _with_file_as_it_is(project, found)
     if found.status in {RunStatus.FAILED, RunStatus.STOPPED}:
         return project.store.runs.reopen(found.id, by=person(), reason=reason)
     return found
+
+
+def _with_file_as_it_is(project: Project, run: Run) -> Run:
+    from karkas.workflows.userfile import split_reference, version_of
+
+    path, _ = split_reference(run.workflow)
+    version = version_of(project.root / path)
+    if version == run.options.get(FILE_VERSION):
+        return run
+    options = run.options | {FILE_VERSION: version}
+    return project.store.runs.set_options(run.id, options, by=person(), reason=f"{path} changed")
 
 
 def load(project: Project, run: Run, *, progress: Progress = silent) -> tuple["Graph", Context]:
@@ -113,7 +132,7 @@ def load(project: Project, run: Run, *, progress: Progress = silent) -> tuple["G
         case "act":
             return act_workflow(), context(project, run.id, progress=progress)
         case reference:
-            _, file = _user_workflow(project, reference)
+            _, file = _user_workflow(project, reference, version=str(run.options.get(FILE_VERSION)))
             graph = file.workflow(reference.rpartition(":")[2])
             return graph, context(project, run.id, file=file, progress=progress)
 
@@ -167,15 +186,17 @@ def limits(settings: Settings) -> "Limits":
     return Limits(max_bytes=int(explore.max_file_mb * 1_000_000), allowed_hosts=explore.allowed_hosts)
 
 
-def _user_workflow(project: Project, reference: str) -> tuple[str, "UserFile"]:
+def _user_workflow(project: Project, reference: str, *, version: str | None = None) -> tuple[str, "UserFile"]:
     """The reference made relative to the project, so that a run can be resumed from anywhere, and its file."""
     from karkas.workflows.userfile import load_file, split_reference
 
     path, name = split_reference(reference)
-    absolute = path if path.is_absolute() else _existing(project, path)
+    # A run's own reference is never looked for in the current folder, where another file of that name may lie.
+    begun = version is not None or path.is_absolute()
+    absolute = project.root / path if begun else _existing(project, path)
     inside = absolute.resolve()
     stored = inside.relative_to(project.root) if inside.is_relative_to(project.root) else inside
-    file = load_file(absolute)
+    file = load_file(absolute, version=version)
     file.workflow(name)
     return f"{stored.as_posix()}:{name}", file
 

@@ -105,11 +105,15 @@ def resume(run: RunArgument, *, json: JsonOption = False, project: ProjectOption
     Examples:
       karkas runs resume r-3f9a
     """
-    from karkas.cli import ending
+    from karkas.cli import ending, screen
     from karkas.runner import reopen
 
     with open_project(project) as opened:
+        before = opened.store.runs.get(run)
         found = reopen(opened, run)
+        if found.options != before.options and not json:
+            file = found.workflow.rpartition(":")[0]
+            screen.say(f"{file} changed since the run was begun; it goes on with the file as it is now")
         ending.tell(opened, ending.drive(opened, found, quiet=json), json=json)
 
 
