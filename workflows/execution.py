@@ -89,7 +89,11 @@ def outcome_of(gate: Gate, permit: Permit | None) -> Outcome:
             status=(OutcomeStatus.UNKNOWN if doubtful else OutcomeStatus.FAILED).value, why=why, gate=gate.id
         )
     return Outcome(
-        status=OutcomeStatus.COMMITTED.value, result=permit.result or {}, gate=gate.id, permit=permit.id
+        status=OutcomeStatus.COMMITTED.value,
+        result=permit.result or {},
+        gate=gate.id,
+        permit=permit.id,
+        can_undo=permit.undo is not None,
     )
 
 

@@ -1,7 +1,7 @@
 """Lanes: the small part of a graph's state that carries an action or a question from proposal to outcome."""
 
 from enum import StrEnum
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 from karkas.policies.gates import GateStatus
 
@@ -41,6 +41,7 @@ class Outcome(TypedDict):
     result: NotRequired[dict[str, Any]]
     gate: NotRequired[str]
     permit: NotRequired[str]
+    can_undo: NotRequired[bool]
     answer: NotRequired[str]
 
 
@@ -60,7 +61,7 @@ def merge(before: dict[str, Lane], after: dict[str, Lane]) -> dict[str, Lane]:
     """Parallel branches each write their own lane."""
     return {
         **before,
-        **{name: Lane(**{**before.get(name, Lane()), **lane}) for name, lane in after.items()},
+        **{name: cast("Lane", {**before.get(name, Lane()), **lane}) for name, lane in after.items()},
     }
 
 

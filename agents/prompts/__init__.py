@@ -9,4 +9,4 @@ from karkas.server.protocol import Role
 @cache
 def instructions(role: Role) -> str:
     """The instructions of a role, as its file has them."""
-    return files(__package__).joinpath(f"{role}.md").read_text("utf-8")
+    return files(__name__).joinpath(f"{role}.md").read_text("utf-8")

@@ -134,7 +134,9 @@ def _check_allowed(url: str, limits: Limits) -> None:
     if not _listed(host, port, limits) and not any(
         allowed.startswith("*.") and host.endswith(allowed[1:].lower()) for allowed in limits.allowed_hosts
     ):
-        raise SourceError(f"the host {host} is not allowed; add it to `allowed_hosts` under [explore] in karkas.toml")
+        raise SourceError(
+            f"the host {host} is not allowed; add it to `allowed_hosts` under [explore] in karkas.toml"
+        )
 
 
 def _listed(host: str, port: int | None, limits: Limits) -> bool:

@@ -108,16 +108,11 @@ def summary(run: "Run", gates: "list[Gate]") -> list[str]:
         lines.append(f"  {name}: {outcome['status']}{why}")
         told = str(outcome.get("result", {}).get("shown") or outcome.get("answer") or "")
         lines += [f"    {line}" for line in told.splitlines()]
-        if can_be_undone(outcome):
+        if outcome.get("can_undo"):
             lines.append(f"    take it back: karkas queue undo {outcome['gate']}")
     for gate in gates:
         lines += [f"  waits at gate {gate.id} ({gate.kind}, {gate.level})", f"    {next_step(gate)}"]
     return lines
-
-
-def can_be_undone(outcome: dict[str, Any]) -> bool:
-    """Whether an outcome is of an action that was performed and changed something."""
-    return outcome["status"] == "committed" and outcome.get("result", {}).get("changed") is True
 
 
 def next_step(gate: "Gate") -> str:

@@ -89,6 +89,9 @@ def print_gate(project: "Project", gate: "Gate") -> None:
     elif commands:
         screen.heading("To decide")
     for name in commands:
+        if name == "reject" and gate.kind.value == "frame":
+            screen.say(f'  karkas queue reject {gate.id} --reason "..."')
+            continue
         which = " [--variant NUMBER]" if name in {"adopt", "edit"} and len(gate.variants) > 1 else ""
         screen.say(f"  {COMMANDS[name].format(gate=gate.id)}{which}")
 
