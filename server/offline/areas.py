@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from karkas.policies.distillates import ClaimMode, Conflict, Facet, OpenQuestion
 from karkas.server.offline.mechanisms import Mechanism, mechanisms
 from karkas.server.offline.parameters import FactRole, signature_defaults
+from karkas.server.offline.sections import belongs
 from karkas.server.offline.standing import Standing
 from karkas.server.offline.statements import stated_facts
 from karkas.server.offline.subjects import clean, cut, key
@@ -16,6 +17,7 @@ from karkas.server.protocol import Document, MapArea, MapMechanism, MapRule
 _AREAS = (3, 6)
 _PER_AREA = 10
 """Nodes of an area, itself included; six areas stay within the sixty nodes that a person will edit."""
+_WEIGHED = 3
 _RULES = 3
 _FEW_RULES = 2
 _TITLE = 68
@@ -33,22 +35,42 @@ def areas(
     found = mechanisms(known, documents)
     if not found:
         return ()
-    wanted = max(1, min(_AREAS[1], max(_AREAS[0], len(found) // 4), len(found)))
-    groups = clusters([one.words for one in found], [one.weight for one in found], wanted)
-    grouped = [[found[at] for at in group] for group in groups]
+    grouped = _by_package(found) or _by_topic(found)
     disputed = {claim: conflict for conflict in reversed(conflicts[:10]) for claim in conflict.claims}
     areas_found: list[MapArea] = []
-    for group in sorted(grouped, key=lambda group: (-sum(one.weight for one in group), group[0].title)):
+    for group in sorted(grouped, key=lambda group: (-_weight(group), group[0].title)):
         nodes = _drawn(group, disputed, questions)
         if nodes:
-            areas_found.append(MapArea(title=_title(nodes, len(group)), mechanisms=nodes))
+            areas_found.append(MapArea(title=_title(nodes, group), mechanisms=nodes))
     return tuple(areas_found)
 
 
-def _title(nodes: Sequence[MapMechanism], size: int) -> str:
-    """An area is called after its two weightiest mechanisms: words that its authors chose."""
-    first = [cut(node.title, _TITLE // 2) for node in nodes[:2]]
-    return f"{', '.join(first)} and related" if size > len(first) else " and ".join(first)
+def _weight(group: Sequence[Mechanism]) -> float:
+    """Of its best, so that a large package does not stand before one that is about the zone."""
+    return sum(sorted((one.weight for one in group), reverse=True)[:_WEIGHED])
+
+
+def _by_topic(found: Sequence[Mechanism]) -> list[list[Mechanism]]:
+    wanted = max(1, min(_AREAS[1], max(_AREAS[0], len(found) // 4), len(found)))
+    groups = clusters([one.words for one in found], [one.weight for one in found], wanted)
+    return [[found[at] for at in group] for group in groups]
+
+
+def _by_package(found: Sequence[Mechanism]) -> list[list[Mechanism]]:
+    """Where a zone is made of a few packages, each is an area; nothing where it is made of something else."""
+    groups: dict[str, list[Mechanism]] = {}
+    for one in found:
+        groups.setdefault(one.package, []).append(one)
+    return list(groups.values()) if "" not in groups and 1 < len(groups) <= _AREAS[1] + 1 else []
+
+
+def _title(nodes: Sequence[MapMechanism], group: Sequence[Mechanism]) -> str:
+    """An area is called after its package and its two weightiest mechanisms: words that its authors chose."""
+    packages = {one.package for one in group}
+    package = packages.pop() if len(packages) == 1 else ""
+    first = [cut(node.title, _TITLE // 2) for node in nodes[:2] if key(node.title) != key(package)]
+    parts = f"{', '.join(first)} and related" if len(group) > len(nodes[:2]) else " and ".join(first)
+    return ": ".join(part for part in (package, parts) if part)
 
 
 def _drawn(
@@ -74,7 +96,7 @@ def _node(
     mechanism: Mechanism, most: int, disputed: dict[str, Conflict], questions: Sequence[OpenQuestion]
 ) -> MapMechanism:
     ruled = sorted(
-        (one for one in mechanism.members if one.claim.facet in _RULED),
+        (one for one in mechanism.members if one.claim.facet in _RULED and _rules(one)),
         key=lambda one: (one.claim.id not in disputed, -one.score, one.claim.id),
     )
     rules: list[MapRule] = []
@@ -94,6 +116,10 @@ def _node(
         )
     about = tuple(one.claim.id for one in mechanism.members if one.claim.facet not in _RULED)[:4]
     return MapMechanism(title=mechanism.title, claims=about, rules=tuple(rules))
+
+
+def _rules(one: Standing) -> bool:
+    return "module" not in one.claim.scope or belongs(one)
 
 
 def _unknowns(one: Standing, conflict: Conflict | None, questions: Sequence[OpenQuestion]) -> tuple[str, ...]:
@@ -116,6 +142,9 @@ def rule_title(one: Standing) -> str:
         told = [
             f"{name}={value}" for name, value in signature_defaults(one.claim.text).items() if value != "none"
         ]
+        own = one.claim.subject.rsplit(".", 1)[-1]
+        if len(told) == 1 and told[0].startswith(f"{own}="):
+            return cut(f"{one.claim.subject} is {told[0].removeprefix(own + '=')} by default", _TITLE)
         return cut(f"{one.claim.subject}: {', '.join(told)}", _TITLE)
     text = clean(one.claim.text.strip("| ").replace("|", ", "))
     subject = one.claim.subject

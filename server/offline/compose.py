@@ -1,12 +1,12 @@
 """The summary and the drafted map: both made of claims by id, in an order in which a person can read them."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from karkas.policies.distillates import ClaimMode, Facet, SummarySection
+from karkas.policies.distillates import Facet, SummarySection
 from karkas.server.offline.areas import areas
 from karkas.server.offline.cues import pattern
+from karkas.server.offline.sections import belongs
 from karkas.server.offline.standing import Standing, standings
 from karkas.server.offline.subjects import key
 from karkas.server.offline.words import overlap, terms
@@ -21,9 +21,6 @@ _PACKAGES = 12
 """At most so many packages are introduced, even where the section would else be shorter."""
 _CONCEPTS = 3
 """Main concepts that are defined beside the packages."""
-_ABOUT = 0.5
-_LIMIT_WORDS = 9
-_SETTING = re.compile(r"\W*[\w.-]+[`*]*\s*(?:\([^)\n]*\))?\s*(?::|—|–|-)\s")
 
 _SECTIONS: tuple[tuple[str, Facet, int], ...] = (
     ("What it is", Facet.DEFINITION, 7),
@@ -42,7 +39,7 @@ def compose(question: Compose, documents: Sequence[Document]) -> Composed:
     sections: list[SummarySection] = []
     for title, facet, most in _SECTIONS:
         worth = _worth(facet, zone, {one.home for one in known})
-        of_facet = [one for one in known if one.claim.facet is facet and _belongs(one)]
+        of_facet = [one for one in known if one.claim.facet is facet and belongs(one)]
         picked = _introductions(of_facet, most) if facet is Facet.DEFINITION else []
         room = max(most - len(picked), _CONCEPTS) if picked else most
         told = {one.home for one in picked}
@@ -77,36 +74,15 @@ def _source_weight(one: Standing) -> bool:
     return "module" not in one.claim.scope
 
 
-def _belongs(one: Standing) -> bool:
-    """Whether it says what its section promises; its facet alone is a guess."""
-    claim, text = one.claim, one.claim.text
-    match claim.facet:
-        case Facet.PARAMETER:
-            if claim.mode is ClaimMode.CODE and "." in claim.subject and not re.search(r"=\s*-?\d", text):
-                return False
-            return one.states_value or bool(_SETTING.match(text))
-        case Facet.COMPARISON:
-            return "module" not in claim.scope or pattern("chooses").search(text) is not None
-        case Facet.MECHANISM:
-            plain = pattern("plain_act").match(text) is not None and pattern("tells").search(text) is None
-            joins = one.joins > 0 and pattern("relates").search(text) is not None
-            enough = len(text.split()) >= _LIMIT_WORDS
-            return "module" not in claim.scope or (
-                enough and not plain and (joins or one.fit >= _ABOUT) and (claim.subject.count(".") == 0 or one.fit >= _ABOUT)
-            )
-        case Facet.LIMITS:
-            return "module" not in claim.scope or len(text.split()) >= _LIMIT_WORDS
-        case _:
-            return True
-
-
 def _worth(facet: Facet, zone: frozenset[str], homes: set[str]) -> Callable[[Standing], float]:
     """What counts besides a claim's own standing: a definition of the zone itself, a mechanism that joins parts."""
 
     def definition(one: Standing) -> float:
         subject = frozenset(terms(one.claim.subject))
         names_home = one.subject in {key(home) for home in homes}
-        return one.score + (0.5 if subject and subject <= zone else 0.0) + (0.3 if names_home else 0.0)
+        denies = pattern("denial").search(one.claim.text) is not None
+        about = 0.5 if subject and subject <= zone else 0.0
+        return one.score + about + (0.3 if names_home else 0.0) - 0.15 * denies
 
     def joining(one: Standing) -> float:
         return one.score + 0.04 * one.joins + 0.2 * one.fit * ("module" in one.claim.scope)
@@ -117,7 +93,7 @@ def _worth(facet: Facet, zone: frozenset[str], homes: set[str]) -> Callable[[Sta
         case Facet.MECHANISM | Facet.COMPARISON:
             return joining
         case _:
-            return lambda one: one.score + 0.15 * one.fit * ("module" in one.claim.scope)
+            return lambda one: one.score + 0.25 * one.fit * ("module" in one.claim.scope)
 
 
 def pick(

@@ -22,13 +22,26 @@ def _compiled(words: str) -> re.Pattern[str]:
     return re.compile(words, re.IGNORECASE)
 
 
+_CYRILLIC = re.compile("[а-яё]", re.IGNORECASE)
+_LATIN_WORD = re.compile(r"(?<![\\{\w])[a-z]{3,}")
+
+
 @cache
-def facet_cues() -> dict[Facet, Cues]:
-    """For each facet its weighted patterns."""
+def facet_cues(*, russian: bool = True) -> dict[Facet, Cues]:
+    """For each facet its weighted patterns, without those that only Russian words can match where there are none."""
     return {
-        Facet(name): tuple((float(weight), _compiled(one)) for weight, one in facet["cues"])
+        Facet(name): tuple(
+            (float(weight), _compiled(one))
+            for weight, one in facet["cues"]
+            if russian or not _CYRILLIC.search(one) or _LATIN_WORD.search(one)
+        )
         for name, facet in _table()["facets"].items()
     }
+
+
+def is_russian(text: str) -> bool:
+    """Whether any letter of it is Cyrillic."""
+    return not text.isascii() and _CYRILLIC.search(text) is not None
 
 
 @cache

@@ -11,12 +11,15 @@ _ENTRY = re.compile(
     r"(?::param\s+)?[*`]{0,2}(?P<name>[a-z_](?:\w|\\_)*)[*`]{0,2}\s*(?:\([^)\n]*\))?(?:\s*:\s|\s+-\s)(?!:)"
 )
 _OUTCOME = re.compile(
-    r":?(?:returns?|rtype|raises?|yields?|type|ivar|cvar|meta)\b[^:\n]{0,60}:\s|returns\s*:|\w*Error:\s", re.IGNORECASE
+    r":?(?:returns?|rtype|raises?|yields?|type|ivar|cvar|meta)\b[^:\n]{0,60}:\s|returns\s*:|\w*Error:\s",
+    re.IGNORECASE,
 )
 _CUT_OFF = re.compile(r":\w+:`[^`]*`,|[a-z]+\s")
 """How the second half of a sentence begins."""
 _EXCEPTION = re.compile(r"(?:Error|Exception|Warning|Timeout|Interrupt)$")
-_LISTS = frozenset({"args", "arguments", "parameters", "returns", "raises", "yields", "note", "example", "examples"})
+_LISTS = frozenset(
+    {"args", "arguments", "parameters", "returns", "raises", "yields", "note", "example", "examples"}
+)
 _METHOD = 3
 """Headings above a method's docstring: module, class, method."""
 _ENTRY_WORDS = 6
@@ -35,42 +38,69 @@ def argument(passage: Passage) -> str:
 
 
 def docstring_facet(passage: Passage, facet: Facet, fit: float) -> Facet | None:
-    """The facet of a docstring's sentence, or None where it tells a reader nothing; `fit` is its share in the zone."""
-    text = passage.text
-    if _OUTCOME.match(passage.quote) or _OUTCOME.match(text) or pattern("version_note").match(text):
+    """The facet of a docstring's sentence, or None where it tells a reader nothing.
+
+    `fit` says how much the sentence and its owner are about the zone, 0..1.
+    """
+    if _is_aside(passage):
         return None
-    if pattern("raises").match(text):
-        return None
-    conditional = pattern("tells").search(text) is not None
-    described = argument(passage)
-    if (passage.lead and not described) or described.startswith("_") or _CUT_OFF.match(text):
-        return None
-    if described:
-        told = pattern("states_value").search(text) is not None
-        return Facet.PARAMETER if told and len(text.split()) >= _ENTRY_WORDS else None
-    path = passage.headings[1:]
+    if argument(passage):
+        told = pattern("states_value").search(passage.text) is not None
+        return Facet.PARAMETER if told and len(passage.text.split()) >= _ENTRY_WORDS else None
+    return None if _restates(passage, fit) else _told(passage, facet)
+
+
+def _is_aside(passage: Passage) -> bool:
+    """Whether it lists outcomes, tells of versions, is private, or is no whole sentence."""
+    text, described = passage.text, argument(passage)
+    unfinished = not described and not text.endswith((".", ")", "`"))
+    return (
+        unfinished
+        or bool(passage.lead and not described)
+        or described.startswith("_")
+        or any(each.match(text) for each in (_OUTCOME, _CUT_OFF, pattern("version_note"), pattern("raises")))
+        or _OUTCOME.match(passage.quote) is not None
+    )
+
+
+def _restates(passage: Passage, fit: float) -> bool:
+    """Whether it says little more than the name of what it stands under."""
+    text, path = passage.text, passage.headings[1:]
     name = path[-1] if path else ""
-    if not text.endswith((".", ")", "`")) or (passage.kind and pattern("bare_call").match(text) and not conditional):
-        return None
-    news = len(frozenset(terms(text)) - frozenset(terms(name.replace("_", " "))))
-    if news < _NEW_WORDS:
-        return None
+    new = len(frozenset(terms(text)) - frozenset(terms(name.replace("_", " "))))
+    about, conditional = fit >= _ABOUT, pattern("tells").search(text) is not None
+    if new < _NEW_WORDS:
+        return True
     if _EXCEPTION.search(path[0] if path else ""):
-        keep = fit >= _ABOUT or (conditional and news >= _EXCEPTION_WORDS)
-        return Facet.DEFINITION if keep and passage.opens else (facet if keep else None)
-    method = len(passage.headings) >= _METHOD
-    if method and not conditional and fit < _ABOUT:
-        return None
-    if pattern("prefers").search(text) and facet in {Facet.MECHANISM, Facet.DEFINITION, Facet.PROCEDURE}:
-        return Facet.COMPARISON
-    if passage.opens and name[:1].isupper():
-        return Facet.DEFINITION if pattern("stands_for").match(text) else facet
-    if passage.opens and pattern("plain_act").match(text) and not conditional and fit < _ABOUT:
-        return None
-    if facet is Facet.COMPARISON and not pattern("chooses").search(text):
-        return Facet.MECHANISM if conditional or passage.opens else None
-    if facet is Facet.LIMITS and pattern("plain_act").match(text):
-        return Facet.MECHANISM
-    if facet is Facet.PARAMETER and (name[:1].isupper() or not pattern("states_value").search(text)):
-        return Facet.MECHANISM if conditional else None
-    return facet
+        return not about and (not conditional or new < _EXCEPTION_WORDS)
+    if about or conditional:
+        return False
+    opens_callable = passage.opens and not name[:1].isupper()
+    return (
+        len(passage.headings) >= _METHOD
+        or pattern("bare_call").match(text) is not None
+        or (opens_callable and pattern("plain_act").match(text) is not None)
+    )
+
+
+def _told(passage: Passage, facet: Facet) -> Facet | None:
+    """What it really says, where its words made it look like something else."""
+    text = passage.text
+    conditional = pattern("tells").search(text) is not None
+    name = passage.headings[-1] if len(passage.headings) > 1 else ""
+    if passage.opens and (
+        pattern("stands_for").match(text) if name[:1].isupper() else _EXCEPTION.search(name)
+    ):
+        return Facet.DEFINITION
+    match facet:
+        case Facet.MECHANISM | Facet.DEFINITION | Facet.PROCEDURE:
+            return Facet.COMPARISON if pattern("prefers").search(text) else facet
+        case Facet.COMPARISON:
+            chooses = pattern("chooses").search(text) is not None
+            return facet if chooses else Facet.MECHANISM if conditional or passage.opens else None
+        case Facet.LIMITS:
+            return Facet.MECHANISM if pattern("plain_act").match(text) else facet
+        case Facet.PARAMETER if name[:1].isupper() or not pattern("states_value").search(text):
+            return Facet.MECHANISM if conditional else None
+        case _:
+            return facet

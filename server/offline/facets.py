@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from karkas.policies.distillates import Facet
-from karkas.server.offline.cues import Cues, column_cues, facet_cues, heading_cues
+from karkas.server.offline.cues import Cues, column_cues, facet_cues, heading_cues, is_russian
 from karkas.server.offline.words import plain
 from karkas.server.protocol import BlockKind
 
@@ -60,7 +60,9 @@ def facet_of(
     if opens:
         return FacetCue(Facet.DEFINITION if _NOUN_PHRASE.match(text) else Facet.MECHANISM, _OPENING_STRENGTH)
     words = plain(text)
-    strengths = {facet: _strength(words, cues) for facet, cues in facet_cues().items()}
+    strengths = {
+        facet: _strength(words, cues) for facet, cues in facet_cues(russian=is_russian(words)).items()
+    }
     if not any(strengths.values()):
         return None
     for heading in headings[-1:]:

@@ -35,7 +35,10 @@ def _learnt(name: frozenset[str], texts: Sequence[frozenset[str]]) -> dict[str, 
     hits = [text for text in texts if not name.isdisjoint(text)]
     if not _FEW <= len(hits) <= _MOST * len(texts):
         return {}
-    near, everywhere = Counter(term for text in hits for term in text), Counter(t for text in texts for t in text)
+    near, everywhere = (
+        Counter(term for text in hits for term in text),
+        Counter(t for text in texts for t in text),
+    )
     gains = {
         term: count / len(hits) * math.log(count * len(texts) / (len(hits) * everywhere[term]))
         for term, count in near.items()

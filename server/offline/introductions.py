@@ -15,8 +15,12 @@ _OPENING = 14
 _NAMED = 48
 """Code points within which a sentence names what it introduces."""
 _WORDS = 4
+_SAYS_SO = 2
+"""The weight from which a sentence is an introduction and not only a feature."""
 _DEFINES = re.compile(r"[^.,;:(]{0,60}?\b(?:is|are)\s+\W?(?:an?|the|one|designed)\b")
-_NEAR = re.compile(r"[^.,;:(]{0,60}?\b(?:is|are|provides?|contains?|implements?|offers?|gives?|helps?|lets?|adds?)\b")
+_NEAR = re.compile(
+    r"[^.,;:(]{0,60}?\b(?:is|are|provides?|contains?|implements?|offers?|gives?|helps?|lets?|adds?)\b"
+)
 
 
 def introduction(document: Document, passages: Sequence[Passage]) -> Passage | None:
@@ -34,12 +38,9 @@ def introduction(document: Document, passages: Sequence[Passage]) -> Passage | N
     early = [one for one in passages[:_OPENING] if one.kind in {BlockKind.PARAGRAPH, BlockKind.ITEM}]
     weighed = [(_weight(one, package), -at, one) for at, one in enumerate(early)]
     best = max(weighed, key=lambda each: each[:2], default=None)
-    named = [_title(document, package)]
-    if best is not None and best[0] >= 2:
+    if best is not None and best[0] >= _SAYS_SO:
         return _plain(best[2])
-    if named[0] is not None:
-        return named[0]
-    return _plain(best[2]) if best is not None and best[0] > 0 else None
+    return _title(document) or (_plain(best[2]) if best is not None and best[0] > 0 else None)
 
 
 def _weight(passage: Passage, package: str) -> int:
@@ -53,10 +54,14 @@ def _weight(passage: Passage, package: str) -> int:
         return 3
     if pattern("this_package").match(text):
         return 2
-    return 1 if passage.kind is BlockKind.ITEM and pattern("features").match(" ".join(passage.headings[-1:])) else 0
+    return (
+        1
+        if passage.kind is BlockKind.ITEM and pattern("features").match(" ".join(passage.headings[-1:]))
+        else 0
+    )
 
 
-def _title(document: Document, package: str) -> Passage | None:
+def _title(document: Document) -> Passage | None:
     """The heading of a README that says what the package is instead of its name."""
     for block in document.blocks:
         if block.kind is BlockKind.HEADING:
@@ -73,5 +78,3 @@ def _title(document: Document, package: str) -> Passage | None:
 
 def _plain(passage: Passage) -> Passage:
     return replace(passage, text=passage.text.rstrip(": "), anaphoric=False)
-
-

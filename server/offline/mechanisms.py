@@ -27,7 +27,14 @@ class Mechanism:
 
     @property
     def weight(self) -> float:
-        return sum(max(0.0, one.score) for one in self.members[:_WEIGHING])
+        """By its best claims, and how much they are about the zone."""
+        return sum(max(0.0, one.score + one.fit) for one in self.members[:_WEIGHING])
+
+    @property
+    def package(self) -> str:
+        """The package that all of it comes from, or nothing."""
+        found = {one.claim.scope.get("package", "") for one in self.members}
+        return found.pop() if len(found) == 1 else ""
 
 
 def mechanisms(known: Sequence[Standing], documents: Sequence[Document]) -> list[Mechanism]:
@@ -39,8 +46,13 @@ def mechanisms(known: Sequence[Standing], documents: Sequence[Document]) -> list
     for one in known:
         section = one.claim.scope.get("section")
         title = one.page if by_page and one.page else section or one.page or one.claim.subject
+        module = one.claim.scope.get("module", "")
+        if module and title and key(title) == key(module):
+            title = module.replace("._", ".").partition(".")[2].replace(".", " ") or module
         title = cut(re.split(r":\s", clean(title), maxsplit=1)[0]) or one.claim.subject
-        groups.setdefault(key(title), Mechanism(title)).members.append(one)
+        groups.setdefault(
+            f"{one.claim.scope.get('package', '')} {key(title)}", Mechanism(title)
+        ).members.append(one)
     for group in groups.values():
         group.members.sort(key=lambda one: (-one.score, one.claim.id))
         sources = dict.fromkeys(one.claim.evidence[0].source for one in group.members)

@@ -33,6 +33,8 @@ class Fact:
 
 _SAME_VALUE = {"true": "true", "false": "false", "none": "none", "null": "none", "unset": "none", "-": "none"}
 
+_ADVERB = re.compile(r"by default,?\s+`[^`]*`", re.IGNORECASE)
+"""In `by default `x` applies` a name follows and no value."""
 _NEAR = 90
 """Code points between a name and its value."""
 _OWNER = re.compile(r"\s*(?:of|in|from|on|у|в|из)\s+(?:the\s+)?\[?", re.IGNORECASE)
@@ -70,6 +72,8 @@ def facts(text: str, name: str = "") -> list[Fact]:
         for match in words.finditer(text):
             if text.count("`", 0, match.start("value")) % 2:
                 continue  # the mark before it closes another name
+            if _ADVERB.fullmatch(match.group()):
+                continue
             if role in {FactRole.MINIMUM, FactRole.MAXIMUM} and not re.match(_NUMBER, match["value"]):
                 continue
             found.append(_fact(text, match, role, name))

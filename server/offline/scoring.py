@@ -119,7 +119,9 @@ def _aside(passage: Passage, document: Document) -> bool:
     """Whether it stands where a document tells its history or, in a package's README, speaks of the project."""
     if any(map(pattern("news_heading").match, passage.headings)):
         return True
-    return document.rank is SourceRank.PACKAGE_DOCS and any(map(pattern("project_heading").match, passage.headings))
+    return document.rank is SourceRank.PACKAGE_DOCS and any(
+        map(pattern("project_heading").match, passage.headings)
+    )
 
 
 def _cue(passage: Passage, words: Sequence[str], zone: _Zone) -> FacetCue | None:

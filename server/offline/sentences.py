@@ -31,9 +31,15 @@ _LEAD = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _BAR = re.compile(r"(?<!\\)\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")
+_DOCSTRING_PART = re.compile(
+    r"(?:[^\n]|\n(?![ \t]*\n|[ \t]*:(?:param|type|returns?|rtype|raises?|keyword|arg|[ci]?var|meta)\b"
+    r"|[ \t]*[-*] |[ \t]*\w+(?: ?\([^)\n]*\))?: ))+"
+)
 _RULE_LINES = 2
 """Line ends between a table's header and its first row."""
 _SHORTEST = 3
+_SIGNATURE = 6
+"""So much longer may a signature be: only the telling part of it is shown."""
 _PAIR = 2
 _ARGUMENT = re.compile(r"[*`]{0,2}(\w+)[*`]{0,2}(?:\s*\([^)]*\))?:")
 _ITEM = 260
@@ -172,9 +178,7 @@ def _units(text: str, block: Block) -> Iterator[tuple[int, int]]:
         case BlockKind.PARAGRAPH:
             yield from _with_predecessor(body, sentence_spans(body), block.start)
         case BlockKind.DOCSTRING:
-            for part in re.finditer(
-                r"(?:[^\n]|\n(?![ \t]*\n|[ \t]*:(?:param|type|returns?|rtype|raises?|keyword|arg|[ci]?var|meta)\b|[ \t]*[-*] |[ \t]*\w+(?: ?\([^)\n]*\))?: ))+", body
-            ):
+            for part in _DOCSTRING_PART.finditer(body):
                 spans = sentence_spans(part.group())
                 yield from _with_predecessor(part.group(), spans, block.start + part.start())
         case _:
@@ -209,7 +213,8 @@ def _passage(
         end -= 1
     while start < end and text[start].isspace():
         start += 1
-    if end - start < _SHORTEST or end - start > 2 * _LONGEST:
+    longest = _LONGEST * (_SIGNATURE if block.kind is BlockKind.SIGNATURE else 2)
+    if end - start < _SHORTEST or end - start > longest:
         return None
     quote = text[start:end]
     if block.kind in {BlockKind.SIGNATURE, BlockKind.ROW}:

@@ -8,7 +8,9 @@ from karkas.server.offline.parameters import is_number, signature_defaults
 
 _CALLABLE = re.compile(r"\s*(?:@.*\n\s*)*(?:async\s+)?def\s+(?P<name>\w+)\s*\(")
 _CONSTANT = re.compile(r"\s*(?P<name>[A-Z][A-Z0-9_]*)\s*[:=]")
-_TOKEN = re.compile(r"#[^\n]*|\"\"\".*?\"\"\"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[()\[\]{},]", re.DOTALL)
+_TOKEN = re.compile(
+    r"#[^\n]*|\"\"\".*?\"\"\"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[()\[\]{},]", re.DOTALL
+)
 _ASIDE = re.compile(r"(?:\s|#[^\n]*\n)*")
 _EMPTY = frozenset({"none", "", "()", "[]", "{}", "b"})
 _VITAL = 1.5
@@ -55,7 +57,9 @@ def worth(signature: str) -> float:
     """How much its defaults tell a caller, 0..1; 0 for what is private or no parameter."""
     defaults = signature_defaults(signature)
     name = _CALLABLE.match(signature)
-    if "# " in signature[slice(*told(signature))] or (name and name["name"].startswith("_") and name["name"] not in {"__init__", "__new__"}):
+    if "# " in signature[slice(*told(signature))] or (
+        name and name["name"].startswith("_") and name["name"] not in {"__init__", "__new__"}
+    ):
         return 0.0
     total = sum(_values(defaults))
     if name is None and "," not in signature and total < _TUNED * _WORDED:
@@ -71,7 +75,9 @@ def _values(defaults: dict[str, str]) -> Iterator[float]:
         built = "(" in value and "=" in value
         if value in _EMPTY or name.startswith("_") or (" " in value and not built and len(value) > _WORDS):
             continue
-        weight = _VITAL if pattern("vital").search(name) else _TUNED if pattern("tuning").search(name) else _PLAIN
+        weight = (
+            _VITAL if pattern("vital").search(name) else _TUNED if pattern("tuning").search(name) else _PLAIN
+        )
         yield _BUILT * built + weight * (1.0 if is_number(value) else _WORDED)
 
 

@@ -53,7 +53,10 @@ def standings(claims: Sequence[Claim], zone: str, documents: Sequence[Document])
     known = prominence(documents)
     homes = {value for claim in claims for name in _HOMES if (value := claim.scope.get(name))}
     told = {
-        term for claim in claims if claim.facet is Facet.DEFINITION and _of_home(claim, homes) for term in terms(claim.text)
+        term
+        for claim in claims
+        if claim.facet is Facet.DEFINITION and _of_home(claim, homes)
+        for term in terms(claim.text)
     }
     focus = Focus(asked[0], [frozenset(own) for own in words], told)
     weight_of = {key(claim.subject): prominence_of(claim.subject, known) for claim in claims}
@@ -102,7 +105,9 @@ def _of_home(claim: Claim, homes: set[str]) -> bool:
 def _states(claim: Claim) -> bool:
     """Whether it names a parameter and what it is set to; a class whose text says `default` names none."""
     named = claim.subject.split(".")[-1][:1].islower() or "module" not in claim.scope
-    return claim.text.startswith("|") or any(named or fact.name != claim.subject for fact in stated_facts(claim))
+    return claim.text.startswith("|") or any(
+        named or fact.name != claim.subject for fact in stated_facts(claim)
+    )
 
 
 def _announced(claim: Claim) -> bool:

@@ -13,6 +13,7 @@ from karkas.server.protocol import BlockKind, Document
 _MARKS = re.compile(
     r"\[([^\]]*)\]\([^)]*\)|[`*]{1,3}|(?<![\w_])_(?=[^_\s])|(?<=[^_\s])_(?![\w_])|<[^>]*>|\{#[^}]*\}|[^\w\s()/+.,:&'«»\"=@#%—–‐‑-]"
 )
+_ROLE = re.compile(r":[a-z]+:(?=`)")
 _HOMES = ("package", "framework")
 _LITERALS = frozenset({"true", "false", "none"})
 _OPENING = 0.2
@@ -63,6 +64,7 @@ _LONGEST = 48
 
 def clean(words: str) -> str:
     """Words without Markdown, emoji and numbering, on one line."""
+    words = _ROLE.sub("", words)
     bare = re.sub(r"\s+", " ", _MARKS.sub(lambda match: match.group(1) or "", words))
     return _NUMBERING.sub("", bare).strip(" .,:;#-—–\"'")
 
