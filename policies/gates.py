@@ -119,7 +119,8 @@ def _ground(route: Route, states: tuple[ZoneState, ...]) -> Iterator[Told]:
     for state in states:
         if not state.may_act:
             name = state.zone.name
-            why = f"zone {name} is {state.stage} and understood at {state.zone.understanding} ({state.reasons[0]})"
+            why = f"zone {name} is {state.stage} and understood at {state.zone.understanding}"
+            why += "".join(f" ({reason})" for reason in state.reasons[:1])
             mend = f"nothing acts there before it is framed; `karkas explore {name} --source ...`"
             yield PolicyVerdict.DENY, f"{why}: {mend}"
 
