@@ -18,7 +18,8 @@ from karkas.agents.summarizer import distil, select
 from karkas.policies.budgets import Spent, StopReason, must_stop
 from karkas.policies.distillates import SourceRecord, SourceStatus
 from karkas.policies.gates import GateStatus
-from karkas.storage import RunStatus
+from karkas.policies.zones import ZoneState
+from karkas.storage import Run, RunStatus
 from karkas.workflows.check import LANE, ROLE
 from karkas.workflows.context import Context
 from karkas.workflows.corpus import (
@@ -50,6 +51,7 @@ class ExploreState(WorkflowState, total=False):
     cycle: int
     corpus: str
     fresh: list[str]
+    read: int
     left: int
     pool: str
     novelty: float
@@ -95,12 +97,9 @@ async def scout(state: ExploreState, runtime: Runtime[Context]) -> dict[str, obj
     skipped = [one for one in found if one.skip is not None]
     open_ = [one for one in found if one.skip is None]
     run = await context.stored(context.store.runs.get, context.run)
-    room = (
-        context.batch
-        if run.budget.sources is None
-        else min(context.batch, run.budget.sources - run.spent.sources)
-    )
-    queries = state.get("queries") or [state["zone"].replace("-", " ")]
+    read = state.get("read", 0)
+    room = context.batch if run.budget.sources is None else min(context.batch, run.budget.sources - read)
+    queries = state.get("queries") or first_queries(context.zones()[state["zone"]])
     chosen, reply = await choose(
         context.engine, zone=state["zone"], queries=queries, found=open_, at_most=max(room, 0)
     )
@@ -119,6 +118,8 @@ async def scout(state: ExploreState, runtime: Runtime[Context]) -> dict[str, obj
         "cycle": cycle,
         "corpus": await context.stored(save, artifacts, fresh),
         "fresh": [source for source in fresh.documents if source not in corpus.documents],
+        "queries": queries,
+        "read": read + len(chosen),
         "left": len(open_) - len(chosen),
     }
 
@@ -186,11 +187,17 @@ async def stop_reason(context: Context, state: ExploreState) -> StopReason | Non
         return StopReason.STOPPED
     if state["left"] <= 0:
         return StopReason.SOURCES_EXHAUSTED
-    spent = run.spent + Spent(wall_s=time.monotonic() - context.began)
+    spent = spent_by(context, run, state)
     limit = must_stop(run.budget, spent, deadline=run.deadline, now=context.store.clock())
     if limit is not None:
         return limit
     return StopReason.SATURATED if state["novelty"] < NOVELTY else None
+
+
+def spent_by(context: Context, run: Run, state: ExploreState) -> Spent:
+    """What the run has spent: sources and cycles as the checkpoint has them, so that a repeated node counts once."""
+    wall_s = run.spent.wall_s + time.monotonic() - context.began
+    return run.spent.model_copy(update={"wall_s": wall_s, "sources": state["read"], "cycles": state["cycle"]})
 
 
 def go_on(state: ExploreState) -> Literal["scout", "map"]:
@@ -212,7 +219,7 @@ async def map_zone(state: ExploreState, runtime: Runtime[Context]) -> dict[str, 
         dropped=pool.dropped,
         found=found,
         stop=StopReason(state["stop"]),
-        cycles=state["cycle"],
+        spent=spent_by(context, await context.stored(context.store.runs.get, context.run), state),
     )
     return {"distillate": written.artifact, "composed": written.composed, "changed": written.changed}
 
@@ -254,6 +261,15 @@ async def frame_wait(state: ExploreState, runtime: Runtime[Context]) -> Command[
         outcome["status"] = (OutcomeStatus.COMMITTED if in_force else OutcomeStatus.SUPERSEDED).value
         outcome["why"] = "" if in_force else "the zone was changed after this frame was adopted"
     return Command(goto=END, update={"karkas": {"frame": {"outcome": outcome}}})
+
+
+def first_queries(state: ZoneState) -> list[str]:
+    """What the first cycle looks for: the zone's name, description and topics."""
+    return [
+        text
+        for text in (state.zone.name.replace("-", " "), state.zone.description, *state.scope.topics)
+        if text
+    ]
 
 
 def candidates(context: Context, specs: list[str], known: frozenset[str]) -> list[Found]:

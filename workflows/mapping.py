@@ -1,7 +1,6 @@
 """Mapping a zone: the distillate composed, verified and written, and the critic's pass over it."""
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -60,7 +59,7 @@ async def write_map(
     dropped: int,
     found: Reviewed,
     stop: StopReason,
-    cycles: int,
+    spent: Spent,
 ) -> Written:
     """Composes, verifies and writes `zones/ZONE.distillate.yaml` and its Markdown; the stage becomes `mapped`.
 
@@ -78,7 +77,6 @@ async def write_map(
     )
     await context.charge(reply)
     run = await context.stored(context.store.runs.get, context.run)
-    spent = run.spent + Spent(wall_s=time.monotonic() - context.began)
     content = {
         "sources": corpus.records,
         "claims": tuple(claims),
@@ -98,7 +96,7 @@ async def write_map(
         run=RunInfo(
             id=context.run,
             resumed_from=context.run if run.segment > 1 else None,
-            cycles=cycles,
+            cycles=spent.cycles,
             stop_reason=stop,
             budget=run.budget.model_dump(),
             spent={**spent.model_dump(exclude={"wall_s"}), "wall_s": round(spent.wall_s, 1)},
