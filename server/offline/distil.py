@@ -8,7 +8,7 @@ from karkas.policies.distillates import Facet
 from karkas.server.offline.scoring import Ranked, candidates
 from karkas.server.offline.subjects import key, scope_of
 from karkas.server.offline.words import overlap
-from karkas.server.protocol import Citation, Distil, Distilled, Document, DraftClaim
+from karkas.server.protocol import BlockKind, Citation, Distil, Distilled, Document, DraftClaim
 
 _SHARES = {
     Facet.DEFINITION: 0.17,
@@ -94,6 +94,8 @@ class _Choice:
                 and other.passage.start < one.passage.end
             ):
                 return False
+            if _speaks_of_another(one, other) and not same_document:
+                continue
             if overlap(one.terms, other.terms) >= _SAME and one.values == other.values:
                 if not same_document and all(echo.passage.document != document for echo in echoes):
                     echoes.append(one)
@@ -103,6 +105,11 @@ class _Choice:
         self._of_home[self._homes[document]] += 1
         self._of_subject[key(one.subject), one.facet] += 1
         return True
+
+
+def _speaks_of_another(one: Ranked, other: Ranked) -> bool:
+    """Whether their like parameters belong to things of different names."""
+    return one.passage.kind is BlockKind.SIGNATURE and key(one.subject) != key(other.subject)
 
 
 def _draft(one: Ranked, echoes: Sequence[Ranked], documents: Sequence[Document]) -> DraftClaim:

@@ -14,8 +14,8 @@ _OUTCOME = re.compile(
     r":?(?:returns?|rtype|raises?|yields?|type|ivar|cvar|meta)\b[^:\n]{0,60}:\s|returns\s*:|\w*Error:\s",
     re.IGNORECASE,
 )
-_CUT_OFF = re.compile(r":\w+:`[^`]*`,|[a-z]+\s")
-"""How the second half of a sentence begins."""
+_CUT_OFF = re.compile(r":\w+:`[^`]*`,|[a-z]+\s|For (?:example|instance)\b")
+"""How the second half of a thought begins."""
 _EXCEPTION = re.compile(r"(?:Error|Exception|Warning|Timeout|Interrupt)$")
 _LISTS = frozenset(
     {"args", "arguments", "parameters", "returns", "raises", "yields", "note", "example", "examples"}

@@ -77,7 +77,7 @@ def candidates(question: Distil, documents: Sequence[Document]) -> list[Ranked]:
     zone = _Zone(
         name=name,
         focus=Focus(name, [frozenset(own) for one in words for own in one], told),
-        queries=[frozenset(terms(query)) for query in question.queries],
+        queries=[own for query in question.queries if (own := frozenset(terms(query))) != name],
         idf=weights([own for one in words for own in one]),
         known=prominence(documents),
         homes=frozenset(
@@ -189,7 +189,8 @@ def _ranked(
         + 0.18 * any(fact.role is FactRole.RESULT for fact in stated)
         - 0.12 * (defines and passage.kind is BlockKind.DOCSTRING and not passage.opens)
         - 0.10 * (defines and passage.text.startswith("The "))
-        - 0.45 * blemish(passage.text)
+        - 0.04 * ("Async" in subject)  # the twin of something that is named without it
+        - (0.0 if passage.kind is BlockKind.SIGNATURE else 0.45 * blemish(passage.text))
         - 0.20 * bool(_ABOUT_THE_PROJECT.search(document.path))
         - 0.12 * bool(_ASIDE.search(document.path))
     )

@@ -20,7 +20,7 @@ def belongs(one: Standing) -> bool:
                 return False
             return one.states_value or bool(_SETTING.match(text))
         case Facet.COMPARISON:
-            return "module" not in claim.scope or pattern("chooses").search(text) is not None
+            return "package" not in claim.scope or pattern("chooses").search(text) is not None
         case Facet.MECHANISM:
             plain = pattern("plain_act").match(text) is not None and pattern("tells").search(text) is None
             joins = one.joins > 0 and pattern("relates").search(text) is not None
