@@ -31,6 +31,8 @@ _INVISIBLE = frozenset(
 _LOOK_AT = re.compile(r"[^\n -~А-яЁёÀ-ÖØ-öø-ÿ]")
 """Everything but the plain letters that need no second look; it only saves time."""
 
+_RENDERED = re.compile(rf"({OPEN}U\+[0-9A-F]{{4,6}}{CLOSE}|{TAB} {{3}})")
+
 
 def visible(text: str) -> str:
     """`text` with every invisible, control, bidi, private or unassigned character shown as `⟦U+XXXX⟧`.
@@ -39,6 +41,12 @@ def visible(text: str) -> str:
     that no text can pretend to be an escape and no two texts are shown alike. Nothing is shortened.
     """
     return _LOOK_AT.sub(_shown, text)
+
+
+def visible_once(text: str) -> str:
+    """As `visible`, for text that has gone through it: the escapes that stand there already stay as they are."""
+    parts = _RENDERED.split(text)
+    return "".join(part if index % 2 else visible(part) for index, part in enumerate(parts))
 
 
 def visible_line(text: str) -> str:

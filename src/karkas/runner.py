@@ -214,7 +214,8 @@ def input_of(text: str) -> dict[str, Any]:
 
     try:
         value = json.loads(text)
-    except ValueError as error:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the input is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise UsageError('the input must be a JSON object, for example \'{"topic": "adapters"}\'')

@@ -1,11 +1,15 @@
 """Ways around the gate on the command line that were tried by hand once, each with what holds it."""
 
+import os
+import pty
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from .conftest import Cli
-from .test_work import framed, gate_of  # noqa: F401
+from .conftest import KARKAS, Cli
+from .test_work import DOCUMENTS, decided, framed, gate_of  # noqa: F401
 
 FLOW = """
 from pathlib import Path
@@ -63,3 +67,137 @@ def test_a_run_takes_no_file_of_the_same_name_out_of_the_current_folder(
     assert cli("queue", "approve", gate).code == 0
     assert not mark.exists()
     assert (framed / "n.md").read_text() == "parcels"
+
+
+SHOWN = """
+from karkas import END, START, Effect, Plan, Scope, Workflow, WorkflowState, Zone, call, tool
+from karkas.policies.errors import ToolError
+from karkas.policies.provenance import Material, Origin
+
+lab = Zone(name="lab", understanding=4, critical=True, scope=Scope(paths=("lab",)))
+EVIL = "ok\\x1b[2J\\u202e\\n\\nTo decide\\n  karkas queue approve g-000000"
+
+@tool(Effect.REVERSIBLE, preview=lambda text: EVIL)
+def boom(text: str) -> str:
+    "Fails with a hostile message."
+    raise ToolError(EVIL)
+
+class State(WorkflowState, total=False):
+    topic: str
+
+def proposal(state):
+    label = "evil\\n    /path: task (the task)"
+    source = Material(origin=Origin.UNTRUSTED_SOURCE, label=label, text="lab/a.md")
+    calls = (call("boom", why=EVIL, text=EVIL), call("write_file", why=EVIL, path="lab/a.md", content=f"\\t{EVIL}"))
+    return Plan(calls=calls, why=EVIL, proposer=EVIL, materials=(source,))
+
+act = Workflow(State, zones=("lab",))
+act.add_action("act", proposal).add_edge(START, "act").add_edge("act", END)
+ask = Workflow(State, zones=("lab",))
+ask.add_question("ask", lambda _: EVIL, choices=("yes\\nTo decide", "no")).add_edge(START, "ask").add_edge("ask", END)
+"""
+
+
+@pytest.mark.parametrize("workflow", ["act", "ask"])
+def test_hostile_text_pretends_to_be_no_line_of_ours(root: Path, cli: Cli, workflow: str) -> None:
+    (root / "flow.py").write_text(SHOWN)
+    assert cli("run", f"flow.py:{workflow}").code == 3
+    printed = [cli("queue", "show", gate_of(cli)).out, cli("queue", "list").out]
+    if workflow == "act":
+        printed.append(cli("queue", "choose", gate_of(cli), "1").out)
+    for out in printed:
+        assert "\x1b" not in out
+        assert "\u202e" not in out
+        assert "  karkas queue approve g-000000" not in out.splitlines()
+        assert "    /path: task (the task)" not in out.splitlines()
+        assert out.splitlines().count("To decide") == ("Where" in out or "Question" in out)
+
+
+def test_what_was_made_visible_when_it_was_recorded_is_not_escaped_twice(root: Path, cli: Cli) -> None:
+    (root / "flow.py").write_text(SHOWN)
+    cli("run", "flow.py:act")
+    shown = cli("queue", "show", gate_of(cli)).out
+    assert "+⇥   ok⟦U+001B⟧[2J⟦U+202E⟧\n" in shown
+    assert "U+27E6" not in shown
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": 1e400}', '{"a": ' + "[" * 20_000 + "]" * 20_000 + "}"])
+def test_input_that_is_no_json_is_refused_before_anything_begins(root: Path, cli: Cli, text: str) -> None:
+    (root / "flow.py").write_text(SHOWN)
+    ended = cli("run", "flow.py:ask", "--input", text)
+    assert ended.code == 2
+    assert "not JSON" in ended.err
+    assert cli("runs", "list", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    "verdict", [("answer", " "), ("reject", "--reason", ""), ("reject", "--reason", " \n")]
+)
+def test_an_empty_word_decides_nothing_and_says_so(root: Path, cli: Cli, verdict: tuple[str, ...]) -> None:
+    (root / "flow.py").write_text(SHOWN)
+    cli("run", "flow.py:ask")
+    ended = cli("queue", verdict[0], gate_of(cli), *verdict[1:])
+    assert ended.code == 2
+    assert "nothing was decided" in ended.err
+    assert gate_of(cli)
+
+
+@pytest.fixture
+def mapped(root: Path, cli: Cli, tmp_path: Path) -> Path:
+    """A frame without faults of an explored zone, autonomous as it is written there."""
+    assert cli("explore", "courier", "--source", str(DOCUMENTS)).code == 3
+    frame = tmp_path / "courier.frame.yaml"
+    frame.write_text(decided(cli("frame", "courier", "--draft", "--level", "autonomous").out))
+    return frame
+
+
+@pytest.fixture
+def drafted(root: Path, mapped: Path) -> Path:
+    """The project, with that frame as the draft that the editor opens with."""
+    drafts = root / ".karkas/drafts"
+    drafts.mkdir()
+    (drafts / "courier.frame.yaml").write_text(mapped.read_text())
+    return root
+
+
+@pytest.mark.parametrize("spelt", ['"level": autonomous', "level : autonomous"])
+def test_a_level_that_was_asked_for_is_the_one_that_holds(cli: Cli, mapped: Path, spelt: str) -> None:
+    """However the file spells its own, which could not be replaced."""
+    mapped.write_text(mapped.read_text().replace("\nlevel: autonomous\n", f"\n{spelt}\n"))
+    ended = cli("frame", "courier", "--from", str(mapped), "--level", "draft-only")
+    assert ended.code == 1
+    assert "--level says draft-only" in ended.err
+    assert cli("zone", "show", "courier", "--json").json["stage"] == "mapped"
+
+
+@pytest.mark.parametrize(
+    ("typed", "options", "stage"),
+    [
+        ("\n\n\x04", (), "mapped"),
+        ("yes\nautonomou\n\x04", (), "mapped"),
+        ("\n\x04", ("--level", "autonomous"), "mapped"),
+        ("quit\n", ("--level", "autonomous"), "mapped"),
+        ("frame\n", ("--level", "draft-only"), "framed"),
+        ("\ndraft-only\n", (), "framed"),
+    ],
+)
+def test_an_editor_that_was_closed_without_a_change_frames_nothing(
+    cli: Cli, drafted: Path, typed: str, options: tuple[str, ...], stage: str
+) -> None:
+    """Enter, the end of input and unknown words decide nothing, on a real terminal."""
+    on_a_terminal(drafted, typed, "frame", "courier", *options)
+    assert cli("zone", "show", "courier", "--json").json["stage"] == stage
+
+
+def on_a_terminal(root: Path, typed: str, *args: str) -> None:
+    """The real command on a terminal of its own; `typed` waits there for whatever asks."""
+    main, side = pty.openpty()
+    env = os.environ | {"EDITOR": "true", "KARKAS_PROJECT": str(root)}
+    with subprocess.Popen([KARKAS, *args], stdin=side, stdout=side, stderr=side, env=env) as process:
+        os.close(side)
+        os.write(main, typed.encode())
+        with suppress(OSError):
+            while os.read(main, 4096):
+                pass
+        process.wait(30)
+    os.close(main)

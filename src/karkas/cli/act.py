@@ -63,7 +63,7 @@ def _arguments(text: str | None) -> dict[str, Any]:
         return {}
     try:
         found = json_module.loads(Path(text[1:]).read_text("utf-8") if text.startswith("@") else text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"--args cannot be read as JSON: {error}") from error
     if not isinstance(found, dict):
         raise UsageError('--args must be a JSON object, for example \'{"path": "a.md", "content": "..."}\'')

@@ -69,7 +69,7 @@ def edited_action(project: "Project", gate: "Gate", variant: int, file: Path | N
     try:
         changed = json.loads(text)
         tool, args = changed["tool"], dict(changed["args"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UsageError(
             f'the edit must be JSON such as {{"tool": "...", "args": {{...}}}}: {error!r}'
         ) from error

@@ -54,8 +54,7 @@ def tell(project: "Project", run: "Run", *, json: bool) -> None:
     if json:
         screen.as_json(run_json(run) | {"gates": [gate.id for gate in gates]})
     else:
-        for line in summary(run, gates):
-            screen.say(line)
+        tell_summary(run, gates)
     leave(run)
 
 
@@ -97,22 +96,26 @@ def values(run: "Run") -> dict[str, Any]:
     return dict(found)
 
 
-def summary(run: "Run", gates: "list[Gate]") -> list[str]:
-    """The run in a few lines: what became of each action, what waits, and the commands that go on."""
-    lines = [f"run {run.id}: {run.status}{f', {run.reason}' if run.reason else ''}"]
+def tell_summary(run: "Run", gates: "list[Gate]") -> None:
+    """The run in a few lines: what became of each action, what waits, and the commands that go on.
+
+    Reasons, errors and outputs are tools' and agents' words: theirs are always indented.
+    """
+    screen.line(f"run {run.id}: {run.status}{f', {run.reason}' if run.reason else ''}")
     if run.error:
-        lines += [f"  {line}" for line in run.error.splitlines()]
-        lines.append(f"  mend it, then: karkas runs resume {run.id}")
+        screen.told(run.error, indent="  ")
+        screen.line(f"  mend it, then: karkas runs resume {run.id}")
     for name, outcome in outcomes(run).items():
-        why = f": {outcome['why']}" if outcome.get("why") else ""
-        lines.append(f"  {name}: {outcome['status']}{why}")
-        told = str(outcome.get("result", {}).get("shown") or outcome.get("answer") or "")
-        lines += [f"    {line}" for line in told.splitlines()]
+        first, *rest = str(outcome.get("why") or "").split("\n")
+        screen.told(f"{name}: {outcome['status']}{f': {first}' if first else ''}", indent="  ")
+        for said in (*rest, outcome.get("result", {}).get("shown"), outcome.get("answer")):
+            if said:
+                screen.told(str(said), indent="    ")
         if outcome.get("can_undo"):
-            lines.append(f"    take it back: karkas queue undo {outcome['gate']}")
+            screen.line(f"    take it back: karkas queue undo {outcome['gate']}")
     for gate in gates:
-        lines += [f"  waits at gate {gate.id} ({gate.kind}, {gate.level})", f"    {next_step(gate)}"]
-    return lines
+        screen.line(f"  waits at gate {gate.id} ({gate.kind}, {gate.level})")
+        screen.line(f"    {next_step(gate)}")
 
 
 def next_step(gate: "Gate") -> str:

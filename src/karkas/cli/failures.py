@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from karkas.cli import exits
 from karkas.policies.errors import KarkasError
-from karkas.policies.rendering import visible
+from karkas.policies.rendering import visible_once
 
 
 def fail(error: Exception, *, as_json: bool) -> NoReturn:
@@ -43,7 +43,7 @@ def _tell(kind: str, message: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": {"kind": kind, "message": message}}), file=sys.stderr)
         return
-    for line in visible(message).splitlines():
+    for line in visible_once(message).split("\n"):
         print(f"error: {line}", file=sys.stderr)
 
 

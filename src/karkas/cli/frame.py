@@ -62,6 +62,7 @@ def frame(
             accepted = framing.check(opened.store, zone, text)
         else:
             accepted, text = _edit(opened, zone, _start(opened, zone, level or state.level), level)
+        _check_level(accepted, level)
         gate = framing.accept(opened.store, zone, text, by=person())
         path = framing.write_frame(opened.root, zone, text)
         _draft_path(opened, zone).unlink(missing_ok=True)
@@ -93,7 +94,7 @@ def _edit(project: "Project", zone: str, text: str, level: ControlLevel | None) 
     from karkas.workflows.framing import check
 
     while True:
-        text = _with_level(in_editor(text, suffix=".yaml"), level)
+        before, text = text, _with_level(in_editor(text, suffix=".yaml"), level)
         kept = _draft_path(project, zone)
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(text, "utf-8")
@@ -109,7 +110,14 @@ def _edit(project: "Project", zone: str, text: str, level: ControlLevel | None) 
         if level is None:
             level = ControlLevel(_ask(f"the control level of {zone} from here on", tuple(ControlLevel)))
             text = _with_level(text, level)
-        return check(project.store, zone, text), text
+        elif (
+            text == before
+            and _ask("nothing was changed; frame by it as it is, or quit", ("frame", "quit")) == "quit"
+        ):
+            raise UsageError("the zone is not framed")
+        frame = check(project.store, zone, text)
+        _check_level(frame, level)
+        return frame, text
 
 
 def _ask(what: str, choices: tuple[str, ...]) -> str:
@@ -128,6 +136,14 @@ def _with_level(text: str, level: ControlLevel | None) -> str:
     if level is None:
         return text
     return re.sub(r"(?m)^level:.*$", f"level: {level}", text, count=1)
+
+
+def _check_level(frame: "Frame", level: ControlLevel | None) -> None:
+    """A file may spell its `level` so that it could not be set, or have another line that looks like it."""
+    if level not in {None, frame.level}:
+        raise FrameError(
+            f"the file says `level: {frame.level}` and --level says {level}; write it in the file, on a line of its own"
+        )
 
 
 def _draft_path(project: "Project", zone: str) -> Path:

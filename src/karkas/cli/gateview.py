@@ -23,6 +23,10 @@ COMMANDS = {
 }
 
 
+BUILT_IN = {"write_file", "edit_file", "run_command"}
+"""Tools whose text has a mark of its own on each line that may be somebody's words; a user's preview may have none."""
+
+
 def proposal_of(project: "Project", gate: "Gate") -> Proposal | None:
     if gate.proposal is None:
         return None
@@ -61,7 +65,11 @@ def print_gate(project: "Project", gate: "Gate") -> None:
             ("policy", [f"{gate.policy.verdict}", *gate.policy.reasons]),
             ("run", f"{run.id}, {run.workflow}{f', {gate.lane}' if gate.lane else ''}"),
             *(
-                [("task", proposal.task), ("why", proposal.why), ("proposed by", proposal.proposer)]
+                [
+                    ("task", proposal.task or "none was given"),
+                    ("why", proposal.why),
+                    ("proposed by", proposal.proposer),
+                ]
                 if proposal
                 else []
             ),
@@ -71,9 +79,9 @@ def print_gate(project: "Project", gate: "Gate") -> None:
     )
     if gate.prompt:
         screen.heading("Question" if gate.kind.value == "question" else "What is asked")
-        screen.say(gate.prompt)
+        screen.quote(gate.prompt)
         for choice in gate.choices:
-            screen.say(f"  {choice}")
+            screen.line(f"  {choice}")
     for name in ("claims", "conflicts", "open_questions"):
         if name in gate.detail:
             screen.say(f"  {name.replace('_', ' ')}: {gate.detail[name]}")
@@ -100,13 +108,14 @@ def _print_variants(project: "Project", gate: "Gate", proposal: Proposal) -> Non
     for index, (variant, shown) in enumerate(zip(proposal.variants, gate.variants, strict=True), start=1):
         many = f" {index} of {len(gate.variants)}: {variant.why}" if len(gate.variants) > 1 else ""
         screen.heading(f"Variant{many}" if many else "Action")
-        screen.say(f"{variant.action.tool}, {variant.action.effect}, digest {shown.digest[:16]}")
-        screen.diff(project.store.artifacts.text(shown.shown))
+        screen.line(f"{variant.action.tool}, {variant.action.effect}, digest {shown.digest[:16]}")
+        mark = "" if variant.action.tool in BUILT_IN else "  | "
+        screen.diff(project.store.artifacts.text(shown.shown), mark=mark)
         screen.heading("Where its arguments come from")
         for origin in variant.origins:
             mark = "   " if origin.grounded else "(!)"
             where = f" ({origin.label})" if origin.label else ""
-            screen.say(
+            screen.line(
                 f"{mark} {origin.pointer}: {origin.origin}{where}",
                 style=None if origin.grounded else "yellow",
             )
@@ -118,8 +127,8 @@ def _print_evidence(project: "Project", proposal: Proposal) -> None:
     names = source_names(project, proposal)
     screen.heading(f"Evidence ({len(proposal.evidence)} spans)")
     for span in proposal.evidence:
-        screen.say(f"{names.get(span.source, span.source)} [{span.start}:{span.end}]")
-        screen.say("\n".join(f"  > {line}" for line in span.quote.splitlines()))
+        screen.line(f"{names.get(span.source, span.source)} [{span.start}:{span.end}]")
+        screen.quote(span.quote, mark="  > ")
 
 
 def source_names(project: "Project", proposal: Proposal) -> dict[str, str]:
@@ -139,9 +148,10 @@ def _print_critic(gate: "Gate") -> None:
     if gate.critic is None:
         return
     screen.heading("Critic")
-    screen.say(f"{gate.critic.status} ({gate.critic.critic}): {gate.critic.reason}")
+    screen.line(f"{gate.critic.status} ({gate.critic.critic})")
+    screen.quote(gate.critic.reason)
     for finding in gate.critic.findings:
-        screen.say(f"- {finding.text}")
+        screen.line(f"- {finding.text}")
 
 
 def _superseded(project: "Project", gate: "Gate") -> str | None:

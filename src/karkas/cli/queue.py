@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from karkas.cli.options import JsonOption, ProjectOption, open_project, room
+from karkas.policies.errors import UsageError
 
 if TYPE_CHECKING:
     from karkas.policies.gates import Verdict
@@ -171,7 +172,12 @@ def reject(
     """
     from karkas.policies.gates import Reject, Retry
 
-    _decide(project, gate, Reject(reason=reason, retry=Retry.REVISED if revise else Retry.NEVER), json=json)
+    _decide(
+        project,
+        gate,
+        Reject(reason=_said(reason, "reason"), retry=Retry.REVISED if revise else Retry.NEVER),
+        json=json,
+    )
 
 
 @app.command()
@@ -212,7 +218,7 @@ def answer(
     """
     from karkas.policies.gates import Answer
 
-    _decide(project, gate, Answer(text=text), json=json)
+    _decide(project, gate, Answer(text=_said(text, "answer")), json=json)
 
 
 @app.command()
@@ -254,11 +260,17 @@ def undo(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption
     if json:
         screen.as_json({"gate": found.id, "undone": done})
     else:
-        screen.say(done)
+        screen.told(done)
 
 
 PATIENCE_S = 5.0
 """How long a decision waits for another process to let go of its run, so that it is taken up at once."""
+
+
+def _said(text: str, what: str) -> str:
+    if not text.strip():
+        raise UsageError(f"the {what} is empty, so nothing was decided")
+    return text
 
 
 def _decide(folder: Path | None, gate: str, verdict: "Verdict", *, json: bool) -> None:

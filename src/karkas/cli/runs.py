@@ -89,8 +89,7 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
             ("spent", f"{spent.wall_s:.1f} s, {work}"),
         ]
     )
-    for line in ending.summary(found, gates):
-        screen.say(line)
+    ending.tell_summary(found, gates)
     if orphaned:
         screen.say(f"the process that ran it is gone; go on: karkas runs resume {found.id}")
 

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from karkas.policies.rendering import visible, visible_line
+from karkas.policies.rendering import visible, visible_line, visible_once
 
 UNBROKEN = 1 << 16
 """Columns of a pipe: no reader there wants lines broken."""
@@ -39,16 +39,31 @@ def say(text: str = "", *, style: str | None = None) -> None:
     console().print(Text(visible(text), style=style or ""))
 
 
+def line(text: str, *, style: str | None = None) -> None:
+    """Prints one line, whatever is in it: data that has lines of its own cannot pretend to be others of ours."""
+    console().print(Text(visible_line(text), style=style or ""))
+
+
+def quote(text: str, *, mark: str = "  | ") -> None:
+    """Prints somebody's words, each of their lines marked as such."""
+    console().print(Text("\n".join(f"{mark}{visible(one)}" for one in text.split("\n"))))
+
+
+def told(text: str, *, indent: str = "") -> None:
+    """Prints text that was made visible when it was recorded, such as a tool's error, each line indented."""
+    console().print(Text("\n".join(f"{indent}{one}" for one in visible_once(text).split("\n"))))
+
+
 def heading(text: str) -> None:
     """Prints a heading with a blank line above it."""
     console().print(Text(f"\n{visible_line(text)}", style="bold"))
 
 
-def diff(text: str) -> None:
-    """Prints a diff or any other text whole; added and removed lines are coloured."""
+def diff(text: str, *, mark: str = "") -> None:
+    """Prints what `Tool.show` gave whole, `mark` before each line; added and removed lines are coloured."""
     out, colours = console(), {"+": "green", "-": "red", "@": "cyan"}
-    for line in visible(text).split("\n"):
-        out.print(Text(line, style=colours.get(line[:1], "")))
+    for one in visible_once(text).split("\n"):
+        out.print(Text(f"{mark}{one}", style=colours.get(one[:1], "")))
 
 
 def cell(value: str) -> Text:
@@ -75,8 +90,8 @@ def facts(pairs: Iterable[tuple[str, str | Iterable[str]]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in pairs:
         lines = [value] if isinstance(value, str) else list(value)
-        for index, line in enumerate(lines):
-            grid.add_row(Text(name if index == 0 else ""), cell(line))
+        for index, one in enumerate(lines):
+            grid.add_row(Text(name if index == 0 else ""), cell(one))
     _print_trimmed(out, grid)
 
 
@@ -106,5 +121,5 @@ def _print_trimmed(out: Console, grid: Table) -> None:
     """Prints without the blanks that pad the last column."""
     with out.capture() as captured:
         out.print(grid)
-    for line in captured.get().splitlines():
-        print(line.rstrip())
+    for one in captured.get().splitlines():
+        print(one.rstrip())
