@@ -35,7 +35,7 @@ def areas(
     found = mechanisms(known, documents)
     if not found:
         return ()
-    grouped = _by_package(found) or _by_topic(found)
+    grouped = _grouped(found)
     disputed = {claim: conflict for conflict in reversed(conflicts[:10]) for claim in conflict.claims}
     areas_found: list[MapArea] = []
     for group in sorted(grouped, key=lambda group: (-_weight(group), group[0].title)):
@@ -50,18 +50,22 @@ def _weight(group: Sequence[Mechanism]) -> float:
     return sum(sorted((one.weight for one in group), reverse=True)[:_WEIGHED])
 
 
-def _by_topic(found: Sequence[Mechanism]) -> list[list[Mechanism]]:
-    wanted = max(1, min(_AREAS[1], max(_AREAS[0], len(found) // 4), len(found)))
+def _grouped(found: Sequence[Mechanism]) -> list[list[Mechanism]]:
+    """Each of a few packages is an area; what comes from none is parted by topics."""
+    packages: dict[str, list[Mechanism]] = {}
+    for one in found:
+        packages.setdefault(one.package, []).append(one)
+    rest = packages.pop("", [])
+    if len(packages) > _AREAS[1] or len(packages) + bool(rest) == 1:
+        return _by_topic(found, _AREAS[1])
+    topics = _by_topic(rest, max(1, _AREAS[1] - len(packages))) if rest else []
+    return [*packages.values(), *topics]
+
+
+def _by_topic(found: Sequence[Mechanism], most: int) -> list[list[Mechanism]]:
+    wanted = min(most, max(_AREAS[0], len(found) // 4), len(found))
     groups = clusters([one.words for one in found], [one.weight for one in found], wanted)
     return [[found[at] for at in group] for group in groups]
-
-
-def _by_package(found: Sequence[Mechanism]) -> list[list[Mechanism]]:
-    """Where a zone is made of a few packages, each is an area; nothing where it is made of something else."""
-    groups: dict[str, list[Mechanism]] = {}
-    for one in found:
-        groups.setdefault(one.package, []).append(one)
-    return list(groups.values()) if "" not in groups and 1 < len(groups) <= _AREAS[1] + 1 else []
 
 
 def _title(nodes: Sequence[MapMechanism], group: Sequence[Mechanism]) -> str:

@@ -77,7 +77,7 @@ def candidates(question: Distil, documents: Sequence[Document]) -> list[Ranked]:
     zone = _Zone(
         name=name,
         focus=Focus(name, [frozenset(own) for one in words for own in one], told),
-        queries=[own for query in question.queries if (own := frozenset(terms(query))) != name],
+        queries=[asked for query in question.queries if (asked := frozenset(terms(query))) != name],
         idf=weights([own for one in words for own in one]),
         known=prominence(documents),
         homes=frozenset(

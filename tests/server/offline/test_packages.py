@@ -149,3 +149,15 @@ def test_a_zone_of_packages_has_an_area_for_each(module: Page, claims: Claims) -
     ]  # fmt: skip
     areas = _composed(claims(*documents, zone="again"), documents, "again").areas
     assert [area.title.split(":")[0] for area in areas] == ["again", "encore"]
+
+
+def test_in_a_mixed_zone_packages_are_areas_beside_the_topics_of_the_rest(
+    page: Page, module: Page, claims: Claims
+) -> None:
+    code = module(
+        "class Again:\n    def __init__(self, timeout: int = 7) -> None:", "again/core.py",
+        module="again.core", package="again",
+    )  # fmt: skip
+    notes = page("# Backoff\n\nThe `backoff` option defaults to 3 seconds between two calls.")
+    areas = _composed(claims(code, notes), [code, notes]).areas
+    assert sorted(area.title for area in areas) == ["Backoff", "again"]
