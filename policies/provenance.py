@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import cast
 
@@ -109,8 +109,9 @@ def folded(text: str) -> str:
 _JOINED_BEFORE = re.compile(r"(?:[\w./\\@~$%+-]|\d,)\Z")
 _JOINED_AFTER = re.compile(r"[\w/\\@~$%+-]|[.,:]\w")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
-_ADDRESS = re.compile(r"[\w~%+-]+(?:[./:@\\]+[\w~%+-]+)+")
-_DOTTED = re.compile(r"[\w-]+(?:\.[\w-]+)+")
+# Possessive, and begun only at the beginning of a run: a long word that a model wrote takes linear time.
+_ADDRESS = re.compile(r"(?<![\w~%+-])[\w~%+-]++(?:[./:@\\]++[\w~%+-]++)+")
+_DOTTED = re.compile(r"(?<![\w-])[\w-]++(?:\.[\w-]++)+")
 _NEAR = 20
 """Code points between a parameter's name and a tiny value."""
 _SHOWN = 5
@@ -156,8 +157,15 @@ def _places(whole: str, text: str) -> Iterator[tuple[int, int]]:
 
 def _numbers(number: str, text: str) -> Iterator[tuple[int, int]]:
     for match in _NUMBER.finditer(text):
-        if _unjoined(text, *match.span()) and Decimal(match[0]) == Decimal(number):
+        if _unjoined(text, *match.span()) and _same(match[0], number):
             yield match.span()
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return Decimal(one) == Decimal(other)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return False
 
 
 def _unjoined(text: str, start: int, end: int) -> bool:

@@ -1,3 +1,5 @@
+from time import process_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,3 +167,17 @@ def test_every_leaf_and_every_inner_key_is_traced(args: dict[str, JsonValue]) ->
 
 def test_pointers_are_escaped_as_rfc_6901_says() -> None:
     assert [pointer for pointer, _ in leaves({"a/b": [{"c~d": 1}]})] == ["/a~1b/0/c~0d#", "/a~1b/0/c~0d"]
+
+
+@pytest.mark.parametrize("letter", ["a", "-", "1", "a.", "a/", "~"])
+def test_a_long_word_that_a_model_wrote_takes_no_long_time(letter: str) -> None:
+    """It took minutes once, with all other branches waiting."""
+    began = process_time()
+    trace({"content": letter * 50_000}, [ATTACK, TASK], by_model=True)
+    assert process_time() - began < 5
+
+
+def test_a_number_without_bounds_in_a_text_is_like_no_value() -> None:
+    wild = Material(origin=Origin.TASK, label="the task", text="take 1e" + "9" * 100)
+    (origin,) = trace({"count": 5}, [wild], by_model=True)
+    assert origin.origin is Origin.MODEL
