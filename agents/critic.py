@@ -7,7 +7,9 @@ from karkas.policies.actions import Digest
 from karkas.policies.distillates import Claim, Conflict
 from karkas.policies.errors import EngineRefusedError
 from karkas.policies.gates import CriticFinding, CriticReport, CriticStatus
-from karkas.server.protocol import Document, Engine, JudgeAction, Judged, JudgeMap, Request, Role
+from karkas.server.documents import Document
+from karkas.server.protocol import Engine, Request, Role
+from karkas.server.questions import JudgeAction, Judged, JudgeMap
 
 STATUS = {"pass": CriticStatus.PASSED, "object": CriticStatus.OBJECTED, "unsure": CriticStatus.UNSURE}
 

@@ -17,7 +17,8 @@ from karkas.policies.frames import Frame
 from karkas.policies.provenance import ArgumentOrigin, Material, Origin, leaves, trace
 from karkas.policies.routing import path_matches
 from karkas.policies.zones import ZoneName
-from karkas.server.protocol import Engine, Propose, Proposed, Reply, Request, Role, ToolCall
+from karkas.server.protocol import Engine, Reply, Request, Role
+from karkas.server.questions import Propose, Proposed, ToolCall
 
 PUBLISHING = re.compile(r"\b(publish|report|map|опубликовать|опубликуй|отч[её]т|карт[аыу])\w*", re.IGNORECASE)
 PATH = re.compile(r"(?<![\w/.])((?:[\w.-]+/)*[\w-]+\.(?:md|markdown|txt))\b")

@@ -12,7 +12,7 @@ from karkas.policies.frames import DistillateRef, Frame, FrameNode, Rule
 from karkas.policies.rendering import visible_line
 from karkas.policies.routing import EVERYWHERE, path_touches, topic_in
 from karkas.policies.zones import ControlLevel
-from karkas.server.protocol import MapArea, MapRule
+from karkas.server.questions import MapArea, MapRule
 
 MAX_TOPICS = 4
 _DETAILS = ("rule", "tools", "paths", "topics", "claims", "unknowns")

@@ -13,7 +13,9 @@ from karkas.policies.distillates import (
     WeakSpotKind,
     part_id,
 )
-from karkas.server.protocol import Document, Engine, Reply, Request, Review, Reviewed, Role
+from karkas.server.documents import Document
+from karkas.server.protocol import Engine, Reply, Request, Role
+from karkas.server.questions import Review, Reviewed
 
 
 async def review(

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from karkas.agents.prompts import instructions
 from karkas.agents.sources import Found, Limits, Reading, excerpt, read
-from karkas.server.protocol import Candidate, Engine, ReadNext, Reply, Request, Role, WhatNext
+from karkas.server.protocol import Engine, Reply, Request, Role
+from karkas.server.questions import Candidate, ReadNext, WhatNext
 
 READERS = 8
 """Sources read at the same time; extraction is CPU work, so more would only wait."""

@@ -18,20 +18,9 @@ from karkas.policies.distillates import (
     SupportLabel,
     part_id,
 )
-from karkas.server.protocol import (
-    Citation,
-    Compose,
-    Composed,
-    Distil,
-    Distilled,
-    Document,
-    DraftClaim,
-    Engine,
-    Reply,
-    Request,
-    Reviewed,
-    Role,
-)
+from karkas.server.documents import Document
+from karkas.server.protocol import Engine, Reply, Request, Role
+from karkas.server.questions import Citation, Compose, Composed, Distil, Distilled, DraftClaim, Reviewed
 
 CHECKED_BY = "span-match@1"
 

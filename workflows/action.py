@@ -18,7 +18,7 @@ from karkas.policies.errors import WorkflowError
 from karkas.policies.gates import Edit, GateKind, GateStatus, Reject, Retry
 from karkas.policies.provenance import Material, Origin
 from karkas.policies.zones import ZoneName
-from karkas.server.protocol import ToolCall
+from karkas.server.questions import ToolCall
 from karkas.storage import Gate
 from karkas.workflows.context import Context
 from karkas.workflows.execution import InDoubt, Stale, execute, settle
@@ -28,6 +28,10 @@ from karkas.workflows.lanes import GATE, Lane, Outcome, OutcomeStatus, WorkflowS
 Proposed: TypeAlias = ToolCall | Sequence[ToolCall] | Plan | None
 Proposer: TypeAlias = Callable[..., Proposed | Awaitable[Proposed]]
 Update: TypeAlias = dict[str, dict[str, Lane]]
+
+
+RESTLESS = 3
+"""After so many approvals in a row that were stale at once, a critic alone passes no more: a person looks why."""
 
 
 class ActionNodes:
@@ -75,7 +79,12 @@ class ActionNodes:
         digest = Digest(lane["proposal"])
         proposal = await self._proposal(context, digest)
         gate = await open_action_gate(
-            context, lane=self.name, turn=lane.get("turn", 0), digest=digest, proposal=proposal
+            context,
+            lane=self.name,
+            turn=lane.get("turn", 0),
+            digest=digest,
+            proposal=proposal,
+            alone=lane.get("stale", 0) < RESTLESS,
         )
         await self._supersede(context, lane, gate)
         if isinstance(gate, Denied):
@@ -86,10 +95,10 @@ class ActionNodes:
 
     async def wait(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
         context, lane = runtime.context, self._lane(state)
-        gate = await context.gate(lane["gate"], self.name)
+        gate = await context.gate(lane.get("gate"), self.name)
         if gate.status.waits:
             interrupt({GATE: gate.id, "digest": gate.proposal})
-            gate = await context.gate(lane["gate"], self.name)
+            gate = await context.gate(lane.get("gate"), self.name)
         if gate.status.waits:
             return Command(goto=f"{self.name}.wait")
         match gate.verdict:
@@ -111,7 +120,7 @@ class ActionNodes:
 
     async def act(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
         context, lane = runtime.context, self._lane(state)
-        gate = await context.gate(lane["gate"], self.name)
+        gate = await context.gate(lane.get("gate"), self.name)
         if gate.kind is GateKind.OUTCOME:
             return self._end(await settle(context, gate))
         if gate.status is not GateStatus.PASSED:
@@ -121,7 +130,7 @@ class ActionNodes:
         match await execute(context, gate):
             case Stale(why=why):
                 context.progress(f"{self.name}: {why}; its gate asks again")
-                return self._ask_again(lane)
+                return self._ask_again(lane, stale=lane.get("stale", 0) + 1)
             case InDoubt(gate=doubt):
                 return Command(goto=f"{self.name}.wait", update=self._update(gate=doubt.id))
             case outcome:
@@ -134,15 +143,15 @@ class ActionNodes:
         """Links the gate that an edit or a revision left behind to the one that took its place."""
         if isinstance(gate, Denied) or "gate" not in lane or lane["gate"] == gate.id:
             return
-        old = await context.gate(lane["gate"], self.name)
+        old = await context.gate(lane.get("gate"), self.name)
         if old.status is GateStatus.SUPERSEDED and old.superseded_by is None:
             await context.stored(context.store.gates.supersede_by, old.id, gate.id)
 
-    def _ask_again(self, lane: Lane) -> Command[str]:
-        return Command(goto=f"{self.name}.gate", update=self._update(turn=lane.get("turn", 0) + 1))
+    def _ask_again(self, lane: Lane, **more: int) -> Command[str]:
+        return Command(goto=f"{self.name}.gate", update=self._update(turn=lane.get("turn", 0) + 1, **more))
 
     def _end(self, outcome: Outcome) -> Command[str]:
-        update = self._update(outcome=outcome, feedback="", revisions=0)
+        update = self._update(outcome=outcome, feedback="", revisions=0, stale=0)
         return Command(goto=f"{self.name}.done", update=update)
 
     def _lane(self, state: Any) -> Lane:

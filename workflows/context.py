@@ -13,7 +13,8 @@ from karkas.agents.tools import ToolBox, Workspace
 from karkas.policies.budgets import Spent
 from karkas.policies.errors import PermitError
 from karkas.policies.zones import ZoneState
-from karkas.server.protocol import Document, Engine, Reply
+from karkas.server.documents import Document
+from karkas.server.protocol import Engine, Reply
 from karkas.storage import Gate, Lease, RunId, Store
 
 P = ParamSpec("P")
@@ -62,10 +63,14 @@ class Context:
         """Calls a method of the store in a thread, so that other branches and runs go on while it waits."""
         return await asyncio.to_thread(partial(call, *args, **kwargs))
 
-    async def gate(self, name: str, lane: str) -> Gate:
+    async def gate(self, name: str | None, lane: str) -> Gate:
         """The gate that a branch of this run waits at. A checkpoint that names another branch's, or another run's,
         gets nothing out of it: `PermitError`.
         """
+        if name is None:
+            raise PermitError(
+                f"{lane!r} was reached around its gate, so nothing passes there; lead to {lane!r} itself"
+            )
         gate = await self.stored(self.store.gates.get, name)
         if gate.run != self.run or gate.lane != lane:
             raise PermitError(

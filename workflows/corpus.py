@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from karkas.agents.sources import Reading
 from karkas.policies.actions import Digest
 from karkas.policies.distillates import Claim, SourceRecord
-from karkas.server.protocol import Composed, Document, Reviewed
+from karkas.server.documents import Document
+from karkas.server.questions import Composed, Reviewed
 from karkas.storage import Artifacts
 from karkas.workflows.context import Context
 

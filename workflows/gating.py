@@ -15,7 +15,7 @@ from karkas.policies.gates import (
     critic_releases,
 )
 from karkas.policies.permits import Binding
-from karkas.server.protocol import JudgeAction
+from karkas.server.questions import JudgeAction
 from karkas.storage import Gate, NewGate, ShownVariant
 from karkas.workflows.context import Context
 from karkas.workflows.ruling import Ruling, recalled, rule_on
@@ -29,9 +29,10 @@ class Denied:
 
 
 async def open_action_gate(
-    context: Context, *, lane: str, turn: int, digest: Digest, proposal: Proposal
+    context: Context, *, lane: str, turn: int, digest: Digest, proposal: Proposal, alone: bool = True
 ) -> Gate | Denied:
-    """Rules on the proposal, lets the critic judge it, and opens its gate; a critic's release passes it at once.
+    """Rules on the proposal, lets the critic judge it, and opens its gate; a critic's release passes it at once,
+    where it may do so `alone`.
 
     Asking twice for the same run, lane, turn and proposal gives the same gate.
     """
@@ -75,7 +76,7 @@ async def open_action_gate(
     )
     # The gate's own report: a critic that objected before a crash is not asked until it passes.
     released = critic_releases(gate.policy, proposal.variants, gate.critic, proposer=proposal.proposer)
-    if gate.status is GateStatus.OPEN and gate.critic is not None and released:
+    if alone and gate.status is GateStatus.OPEN and gate.critic is not None and released:
         gate = await context.stored(context.store.gates.pass_by_critic, gate.id, gate.critic)
     return gate
 

@@ -51,6 +51,8 @@ class Lane(TypedDict, total=False):
     turn: int
     """Counts the proposals and questions of the lane, so that each has a gate of its own."""
     revisions: int
+    stale: int
+    """How often in a row what was approved was no longer what would run."""
     proposal: str
     gate: str
     feedback: str

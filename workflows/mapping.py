@@ -25,7 +25,7 @@ from karkas.policies.distillates import (
 from karkas.policies.errors import DistillateError, StorageError
 from karkas.policies.gates import CriticStatus
 from karkas.policies.zones import Stage
-from karkas.server.protocol import Reviewed
+from karkas.server.questions import Reviewed
 from karkas.storage import Store
 from karkas.workflows.context import Context
 from karkas.workflows.corpus import Corpus, documents_of, save

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from karkas.server.protocol import BlockKind, Document
+from karkas.server.documents import BlockKind, Document
 
 _WORD = re.compile(r"\w+")
 _SHINGLE = 5

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from karkas.policies.distillates import SourceRank, SourceRecord
-from karkas.server.protocol import Document
+from karkas.server.documents import Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from karkas.agents.sources.extract import Composer, Extract, one_line
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode

@@ -2,7 +2,7 @@
 
 import re
 
-from karkas.server.protocol import Block, BlockKind
+from karkas.server.documents import Block, BlockKind
 
 _PROSE = (BlockKind.PARAGRAPH, BlockKind.ITEM, BlockKind.HEADING, BlockKind.DOCSTRING, BlockKind.ROW)
 _CYRILLIC = re.compile(r"[Ѐ-ӿ]")

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from karkas.agents.sources.extract import Extract, HeadingPath, one_line, tiled
-from karkas.server.protocol import Block, BlockKind
+from karkas.server.documents import Block, BlockKind
 
 _NEWLINE = re.compile(r"\r\n?|\n")
 _FRONT_MATTER = re.compile(

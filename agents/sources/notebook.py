@@ -9,7 +9,7 @@ from typing import Any
 from karkas.agents.sources.extract import Extract, HeadingPath, tiled
 from karkas.agents.sources.markdown import markdown_blocks, plain
 from karkas.policies.errors import SourceError
-from karkas.server.protocol import Block, BlockKind
+from karkas.server.documents import Block, BlockKind
 
 
 def read_notebook(text: str) -> Extract:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from karkas.agents.sources.extract import Composer, Extract, one_line
 from karkas.policies.errors import SourceError
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 _pdfium = threading.Lock()
 """PDFium is not thread-safe (pypdfium2's documentation)."""

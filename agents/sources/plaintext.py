@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from karkas.agents.sources.extract import Extract, HeadingPath, one_line, tiled
 from karkas.agents.sources.markdown import markdown_blocks, plain
-from karkas.server.protocol import Block, BlockKind
+from karkas.server.documents import Block, BlockKind
 
 _MARKDOWN = re.compile(r"^(?:>[ \t]?\[![\w-]+\]|#{1,6}[ \t]+\S|```|\|[ \t]*:?-{3,})", re.MULTILINE)
 _CHAT_DATE = re.compile(r"^>[ \t]?\[!\w+\].*?\b(\d\d)\.(\d\d)\.(\d{4})\b", re.MULTILINE)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from karkas.agents.sources.extract import Extract, HeadingPath, one_line, tiled
 from karkas.policies.errors import SourceError
-from karkas.server.protocol import Block, BlockKind
+from karkas.server.documents import Block, BlockKind
 
 _NEWLINE = re.compile(r"\r\n?|\n")
 _HEADER_TOKEN = re.compile(

@@ -23,7 +23,7 @@ from karkas.agents.sources.survey import suffix_of
 from karkas.agents.sources.web import fetch
 from karkas.policies.distillates import ExtractedText, SourceRecord, SourceStatus, part_id
 from karkas.policies.errors import SourceError
-from karkas.server.protocol import Document
+from karkas.server.documents import Document
 
 _READERS: dict[str, Callable[[str], Extract]] = {
     ".md": read_markdown,

@@ -10,7 +10,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from karkas.agents.sources.extract import Composer, Extract, one_line
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 if TYPE_CHECKING:
     from docutils import nodes

@@ -23,7 +23,7 @@ from karkas.agents.tools.workspace import Workspace
 from karkas.policies.actions import Action, ActionError, Digest, Effect, canonical, digest_of
 from karkas.policies.errors import PermitError, UsageError
 from karkas.policies.rendering import visible, visible_line
-from karkas.server.protocol import ToolSpec
+from karkas.server.questions import ToolSpec
 
 INJECTED = ("workspace", "idempotency_key", "preconditions")
 """Parameters that the gateway fills: the `Workspace`, the permit's key, and the states that it binds."""

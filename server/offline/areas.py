@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from karkas.policies.distillates import ClaimMode, Conflict, Facet, OpenQuestion
+from karkas.server.documents import Document
 from karkas.server.offline.mechanisms import Mechanism, mechanisms
 from karkas.server.offline.parameters import FactRole, signature_defaults
 from karkas.server.offline.sections import belongs
@@ -12,7 +13,7 @@ from karkas.server.offline.standing import Standing
 from karkas.server.offline.statements import stated_facts
 from karkas.server.offline.subjects import clean, cut, key
 from karkas.server.offline.topics import clusters
-from karkas.server.protocol import Document, MapArea, MapMechanism, MapRule
+from karkas.server.questions import MapArea, MapMechanism, MapRule
 
 _AREAS = (3, 6)
 _PER_AREA = 10

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from karkas.policies.distillates import Facet, SummarySection
+from karkas.server.documents import Document
 from karkas.server.offline.areas import areas
 from karkas.server.offline.cues import pattern
 from karkas.server.offline.sections import belongs
 from karkas.server.offline.standing import Standing, standings
 from karkas.server.offline.subjects import key
 from karkas.server.offline.words import overlap, terms
-from karkas.server.protocol import Compose, Composed, Document
+from karkas.server.questions import Compose, Composed
 
 _REPEATS = 0.45
 _PER_PAGE = 2

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from karkas.policies.distillates import Claim, Conflict, ConflictKind, part_id
+from karkas.server.documents import Document
 from karkas.server.offline.parameters import Fact, FactRole, identifiers, is_number, signature_defaults
 from karkas.server.offline.statements import OWN_SCOPE, Statement, pairs, shared_scope, statements
 from karkas.server.offline.subjects import key
 from karkas.server.offline.words import overlap, plain, terms
-from karkas.server.protocol import Document
 
 _AT_MOST = 30
 _WORST = 0.45

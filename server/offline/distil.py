@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
 from karkas.policies.distillates import Facet
+from karkas.server.documents import BlockKind, Document
 from karkas.server.offline.scoring import Ranked, candidates
 from karkas.server.offline.subjects import key, scope_of
 from karkas.server.offline.words import overlap
-from karkas.server.protocol import BlockKind, Citation, Distil, Distilled, Document, DraftClaim
+from karkas.server.questions import Citation, Distil, Distilled, DraftClaim
 
 _SHARES = {
     Facet.DEFINITION: 0.17,

@@ -9,22 +9,13 @@ from pydantic import BaseModel
 
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import EngineRefusedError
+from karkas.server.documents import Document
 from karkas.server.offline.compose import compose
 from karkas.server.offline.distil import distil
 from karkas.server.offline.review import review
 from karkas.server.offline.scouting import what_next
-from karkas.server.protocol import (
-    AnswerT,
-    Compose,
-    Distil,
-    Document,
-    Question,
-    Reply,
-    Request,
-    Review,
-    Usage,
-    WhatNext,
-)
+from karkas.server.protocol import AnswerT, Question, Reply, Request, Usage
+from karkas.server.questions import Compose, Distil, Review, WhatNext
 
 VERSION = "2"
 """Raised with every change that gives other claims, conflicts or maps for the same input."""

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 
 from karkas.policies.distillates import Facet
+from karkas.server.documents import BlockKind
 from karkas.server.offline.cues import Cues, column_cues, facet_cues, heading_cues, is_russian
 from karkas.server.offline.words import plain
-from karkas.server.protocol import BlockKind
 
 _HEADING_WEIGHT = 0.2
 _SIGNATURE_STRENGTH = 0.6

@@ -3,11 +3,11 @@
 import re
 
 from karkas.policies.distillates import Facet
+from karkas.server.documents import BlockKind
 from karkas.server.offline.cues import filler_cue, tagline
 from karkas.server.offline.sentences import cells
 from karkas.server.offline.signatures import worth
 from karkas.server.offline.words import plain, tokens
-from karkas.server.protocol import BlockKind
 
 _MARKUP = re.compile(r"<[a-zA-Z/][^>]*>|\[\[|:::|\{\{|!\[|^\s*[|#]|\\begin|^\s*```|@\w+\{")
 _MATH = re.compile(r"\$[^$]*\$|\\[a-zA-Z]+")

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from karkas.policies.distillates import SourceRank
+from karkas.server.documents import BlockKind, Document
 from karkas.server.offline.cues import filler_cue, pattern, tagline
 from karkas.server.offline.sentences import Passage
 from karkas.server.offline.subjects import key
-from karkas.server.protocol import BlockKind, Document
 
 _OPENING = 14
 """Passages of a README among which it introduces itself."""

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from karkas.server.documents import Document
 from karkas.server.offline.standing import Standing
 from karkas.server.offline.subjects import clean, cut, key
 from karkas.server.offline.words import terms
-from karkas.server.protocol import Document
 
 _PAGES_ENOUGH = 6
 _READ = 6000

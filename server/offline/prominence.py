@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from karkas.policies.distillates import SourceRank
+from karkas.server.documents import BlockKind, Document
 from karkas.server.offline.subjects import key
-from karkas.server.protocol import BlockKind, Document
 
 _NAME = re.compile(r"[A-Za-z]\w*_\w+|\b(?:[A-Z]+[a-z0-9]+){2,}\b|`([A-Za-z]\w*)`|\b[A-Z][A-Za-z]*[A-Z]\b")
 _SET = re.compile(r"(?:^[ \t]*|[(,]\s*|--)([A-Za-z]\w*)\s*[=:](?![=/])", re.MULTILINE)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from karkas.server.documents import Document
 from karkas.server.offline.conflicts import conflicts
 from karkas.server.offline.questions import open_questions
 from karkas.server.offline.weak_spots import weak_spots
-from karkas.server.protocol import Document, Review, Reviewed
+from karkas.server.questions import Review, Reviewed
 
 
 def review(question: Review, documents: Sequence[Document]) -> Reviewed:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from karkas.policies.distillates import Facet, SourceRank
+from karkas.server.documents import BlockKind, Document
 from karkas.server.offline.cues import pattern
 from karkas.server.offline.docstrings import argument, docstring_facet
 from karkas.server.offline.facets import FacetCue, facet_of
@@ -20,7 +21,7 @@ from karkas.server.offline.sentences import Passage, cells, passages
 from karkas.server.offline.signatures import worth
 from karkas.server.offline.subjects import key, subject_of
 from karkas.server.offline.words import overlap, terms
-from karkas.server.protocol import BlockKind, Distil, Document
+from karkas.server.questions import Distil
 
 _WEAKEST = 0.3
 _WEAKEST_IN_CODE = 0.4

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from karkas.server.offline.words import overlap, terms
-from karkas.server.protocol import Candidate, Choice, ReadNext, WhatNext
+from karkas.server.questions import Candidate, Choice, ReadNext, WhatNext
 
 _K1, _B = 1.2, 0.75
 _TITLE_WEIGHT = 3

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from karkas.policies.distillates import ClaimMode
+from karkas.server.documents import Block, BlockKind, Document
 from karkas.server.offline.cues import filler_cue, pattern
 from karkas.server.offline.signatures import told
-from karkas.server.protocol import Block, BlockKind, Document
 
 _ABBREVIATION = re.compile(
     r"(?:\b(?:fig|figs|eq|eqs|sec|tab|ref|refs|no|vs|etc|e\.g|i\.e|cf|al|approx|resp|incl|max|min|dr|mr|ms|st)"

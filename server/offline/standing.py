@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from karkas.policies.distillates import Claim, ClaimMode, Facet, SourceRank
+from karkas.server.documents import Document
 from karkas.server.offline.cues import choice_cue, heading_cues
 from karkas.server.offline.facets import facet_strength
 from karkas.server.offline.filler import blemish
@@ -15,7 +16,6 @@ from karkas.server.offline.signatures import worth
 from karkas.server.offline.statements import stated_facts
 from karkas.server.offline.subjects import key
 from karkas.server.offline.words import terms
-from karkas.server.protocol import Document
 
 _CODE = 0.7
 """How plainly a signature speaks of its parameters."""

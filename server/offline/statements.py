@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from karkas.policies.distillates import Claim, ClaimMode
+from karkas.server.documents import Document
 from karkas.server.offline.parameters import Fact, FactRole, facts, identifiers, row_facts, signature_defaults
 from karkas.server.offline.sentences import cells
 from karkas.server.offline.subjects import key
 from karkas.server.offline.words import plain, stem, terms
-from karkas.server.protocol import Document
 
 OWN_SCOPE = ("framework", "package", "module", "class", "dtype", "version", "stated version", "when")
 """Scope that the claim itself sets; where two differ in one of these, they talk about different things."""

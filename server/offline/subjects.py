@@ -3,12 +3,12 @@
 import re
 
 from karkas.policies.distillates import SourceRank
+from karkas.server.documents import BlockKind, Document
 from karkas.server.offline.cues import pattern, tagline
 from karkas.server.offline.docstrings import argument
 from karkas.server.offline.parameters import identifiers
 from karkas.server.offline.sentences import Passage, cells
 from karkas.server.offline.words import STOPWORDS
-from karkas.server.protocol import BlockKind, Document
 
 _MARKS = re.compile(
     r"\[([^\]]*)\]\([^)]*\)|[`*]{1,3}|(?<![\w_])_(?=[^_\s])|(?<=[^_\s])_(?![\w_])|<[^>]*>|\{#[^}]*\}|[^\w\s()/+.,:&'«»\"=@#%—–‐‑-]"

@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from karkas.policies.distillates import Claim, ClaimMode, Facet, SourceRank, WeakSpot, WeakSpotKind, part_id
+from karkas.server.documents import BlockKind, Document
 from karkas.server.offline.cues import pattern
 from karkas.server.offline.prominence import prominence, prominence_of
 from karkas.server.offline.subjects import key
-from karkas.server.protocol import BlockKind, Document
 
 _AT_MOST = {
     WeakSpotKind.STALE: 10,

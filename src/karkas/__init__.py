@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from karkas.runner import advance as advance
     from karkas.runner import begin as begin
     from karkas.runner import snapshot as snapshot
-    from karkas.server.protocol import ToolCall as ToolCall
+    from karkas.server.questions import ToolCall as ToolCall
     from karkas.storage import Gate as Gate
     from karkas.storage import Run as Run
     from karkas.storage import RunStatus as RunStatus
@@ -79,7 +79,7 @@ _NAMES = {
     "karkas.policies.zones": ("ControlLevel", "Scope", "Stage", "Zone"),
     "karkas.project": ("Project", "person"),
     "karkas.runner": ("advance", "begin", "snapshot"),
-    "karkas.server.protocol": ("ToolCall",),
+    "karkas.server.questions": ("ToolCall",),
     "karkas.storage": ("Gate", "Run", "RunStatus"),
     "karkas.workflows.context": ("Context",),
     "karkas.workflows.define": ("Workflow",),

@@ -9,7 +9,7 @@ from karkas.policies.distillates import Distillate
 from karkas.policies.errors import FrameError
 from karkas.policies.frames import Frame, Rule, check_frame
 from karkas.policies.zones import ControlLevel
-from karkas.server.protocol import MapArea, MapMechanism, MapRule
+from karkas.server.questions import MapArea, MapMechanism, MapRule
 
 PIN = "a" * 64
 

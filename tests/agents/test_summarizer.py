@@ -21,7 +21,8 @@ from karkas.policies.distillates import (
     WeakSpot,
     WeakSpotKind,
 )
-from karkas.server.protocol import Citation, Document, DraftClaim, Reviewed
+from karkas.server.documents import Document
+from karkas.server.questions import Citation, DraftClaim, Reviewed
 
 TEXT = "LoRA is a method. LoRA is a method. Its rank is 8."
 

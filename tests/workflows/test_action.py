@@ -28,7 +28,7 @@ from karkas.policies.gates import (
 )
 from karkas.policies.permits import PermitStatus
 from karkas.policies.zones import ControlLevel, Zone
-from karkas.server.protocol import JudgeAction, Judged, ToolCall
+from karkas.server.questions import JudgeAction, Judged, ToolCall
 from karkas.storage import RunStatus, open_checkpointer
 from karkas.workflows.define import Workflow
 from karkas.workflows.lanes import WorkflowState, feedback, outcome

@@ -1,14 +1,17 @@
 """Ways around the gate that were tried by hand once, each with what holds it."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from langgraph.graph import END, START
+from langgraph.types import Command, Send
 
 from karkas.agents.executor import Plan
-from karkas.policies.actions import Proposal
+from karkas.agents.tools import ToolBox, tool
+from karkas.policies.actions import Effect, Proposal
 from karkas.policies.gates import (
     Adopt,
     Approve,
@@ -19,16 +22,18 @@ from karkas.policies.gates import (
     PolicyDecision,
     PolicyVerdict,
 )
+from karkas.policies.permits import PermitStatus
 from karkas.policies.provenance import Material, Origin
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
-from karkas.server.protocol import JudgeAction, Judged, ToolCall
+from karkas.server.questions import JudgeAction, Judged, ToolCall
 from karkas.storage import Gate, NewGate, RunId, RunStatus, open_checkpointer
 from karkas.workflows.define import Workflow
 from karkas.workflows.framing import apply_frame
+from karkas.workflows.lanes import WorkflowState
 from karkas.workflows.runs import with_checkpointer
 
 from .conftest import Bench, frame_by_hand
-from .test_action import Crash, State, one_action, write
+from .test_action import Crash, State, one_action, outcome_status, write
 
 
 def passing(_: object) -> Judged:
@@ -202,3 +207,67 @@ def proposal_at(bench: Bench) -> Proposal:
     gate = bench.the_gate()
     assert gate.proposal is not None
     return Proposal.model_validate(bench.project.store.artifacts.json(gate.proposal))
+
+
+def test_an_action_that_is_stale_again_and_again_goes_to_a_person(bench: Bench) -> None:
+    """What it binds changes with every look: a critic would be asked a hundred times in a night."""
+    looks = iter(range(1000))
+    ran: list[int] = []
+
+    @tool(Effect.REVERSIBLE, preconditions=lambda: {"clock": str(next(looks))})
+    def tick(times: int) -> None:
+        """Depends on the clock."""
+        ran.append(times)
+
+    bench.engine.replies[JudgeAction] = passing
+    graph = one_action(ToolCall(tool="tick", args={"times": 57}), zones=("lab",))
+    _, context = bench.begin(graph, task="tick 57 times")
+    context.tools.register(tick)
+    assert bench.advance(context, graph).status is RunStatus.PARKED
+    assert bench.the_gate().status is GateStatus.OPEN
+    assert len(bench.engine.asked) == 4
+    assert ran == []
+
+
+def test_a_jump_that_no_edge_declares_performs_nothing(bench: Bench) -> None:
+    """The check cannot see it when the graph is built; at run time there is no gate, and so no permit."""
+    graph = one_action(write("notes/a.md", "a\n"))
+    graph.add_node("jump", lambda _: Command(goto="publish.act")).add_edge(START, "jump")
+    run, _ = bench.run(graph, task="t")
+    assert run.status is RunStatus.FAILED
+    assert "reached around its gate" in (run.error or "")
+    assert not (bench.root / "notes/a.md").exists()
+
+
+def test_an_executor_that_is_sent_to_three_times_performs_once(bench: Bench) -> None:
+    graph = one_action(write("notes/a.md", "a\n"))
+    graph.add_action("first", lambda _: write("notes/b.md", "b\n")).add_edge(START, "first")
+    graph.add_node(
+        "again", lambda state: Command(goto=[Send("publish.act", state)] * 3), input_schema=WorkflowState
+    )
+    graph.add_edge("first", "again")
+    _, context = bench.run(graph, task="t")
+    gates = bench.waiting()
+    for gate in gates:
+        bench.project.store.gates.decide(gate.id, Approve(), by="ada")
+    bench.advance(context, graph)
+    assert (bench.root / "notes/a.md").read_text() == "a\n"
+    permits = [bench.project.store.ledger.for_gate(gate.id) for gate in gates]
+    assert [(one.status, one.claims) for one in permits if one] == [(PermitStatus.COMMITTED, 1)] * 2
+
+
+def test_a_tool_registered_anew_with_another_effect_performs_nothing(bench: Bench) -> None:
+    ran: list[int] = []
+
+    def bell(times: int) -> None:
+        """Rings."""
+        ran.append(times)
+
+    graph = one_action(ToolCall(tool="bell", args={"times": 1}), zones=("notes",))
+    _, context = bench.begin(graph, task="ring")
+    context.tools.register(tool(Effect.IRREVERSIBLE)(bell))
+    bench.advance(context, graph)
+    bench.project.store.gates.decide(bench.the_gate().id, Approve(), by="ada")
+    run = bench.advance(replace(context, tools=ToolBox([tool(Effect.READ)(bell)])), graph)
+    assert outcome_status(run) == "denied"
+    assert ran == []

@@ -6,7 +6,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send
 
 from karkas.policies.errors import UngatedPathError, WorkflowError
-from karkas.server.protocol import ToolCall
+from karkas.server.questions import ToolCall
 from karkas.workflows.define import Workflow
 from karkas.workflows.lanes import WorkflowState
 

@@ -25,7 +25,7 @@ FLOW = '''
 import os, time
 from karkas.agents.tools import tool
 from karkas.policies.actions import Effect
-from karkas.server.protocol import ToolCall
+from karkas.server.questions import ToolCall
 from karkas.workflows.define import Workflow
 from langgraph.graph import END, START
 

@@ -1,7 +1,7 @@
 from karkas.agents.sources import near_duplicates
 from karkas.agents.sources.plaintext import read_text
 from karkas.policies.distillates import SourceRank, part_id
-from karkas.server.protocol import Document
+from karkas.server.documents import Document
 
 WORDS = [f"word{number}" for number in range(400)]
 

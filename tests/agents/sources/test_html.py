@@ -1,5 +1,5 @@
 from karkas.agents.sources.html import read_html
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 PAGE = """<!doctype html><html><head><title>Retrying – Docs</title>
 <meta property="article:modified_time" content="2026-02-03T10:00:00Z"><style>p {}</style></head>

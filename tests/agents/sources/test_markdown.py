@@ -2,7 +2,7 @@ from textwrap import dedent
 
 from karkas.agents.sources.extract import Extract
 from karkas.agents.sources.markdown import read_markdown
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 
 def pieces(extract: Extract, kind: BlockKind) -> list[str]:

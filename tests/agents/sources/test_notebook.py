@@ -4,7 +4,7 @@ import pytest
 
 from karkas.agents.sources.notebook import read_notebook
 from karkas.policies.errors import SourceError
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 
 def test_cells_are_read_and_outputs_are_not() -> None:

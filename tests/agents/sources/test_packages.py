@@ -7,7 +7,7 @@ import pytest
 
 from karkas.agents.sources import Found, Limits, discover, read
 from karkas.policies.distillates import SourceRank, SourceStatus
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 Write = Callable[[str, str | bytes], Path]
 

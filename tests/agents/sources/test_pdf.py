@@ -8,7 +8,7 @@ from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer
 
 from karkas.agents.sources.pdf import read_pdf
 from karkas.policies.errors import SourceError
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 
 def drawn(*lines: tuple[int, str], encrypt: StandardEncryption | None = None) -> bytes:

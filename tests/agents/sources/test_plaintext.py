@@ -1,5 +1,5 @@
 from karkas.agents.sources.plaintext import read_text
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 
 def kinds(text: str) -> list[tuple[BlockKind, str]]:

@@ -4,7 +4,7 @@ import pytest
 
 from karkas.agents.sources.python import read_python
 from karkas.policies.errors import SourceError
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 SOURCE = '''
 """Retries.

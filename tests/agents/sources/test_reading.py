@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from karkas.agents.sources import Limits, Reading, discover, excerpt, read
 from karkas.policies.distillates import SourceStatus
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 Reader = Callable[..., Awaitable[dict[str, Reading]]]
 Write = Callable[[str, str | bytes], Path]

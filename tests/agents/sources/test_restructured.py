@@ -2,7 +2,7 @@ from textwrap import dedent
 
 from karkas.agents.sources.extract import Extract
 from karkas.agents.sources.restructured import read_restructured
-from karkas.server.protocol import BlockKind
+from karkas.server.documents import BlockKind
 
 
 def pieces(text: str) -> list[tuple[BlockKind, str]]:

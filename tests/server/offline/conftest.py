@@ -7,8 +7,9 @@ import pytest
 
 from karkas.policies.actions import Evidence
 from karkas.policies.distillates import Claim, Confidence, SourceRank, Support, SupportLabel, part_id
+from karkas.server.documents import Block, BlockKind, Document
 from karkas.server.offline.distil import distil
-from karkas.server.protocol import Block, BlockKind, Distil, Document
+from karkas.server.questions import Distil
 
 Page = Callable[..., Document]
 Claims = Callable[..., list[Claim]]

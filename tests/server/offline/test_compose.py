@@ -1,9 +1,10 @@
 from collections.abc import Callable
 
 from karkas.policies.distillates import Claim
+from karkas.server.documents import Document
 from karkas.server.offline.compose import compose
 from karkas.server.offline.review import review
-from karkas.server.protocol import Compose, Composed, Document, Review
+from karkas.server.questions import Compose, Composed, Review
 
 Page = Callable[..., Document]
 Claims = Callable[..., list[Claim]]

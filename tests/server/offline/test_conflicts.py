@@ -1,8 +1,8 @@
 from collections.abc import Callable
 
 from karkas.policies.distillates import Claim, ConflictKind
+from karkas.server.documents import Document
 from karkas.server.offline.conflicts import conflicts
-from karkas.server.protocol import Document
 
 Page = Callable[..., Document]
 Claims = Callable[..., list[Claim]]

@@ -5,8 +5,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from karkas.policies.distillates import ClaimMode, Facet, SourceRank
+from karkas.server.documents import Document
 from karkas.server.offline.distil import distil
-from karkas.server.protocol import Distil, Document
+from karkas.server.questions import Distil
 
 Page = Callable[..., Document]
 

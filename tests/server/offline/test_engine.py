@@ -3,19 +3,16 @@ import pytest
 from karkas.policies.distillates import SourceRank
 from karkas.policies.errors import EngineRefusedError
 from karkas.server.offline import OfflineEngine
-from karkas.server.protocol import (
+from karkas.server.protocol import Engine, Question, Request, Role
+from karkas.server.questions import (
     QUESTIONS,
     Candidate,
     Compose,
     Distil,
-    Engine,
     JudgeAction,
     JudgeMap,
     Propose,
-    Question,
-    Request,
     Review,
-    Role,
     WhatNext,
 )
 

@@ -1,9 +1,9 @@
 import pytest
 
 from karkas.policies.distillates import Facet
+from karkas.server.documents import BlockKind
 from karkas.server.offline.facets import facet_of
 from karkas.server.offline.filler import blemish, is_filler, is_fragment
-from karkas.server.protocol import BlockKind
 
 
 @pytest.mark.parametrize(

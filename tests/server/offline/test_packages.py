@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from karkas.policies.distillates import Claim, Facet, SourceRank
+from karkas.server.documents import Document
 from karkas.server.offline.compose import compose
 from karkas.server.offline.distil import distil
-from karkas.server.protocol import Compose, Composed, Distil, Distilled, Document
+from karkas.server.questions import Compose, Composed, Distil, Distilled
 
 Page = Callable[..., Document]
 Claims = Callable[..., list[Claim]]

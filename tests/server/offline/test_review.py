@@ -1,8 +1,9 @@
 from collections.abc import Callable
 
 from karkas.policies.distillates import Claim, SourceRank, WeakSpotKind
+from karkas.server.documents import Document
 from karkas.server.offline.review import review
-from karkas.server.protocol import Document, Review, Reviewed
+from karkas.server.questions import Review, Reviewed
 
 Page = Callable[..., Document]
 Claims = Callable[..., list[Claim]]

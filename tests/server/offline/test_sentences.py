@@ -2,8 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karkas.policies.distillates import ClaimMode, SourceRank
+from karkas.server.documents import Block, BlockKind, Document
 from karkas.server.offline.sentences import passages, sentence_spans
-from karkas.server.protocol import Block, BlockKind, Document
 
 
 def _document(text: str, kind: BlockKind = BlockKind.PARAGRAPH) -> Document:
