@@ -1,10 +1,10 @@
 """Mapping a zone: the distillate composed, verified and written, and the critic's pass over it."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 
 from karkas.agents.critic import judge_map
 from karkas.agents.distillate import dump, load, to_markdown, verify
@@ -195,7 +195,14 @@ def text_of(store: Store) -> Callable[[str], str | None]:
 
 
 def write_file(path: Path, text: str, ours: str | None) -> Path | None:
-    """Writes atomically. A file there that is not the one we wrote (`ours`, its hash) is set aside, and named."""
+    """Writes atomically. A file there that is not the one we wrote (`ours`, its hash) is set aside, and named.
+
+    No link is followed: a command in the workspace could have planted one.
+    """
+    if path.parent.is_symlink():
+        raise StorageError(
+            f"{path.parent} is a symbolic link, so nothing was written; replace it by a folder"
+        )
     path.parent.mkdir(exist_ok=True)
     data, aside = text.encode("utf-8", "surrogatepass"), None
     if path.exists() and ours is not None and path.read_bytes() != data:
@@ -203,9 +210,10 @@ def write_file(path: Path, text: str, ours: str | None) -> Path | None:
         if current != ours:
             aside = path.with_name(f"{path.stem}.edited-{current[:8]}{path.suffix}")
             path.replace(aside)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = path.with_name(f".{path.name}.{token_hex(8)}.tmp")
     try:
-        scratch.write_bytes(data)
+        with scratch.open("xb") as file:
+            file.write(data)
         scratch.replace(path)
     except OSError as error:
         scratch.unlink(missing_ok=True)

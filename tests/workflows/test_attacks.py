@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from langgraph.types import Command, Send
 from karkas.agents.executor import Plan
 from karkas.agents.tools import ToolBox, tool
 from karkas.policies.actions import Effect, Proposal
+from karkas.policies.errors import StorageError
 from karkas.policies.gates import (
     Adopt,
     Approve,
@@ -30,6 +32,7 @@ from karkas.storage import Gate, NewGate, RunId, RunStatus, open_checkpointer
 from karkas.workflows.define import Workflow
 from karkas.workflows.framing import apply_frame
 from karkas.workflows.lanes import WorkflowState
+from karkas.workflows.mapping import write_file
 from karkas.workflows.runs import with_checkpointer
 
 from .conftest import Bench, frame_by_hand
@@ -271,3 +274,23 @@ def test_a_tool_registered_anew_with_another_effect_performs_nothing(bench: Benc
     run = bench.advance(replace(context, tools=ToolBox([tool(Effect.READ)(bell)])), graph)
     assert outcome_status(run) == "denied"
     assert ran == []
+
+
+def test_the_files_of_a_zone_are_written_through_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command in the workspace may have planted one at any name that can be guessed."""
+    victim, zones = tmp_path / "victim", tmp_path / "zones"
+    victim.write_text("precious")
+    zones.mkdir()
+    (zones / "lab.frame.yaml").symlink_to(victim)
+    write_file(zones / "lab.frame.yaml", "a: 1\n", None)
+    assert (zones / "lab.frame.yaml").read_text() == "a: 1\n"
+    monkeypatch.setattr("karkas.workflows.mapping.token_hex", lambda _: "guessed")
+    (zones / ".lab.distillate.yaml.guessed.tmp").symlink_to(victim)
+    with pytest.raises(StorageError):
+        write_file(zones / "lab.distillate.yaml", "a: 1\n", None)
+    assert victim.read_text() == "precious"
+    (tmp_path / "linked").symlink_to(zones)
+    with pytest.raises(StorageError, match="symbolic link"):
+        write_file(tmp_path / "linked" / "lab.distillate.md", "a", None)
