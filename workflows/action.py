@@ -115,6 +115,8 @@ class ActionNodes:
                 return Command(goto=self.name, update=update)
             case _ if gate.kind is GateKind.ACTION and gate.status is GateStatus.CANCELLED:
                 return self._ask_again(lane)  # its run was stopped, and a person opened it again
+            case _ if gate.kind is GateKind.OUTCOME and gate.status is GateStatus.CANCELLED:
+                return Command(goto=f"{self.name}.act", update=self._update(gate=str(gate.detail["gate"])))
             case _:
                 return Command(goto=f"{self.name}.act")
 

@@ -176,10 +176,18 @@ async def _staleness(context: Context, proposal: Proposal, permit: Permit) -> st
 
 
 async def _ask_what_happened(context: Context, gate: Gate, permit: Permit) -> Gate:
+    """The gate that asks; a new one where a stopped run took the last one with it."""
+    asked = [
+        one
+        for one in await context.stored(context.store.gates.list, run=gate.run)
+        if one.kind is GateKind.OUTCOME and one.detail.get("gate") == gate.id
+    ]
+    if asked and asked[-1].status is not GateStatus.CANCELLED:
+        return asked[-1]
     return await context.stored(
         context.store.gates.open,
         NewGate(
-            key=f"{gate.key}:outcome",
+            key=f"{gate.key}:outcome:{len(asked)}",
             run=gate.run,
             lane=gate.lane,
             kind=GateKind.OUTCOME,

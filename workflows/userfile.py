@@ -15,6 +15,9 @@ from karkas.policies.errors import KarkasError, UsageError, WorkflowError
 from karkas.policies.zones import Zone
 from karkas.workflows.runs import Graph
 
+NOWHERE = "/dev/null/karkas"
+"""Where byte code is looked for while a user's file is imported; nothing can lie there."""
+
 
 @dataclass(frozen=True)
 class UserFile:
@@ -89,8 +92,10 @@ def load_file(path: Path, *, version: str | None = None) -> UserFile:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         sys.path.insert(0, str(path.parent))
+        caches, sys.pycache_prefix = sys.pycache_prefix, NOWHERE
+        written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
         try:
-            # Not through the loader: byte code beside the file may be a sandboxed command's, and run outside here.
+            # Without byte code, also of what it imports: what lies beside it may be a sandboxed command's.
             exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102
         except KarkasError:
             del sys.modules[name]
@@ -100,4 +105,5 @@ def load_file(path: Path, *, version: str | None = None) -> UserFile:
             raise WorkflowError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
         finally:
             sys.path.remove(str(path.parent))
+            sys.pycache_prefix, sys.dont_write_bytecode = caches, written
     return UserFile(path=path, version=version, module=sys.modules[name])

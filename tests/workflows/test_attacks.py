@@ -1,6 +1,9 @@
 """Ways around the gate that were tried by hand once, each with what holds it."""
 
 import asyncio
+import importlib.util
+import os
+import py_compile
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +19,7 @@ from karkas.policies.actions import Effect, Proposal
 from karkas.policies.errors import StorageError
 from karkas.policies.gates import (
     Adopt,
+    Answer,
     Approve,
     Defer,
     Edit,
@@ -23,6 +27,7 @@ from karkas.policies.gates import (
     GateStatus,
     PolicyDecision,
     PolicyVerdict,
+    Stop,
 )
 from karkas.policies.permits import PermitStatus
 from karkas.policies.provenance import Material, Origin
@@ -34,9 +39,10 @@ from karkas.workflows.framing import apply_frame
 from karkas.workflows.lanes import WorkflowState
 from karkas.workflows.mapping import write_file
 from karkas.workflows.runs import with_checkpointer
+from karkas.workflows.userfile import load_file
 
 from .conftest import Bench, frame_by_hand
-from .test_action import Crash, State, one_action, outcome_status, write
+from .test_action import COUNT, Crash, State, crashing, one_action, outcome_status, ring, write
 
 
 def passing(_: object) -> Judged:
@@ -294,3 +300,31 @@ def test_the_files_of_a_zone_are_written_through_no_link(
     (tmp_path / "linked").symlink_to(zones)
     with pytest.raises(StorageError, match="symbolic link"):
         write_file(tmp_path / "linked" / "lab.distillate.md", "a", None)
+
+
+def test_an_action_in_doubt_is_asked_again_after_its_run_was_stopped_and_resumed(bench: Bench) -> None:
+    graph, context = crashing(bench, ToolCall(tool="ring", args={"times": 1}), ring)
+    bench.advance(context, graph)
+    first = bench.the_gate()
+    bench.project.store.gates.decide(first.id, Stop(reason="tired"), by="ada")
+    bench.project.store.runs.reopen(context.run, by="ada")
+    assert bench.advance(context, graph).status is RunStatus.PARKED
+    second = bench.the_gate()
+    assert (second.kind, second.id != first.id) == (GateKind.OUTCOME, True)
+    assert bench.advance(context, graph).status is RunStatus.PARKED
+    assert bench.the_gate() == second
+    bench.project.store.gates.decide(second.id, Answer(text="happened"), by="ada")
+    assert outcome_status(bench.advance(context, graph)) == "committed"
+    assert len(COUNT) == 1
+
+
+def test_byte_code_that_lies_beside_a_users_file_is_not_run(tmp_path: Path) -> None:
+    """A sandboxed command may write it, with the time and size of the source that it pretends to be of."""
+    helper, flow = tmp_path / "a_helper_of_flow.py", tmp_path / "flow.py"
+    helper.write_text("word = 'honest'\n")
+    flow.write_text("from a_helper_of_flow import word\n")
+    planted = tmp_path / "planted.py"
+    planted.write_text("word = 'hostil'\n")
+    os.utime(planted, ns=(helper.stat().st_atime_ns, helper.stat().st_mtime_ns))
+    py_compile.compile(str(planted), cfile=importlib.util.cache_from_source(str(helper)), doraise=True)
+    assert vars(load_file(flow).module)["word"] == "honest"
