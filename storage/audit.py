@@ -3,15 +3,16 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from sqlmodel import Session, col, select
 
-from karkas.policies.actions import Digest, canonical, digest_of
+from karkas.policies.actions import Digest, canonical, digest_of_bytes
 from karkas.storage.database import Database
 from karkas.storage.keys import SigningKey
 from karkas.storage.tables import AuditRow, storable
@@ -117,11 +118,15 @@ class Audit:
             return list(self._breaks(rows, mirrored))
 
     def broken_since(self, session: Session, seq: int) -> str | None:
-        """The first break from row `seq` to the end, or None: that nothing was taken away after it."""
+        """The first break from row `seq` to the end, or None: that nothing was taken away after it.
+
+        Quick, since effects wait for it: of the signatures the last one is enough, as it covers the whole chain.
+        """
         mirrored = self._mirrored()
         begin = min(seq, mirrored.seq) if isinstance(mirrored, _Head) else seq
-        rows = session.exec(select(AuditRow).where(AuditRow.seq >= begin).order_by(col(AuditRow.seq)))
-        return next(self._breaks(rows, mirrored, begin=begin), None)
+        query = select(*(getattr(AuditRow, name) for name in AuditRow.model_fields))
+        rows = session.exec(query.where(AuditRow.seq >= begin).order_by(col(AuditRow.seq))).all()
+        return next(self._breaks(rows, mirrored, begin=begin, signed=rows[-1:]), None)
 
     def proven(self, session: Session, subject: str, event: str) -> JsonValue:
         """What the newest such row says, or None where there is none that this project's key signed."""
@@ -131,7 +136,15 @@ class Audit:
         data: JsonValue = json.loads(row.data)
         return data
 
-    def _breaks(self, rows: Iterable[AuditRow], mirrored: "_Head | str", *, begin: int = 1) -> Iterator[str]:
+    def _breaks(
+        self,
+        rows: Iterable[Any],
+        mirrored: "_Head | str",
+        *,
+        begin: int = 1,
+        signed: Sequence[Any] | None = None,
+    ) -> Iterator[str]:
+        """Every break, in rows of the table; the signature is checked of those that are `signed`, else of all."""
         prev, last = str(GENESIS) if begin == 1 else None, begin - 1
         remembered: str | None = None
         for row in rows:
@@ -146,7 +159,7 @@ class Audit:
                 yield f"{name} does not follow the row before it"
             if row.hash != _hash(row):
                 yield f"{name} was changed: its content does not have its hash"
-            if not self._key.verifies(row.hash.encode(), row.signature):
+            if (signed is None or row in signed) and not self._key.verifies(row.hash.encode(), row.signature):
                 yield f"{name} was not signed with this project's key"
             if isinstance(mirrored, _Head) and row.seq == mirrored.seq:
                 remembered = row.hash
@@ -222,21 +235,13 @@ def _storable(data: JsonValue) -> JsonValue:
 
 
 def _hash(row: AuditRow) -> Digest:
-    try:
-        data = json.loads(row.data)
-    except ValueError:
-        return Digest("")
-    return digest_of(
-        {
-            "seq": row.seq,
-            "at": row.at,
-            "actor": row.actor,
-            "event": row.event,
-            "subject": row.subject,
-            "data": data,
-            "prev": row.prev,
-        }
-    )
+    """Over the RFC 8785 form of the row without hash and signature; `data` is kept in that form already."""
+    parts = {
+        name: canonical(getattr(row, name)) for name in ("actor", "at", "event", "prev", "seq", "subject")
+    }
+    parts["data"] = row.data.encode()
+    body = b",".join(b'"%s":%s' % (name.encode(), parts[name]) for name in sorted(parts))
+    return digest_of_bytes(b"{%s}" % body)
 
 
 def _entry(row: AuditRow) -> AuditEntry:
