@@ -15,7 +15,7 @@ from karkas.policies.zones import ControlLevel, ZoneState
 
 GateId = NewType("GateId", str)
 
-POLICY_VERSION: Digest = digest_of({"policy": "karkas", "version": 1})
+POLICY_VERSION: Digest = digest_of({"policy": "karkas", "version": 2})
 """Bound by every permit: change `version` whenever a rule in this folder changes what may pass."""
 
 
