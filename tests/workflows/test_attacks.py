@@ -238,10 +238,14 @@ def test_an_action_that_is_stale_again_and_again_goes_to_a_person(bench: Bench) 
     assert ran == []
 
 
+def jump(state: State) -> Any:
+    return Command(goto="publish.act")
+
+
 def test_a_jump_that_no_edge_declares_performs_nothing(bench: Bench) -> None:
     """The check cannot see it when the graph is built; at run time there is no gate, and so no permit."""
     graph = one_action(write("notes/a.md", "a\n"))
-    graph.add_node("jump", lambda _: Command(goto="publish.act")).add_edge(START, "jump")
+    graph.add_node("jump", jump).add_edge(START, "jump")
     run, _ = bench.run(graph, task="t")
     assert run.status is RunStatus.FAILED
     assert "reached around its gate" in (run.error or "")
