@@ -17,6 +17,7 @@ from langgraph.types import Command, StateSnapshot
 from karkas.policies.budgets import Spent
 from karkas.policies.errors import KarkasError
 from karkas.storage import Run, RunStatus
+from karkas.workflows import failure
 from karkas.workflows.check import check
 from karkas.workflows.context import Context
 from karkas.workflows.lanes import GATE
@@ -69,7 +70,7 @@ async def advance(
             return await _leave(context, RunStatus.FAILED, error=str(error))
         except Exception as error:
             log.exception("run_failed", run_id=run.id)
-            return await _leave(context, RunStatus.FAILED, error=f"{type(error).__name__}: {error}")
+            return await _leave(context, RunStatus.FAILED, error=failure.of_run(error))
         result = result_of(snapshot)
         if not snapshot.interrupts:
             return await _leave(context, RunStatus.DONE, result=result)

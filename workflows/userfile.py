@@ -2,10 +2,13 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
+from typing import TypeGuard
 
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -13,6 +16,7 @@ from langgraph.graph.state import CompiledStateGraph
 from karkas.agents.tools import Tool
 from karkas.policies.errors import KarkasError, UsageError, WorkflowError
 from karkas.policies.zones import Zone
+from karkas.workflows.failure import PREFIX, told
 from karkas.workflows.runs import Graph
 
 NOWHERE = "/dev/null/karkas"
@@ -38,8 +42,13 @@ class UserFile:
     def workflow(self, name: str) -> Graph:
         """The workflow called `name`: a `Workflow`, a LangGraph graph, or a function without parameters giving one."""
         found = vars(self.module).get(name)
-        if callable(found) and not isinstance(found, StateGraph | CompiledStateGraph):
-            found = found()
+        if _gives_a_graph(found):
+            try:
+                found = found()
+            except KarkasError:
+                raise
+            except Exception as error:
+                raise WorkflowError(f"{name}() gave no workflow: {told(error)}") from error
         if isinstance(found, StateGraph | CompiledStateGraph):
             return found
         graphs = [
@@ -49,6 +58,17 @@ class UserFile:
         ]
         known = f"; it has {', '.join(graphs)}" if graphs else ""
         raise WorkflowError(f"{self.path} has no workflow called {name!r}{known}")
+
+
+def _gives_a_graph(found: object) -> TypeGuard[Callable[[], object]]:
+    """Whether it can be called without arguments; a node of the graph cannot."""
+    if isinstance(found, StateGraph | CompiledStateGraph) or not callable(found):
+        return False
+    try:
+        signature(found).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def split_reference(reference: str) -> tuple[Path, str]:
@@ -84,7 +104,7 @@ def load_file(path: Path, *, version: str | None = None) -> UserFile:
             f"{path} changed since the run was begun with it, so it was not run; look at what changed, then"
             " `karkas runs resume` goes on with it as it is now"
         )
-    name = f"karkas_user_{path.stem}_{version[:8]}"
+    name = f"{PREFIX}{path.stem}_{version[:8]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
@@ -102,7 +122,7 @@ def load_file(path: Path, *, version: str | None = None) -> UserFile:
             raise
         except Exception as error:
             del sys.modules[name]
-            raise WorkflowError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
+            raise WorkflowError(f"{path} could not be imported: {told(error)}") from error
         finally:
             sys.path.remove(str(path.parent))
             sys.pycache_prefix, sys.dont_write_bytecode = caches, written

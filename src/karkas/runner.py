@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from karkas.policies.budgets import Budget
-from karkas.policies.errors import UsageError
+from karkas.policies.errors import KarkasError, ToolError, UsageError
 from karkas.project import Project, person
 from karkas.settings import Settings
 from karkas.storage import Run, RunId, RunStatus, open_checkpointer
@@ -173,9 +173,18 @@ def take_back(project: Project, gate: "Gate", *, by: str) -> str:
     import asyncio
 
     from karkas.workflows.execution import take_back as undo_it
+    from karkas.workflows.failure import told
 
     _, found = load(project, project.store.runs.get(gate.run))
-    return asyncio.run(undo_it(found, gate, by=by))
+    try:
+        return asyncio.run(undo_it(found, gate, by=by))
+    except KarkasError:
+        raise
+    except Exception as error:
+        raise ToolError(
+            f"taking it back failed: {told(error)}; nobody knows how far it came, so it is not tried again: look, and"
+            " mend by hand what is left"
+        ) from error
 
 
 def limits(settings: Settings) -> "Limits":

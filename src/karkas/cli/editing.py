@@ -54,6 +54,7 @@ def edited_action(project: "Project", gate: "Gate", variant: int, file: Path | N
     import json
 
     from karkas.cli.gateview import proposal_of
+    from karkas.runner import load
 
     proposal = proposal_of(project, gate)
     if proposal is None or gate.kind.value != "action" or variant >= len(proposal.variants):
@@ -70,10 +71,12 @@ def edited_action(project: "Project", gate: "Gate", variant: int, file: Path | N
         changed = json.loads(text)
         tool, args = changed["tool"], dict(changed["args"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
+        said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UsageError(
-            f'the edit must be JSON such as {{"tool": "...", "args": {{...}}}}: {error!r}'
+            f'the edit must be JSON such as {{"tool": "...", "args": {{...}}}}: {said}'
         ) from error
-    return project.tools()[tool].action(**args)
+    _, context = load(project, project.store.runs.get(gate.run))
+    return context.tools[tool].action(**args)
 
 
 def read_text(path: Path) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from karkas.cli import exits, progress, screen
+from karkas.cli import exits, gateview, progress, screen
 from karkas.policies.budgets import StopReason
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def tell(project: "Project", run: "Run", *, json: bool) -> None:
     if json:
         screen.as_json(run_json(run) | {"gates": [gate.id for gate in gates]})
     else:
-        tell_summary(run, gates)
+        tell_summary(project, run, gates)
     leave(run)
 
 
@@ -96,7 +96,7 @@ def values(run: "Run") -> dict[str, Any]:
     return dict(found)
 
 
-def tell_summary(run: "Run", gates: "list[Gate]") -> None:
+def tell_summary(project: "Project", run: "Run", gates: "list[Gate]") -> None:
     """The run in a few lines: what became of each action, what waits, and the commands that go on.
 
     Reasons, errors and outputs are tools' and agents' words: theirs are always indented.
@@ -112,7 +112,10 @@ def tell_summary(run: "Run", gates: "list[Gate]") -> None:
             if said:
                 screen.told(str(said), indent="    ")
         if outcome.get("can_undo"):
-            screen.line(f"    take it back: karkas queue undo {outcome['gate']}")
+            performed = project.store.gates.get(outcome["gate"])
+            undo = f"take it back: karkas queue undo {performed.id}"
+            back = gateview.taken_back(project, performed) or undo
+            screen.line(f"    {back}")
     for gate in gates:
         screen.line(f"  waits at gate {gate.id} ({gate.kind}, {gate.level})")
         screen.line(f"    {next_step(gate)}")

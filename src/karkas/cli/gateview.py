@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "approve": "karkas queue approve {gate}",
-    "choose": "karkas queue choose {gate} NUMBER",
+    "choose": "karkas queue choose {gate} {number}",
     "edit": "karkas queue edit {gate}",
     "adopt": "karkas queue adopt {gate}",
     "reject": 'karkas queue reject {gate} --reason "..." [--revise]',
@@ -34,9 +34,39 @@ def proposal_of(project: "Project", gate: "Gate") -> Proposal | None:
 
 
 def row(project: "Project", gate: "Gate") -> tuple[str, ...]:
-    waited = project.store.clock() - gate.opened_at
-    state = _since(waited) if gate.status.waits else gate.status.value
-    return (gate.id, ", ".join(gate.zones) or "none", gate.level.value, what(project, gate), state, gate.run)
+    return (
+        gate.id,
+        ", ".join(gate.zones) or "none",
+        gate.level.value,
+        what(project, gate),
+        _state(project, gate),
+        gate.run,
+    )
+
+
+def _state(project: "Project", gate: "Gate") -> str:
+    """How long it has waited, until when it was put off, or how it ended."""
+    if gate.status.waits:
+        return put_off(gate) or _since(project.store.clock() - gate.opened_at)
+    return f"{gate.status}, {back}" if (back := taken_back(project, gate)) else gate.status.value
+
+
+def put_off(gate: "Gate") -> str | None:
+    """Until when a deferred gate is put off, in the person's own time."""
+    if gate.status.value != "deferred" or gate.deferred_until is None:
+        return None
+    return f"until {gate.deferred_until.astimezone():%Y-%m-%d %H:%M}"
+
+
+def taken_back(project: "Project", gate: "Gate") -> str | None:
+    """Who took back what was performed under the gate, where somebody did."""
+    permit = project.store.ledger.for_gate(gate.id)
+    if permit is None:
+        return None
+    for entry in reversed(project.store.audit.log(subject=f"permit:{permit.id}")):
+        if entry.event.startswith("undo_"):
+            return f"taken back by {entry.actor}" if entry.event == "undo_done" else None
+    return None
 
 
 def what(project: "Project", gate: "Gate") -> str:
@@ -60,14 +90,19 @@ def print_gate(project: "Project", gate: "Gate") -> None:
                 "gate",
                 f"{gate.id}, {gate.kind}, {gate.status}{f' by {gate.decided_by}' if gate.decided_by else ''}",
             ),
+            *([("put off", until)] if (until := put_off(gate)) else []),
+            *([("became", became)] if (became := _became(project, gate)) else []),
             ("zone", ", ".join(gate.zones) or "none that is declared"),
-            ("level", f"{gate.level}: {gate.level_why}"),
-            ("policy", [f"{gate.policy.verdict}", *gate.policy.reasons]),
+            ("level", _level(gate)),
+            (
+                "policy",
+                [f"{gate.policy.verdict}", *(one for one in gate.policy.reasons if one != gate.level_why)],
+            ),
             ("run", f"{run.id}, {run.workflow}{f', {gate.lane}' if gate.lane else ''}"),
             *(
                 [
                     ("task", proposal.task or "none was given"),
-                    ("why", proposal.why),
+                    *([("why", proposal.why)] if proposal.why else []),
                     ("proposed by", proposal.proposer),
                 ]
                 if proposal
@@ -89,19 +124,48 @@ def print_gate(project: "Project", gate: "Gate") -> None:
         _print_variants(project, gate, proposal)
         _print_evidence(project, proposal)
     _print_critic(gate)
+    _print_commands(gate, proposal)
+
+
+def _print_commands(gate: "Gate", proposal: Proposal | None) -> None:
+    """What can be said at the gate: each command whole, so that it can be copied from the last screen."""
     commands = possible(gate.facts)
-    if gate.kind.value == "frame":
-        commands = tuple(name for name in commands if name != "adopt")
-        screen.heading("To decide")
-        screen.say(f"  karkas frame {gate.zones[0]}")
-    elif commands:
-        screen.heading("To decide")
+    if not commands:
+        return
+    screen.heading("To decide")
+    variants = proposal.variants if proposal is not None and len(gate.variants) > 1 else ()
     for name in commands:
-        if name == "reject" and gate.kind.value == "frame":
-            screen.say(f'  karkas queue reject {gate.id} --reason "..."')
-            continue
-        which = " [--variant NUMBER]" if name in {"adopt", "edit"} and len(gate.variants) > 1 else ""
-        screen.say(f"  {COMMANDS[name].format(gate=gate.id)}{which}")
+        if gate.kind.value == "frame" and name in {"adopt", "reject"}:
+            command = (
+                f"karkas frame {gate.zones[0]}" if name == "adopt" else COMMANDS[name].format(gate=gate.id)
+            )
+            screen.say(f"  {command.removesuffix(' [--revise]')}")
+        elif variants and name in {"choose", "adopt"}:
+            for number, variant in enumerate(variants, start=1):
+                which = f" --variant {number}" if name == "adopt" else ""
+                screen.say(f"  {COMMANDS[name].format(gate=gate.id, number=number)}{which}")
+                screen.line(f"    {variant.why}")
+        else:
+            which = " [--variant NUMBER]" if variants and name == "edit" else ""
+            screen.say(f"  {COMMANDS[name].format(gate=gate.id)}{which}")
+
+
+def _level(gate: "Gate") -> str:
+    """The level with its reason, which often begins with it."""
+    return (
+        gate.level_why if gate.level_why.startswith(gate.level.value) else f"{gate.level}: {gate.level_why}"
+    )
+
+
+def _became(project: "Project", gate: "Gate") -> list[str]:
+    """What came of a decided gate: the variant, what its action did, and whether that was taken back."""
+    permit = project.store.ledger.for_gate(gate.id)
+    if permit is None:
+        return []
+    which = f"variant {permit.variant + 1}, " if len(gate.variants) > 1 else ""
+    shown = (permit.result or {}).get("shown")
+    said = [f"{which}{permit.status}", permit.reason, str(shown or "").split("\n", 1)[0]]
+    return [one for one in (*said, taken_back(project, gate)) if one]
 
 
 def _print_variants(project: "Project", gate: "Gate", proposal: Proposal) -> None:

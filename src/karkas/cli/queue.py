@@ -38,6 +38,8 @@ def list_(
 
     with open_project(project) as opened:
         wake_due(opened)
+        if zone is not None:
+            opened.zone(zone)
         gates = opened.store.gates.list(zone=zone)
         shown = [gate for gate in gates if everything or gate.status.waits]
         rows = [gateview.row(opened, gate) for gate in shown]
@@ -45,7 +47,8 @@ def list_(
     if json:
         screen.as_json(found)
     elif not rows:
-        screen.say("nothing waits for you")
+        there = f" in zone {zone}" if zone else ""
+        screen.say(f"there are no gates{there}" if everything else f"nothing waits for you{there}")
     else:
         screen.table(("gate", "zone", "level", "what", "waits", "run"), rows)
         screen.say("karkas queue show GATE has all that you need to decide")
@@ -86,7 +89,10 @@ def approve(gate: GateArgument, *, json: JsonOption = False, project: ProjectOpt
 @app.command()
 def choose(
     gate: GateArgument,
-    variant: Annotated[int, typer.Argument(min=1, help="The variant's number, as `queue show` counts them.")],
+    variant: Annotated[
+        int,
+        typer.Argument(metavar="NUMBER", min=1, help="The variant's number, as `queue show` counts them."),
+    ],
     *,
     json: JsonOption = False,
     project: ProjectOption = None,
@@ -205,7 +211,10 @@ def defer(
 @app.command()
 def answer(
     gate: GateArgument,
-    text: Annotated[str, typer.Argument(help="Your answer, exactly one of the choices where there are any.")],
+    text: Annotated[
+        str,
+        typer.Argument(metavar="TEXT", help="Your answer, exactly one of the choices where there are any."),
+    ],
     *,
     json: JsonOption = False,
     project: ProjectOption = None,
@@ -250,12 +259,15 @@ def undo(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption
     Examples:
       karkas queue undo g-4f2a
     """
-    from karkas.cli import screen
+    from karkas.cli import gateview, screen
+    from karkas.policies.errors import ToolError
     from karkas.project import person
     from karkas.runner import take_back
 
     with open_project(project) as opened:
         found = opened.store.gates.get(gate)
+        if already := gateview.taken_back(opened, found):
+            raise ToolError(f"what was done under gate {found.id} was {already} already")
         done = take_back(opened, found, by=person())
     if json:
         screen.as_json({"gate": found.id, "undone": done})
@@ -280,18 +292,21 @@ def _decide(folder: Path | None, gate: str, verdict: "Verdict", *, json: bool) -
 
 
 def decide(project: "Project", gate: str, verdict: "Verdict", *, json: bool) -> None:
-    from karkas.cli import ending, screen
+    from karkas.cli import ending, gateview, screen
     from karkas.project import person
     from karkas.storage import LeaseError
 
     decided = project.store.gates.decide(gate, verdict, by=person())
     told: dict[str, Any] = {"gate": decided.id, "status": decided.status.value, "verdict": verdict.kind}
     if not json:
-        screen.say(f"gate {decided.id}: {decided.status}, decided by {decided.decided_by}")
+        until = f" {put_off}" if (put_off := gateview.put_off(decided)) else ""
+        screen.say(f"gate {decided.id}: {decided.status}{until}, decided by {decided.decided_by}")
     run = project.store.runs.get(decided.run)
     if decided.status.waits or run.status.ended:
         if json:
             screen.as_json(told)
+        elif run.status.ended:
+            screen.say(f"run {run.id}: {run.status}")
         return
     try:
         run = ending.drive(project, run, quiet=json, patience_s=PATIENCE_S)

@@ -1,10 +1,13 @@
 """`karkas runs`: what ran, what waits, and going on."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from karkas.cli.options import JsonOption, ProjectOption, open_project, room
+
+if TYPE_CHECKING:
+    from karkas.storage import Run
 
 app = room("List, show, resume and stop runs.")
 
@@ -33,6 +36,8 @@ def list_(
     from karkas.runner import is_orphaned
 
     with open_project(project) as opened:
+        if zone is not None:
+            opened.zone(zone)
         runs = opened.store.runs.list(status=run_status(status), zone=zone, limit=limit)
         orphans = {run.id for run in runs if is_orphaned(opened, run)}
     if json:
@@ -47,7 +52,7 @@ def list_(
                     run.id,
                     run.workflow,
                     run.zone or "",
-                    "broken off" if run.id in orphans else run.status.value,
+                    _status(run, broken_off=run.id in orphans),
                     f"{run.changed_at.astimezone():%Y-%m-%d %H:%M}",
                     f"{run.spent.wall_s:.0f} s, {run.spent.tokens} tokens",
                 )
@@ -56,6 +61,19 @@ def list_(
         )
         if orphans:
             screen.say("broken off: the process that ran it is gone; karkas runs resume RUN goes on")
+        if any(_interrupted(run) for run in runs):
+            screen.say("interrupted: karkas runs resume RUN goes on")
+
+
+def _status(run: "Run", *, broken_off: bool) -> str:
+    if _interrupted(run):
+        return "interrupted"
+    return "broken off" if broken_off else run.status.value
+
+
+def _interrupted(run: "Run") -> bool:
+    """Whether it was begun and waits for nobody but a person who resumes it."""
+    return run.status.value == "queued" and run.segment > 0 and run.reason == "interrupted"
 
 
 @app.command()
@@ -72,26 +90,29 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
     with open_project(project) as opened:
         found = opened.store.runs.get(run)
         gates, orphaned = ending.waiting(opened, found), is_orphaned(opened, found)
-    if json:
-        screen.as_json(ending.run_json(found) | {"orphaned": orphaned, "gates": [gate.id for gate in gates]})
-        return
-    spent = found.spent
-    work = (
-        f"{spent.tokens} tokens in {spent.model_calls} calls, {spent.sources} sources, {spent.cycles} cycles"
-    )
-    screen.facts(
-        [
-            ("run", f"{found.id}, {found.workflow}"),
-            ("input", [f"{name}: {value}" for name, value in found.input.items()] or "none"),
-            ("engine", found.engine or "not begun"),
-            ("created", f"{found.created_at.astimezone():%Y-%m-%d %H:%M:%S}"),
-            ("changed", f"{found.changed_at.astimezone():%Y-%m-%d %H:%M:%S}, taken up {found.segment} times"),
-            ("spent", f"{spent.wall_s:.1f} s, {work}"),
-        ]
-    )
-    ending.tell_summary(found, gates)
-    if orphaned:
-        screen.say(f"the process that ran it is gone; go on: karkas runs resume {found.id}")
+        if json:
+            screen.as_json(
+                ending.run_json(found) | {"orphaned": orphaned, "gates": [gate.id for gate in gates]}
+            )
+            return
+        spent = found.spent
+        work = f"{spent.tokens} tokens in {spent.model_calls} calls, {spent.sources} sources, {spent.cycles} cycles"
+        screen.facts(
+            [
+                ("run", f"{found.id}, {found.workflow}"),
+                ("input", [f"{name}: {value}" for name, value in found.input.items()] or "none"),
+                ("engine", found.engine or "not begun"),
+                ("created", f"{found.created_at.astimezone():%Y-%m-%d %H:%M:%S}"),
+                (
+                    "changed",
+                    f"{found.changed_at.astimezone():%Y-%m-%d %H:%M:%S}, taken up {found.segment} times",
+                ),
+                ("spent", f"{spent.wall_s:.1f} s, {work}"),
+            ]
+        )
+        ending.tell_summary(opened, found, gates)
+        if orphaned:
+            screen.say(f"the process that ran it is gone; go on: karkas runs resume {found.id}")
 
 
 @app.command()

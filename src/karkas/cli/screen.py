@@ -16,6 +16,12 @@ from karkas.policies.rendering import visible, visible_line, visible_once
 UNBROKEN = 1 << 16
 """Columns of a pipe: no reader there wants lines broken."""
 
+IDS = {"gate", "run"}
+"""Columns of ids, which are copied: they are not folded where there is room for them."""
+
+ID_WIDTH = 14
+ROOMY = 50
+
 STYLES = {
     "ok": "green",
     "warning": "yellow",
@@ -76,7 +82,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     out = console()
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for heading in headings:
-        grid.add_column(heading, overflow="fold")
+        whole = ID_WIDTH if heading in IDS and out.width >= ROOMY else None
+        grid.add_column(heading, overflow="fold", min_width=whole)
     for row in rows:
         grid.add_row(*map(cell, row))
     _print_trimmed(out, grid)

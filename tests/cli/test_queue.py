@@ -1,0 +1,170 @@
+"""What a person reads at the queue: who half awake copies a command from it must not be misled."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import Cli
+
+FLOW = """
+from karkas import END, START, Effect, Workflow, WorkflowState, Zone, call, tool
+
+lab = Zone(name="lab", understanding=4, critical=True)
+
+def undo(record, workspace):
+    raise RuntimeError("the undo broke")
+
+from karkas import Done
+
+@tool(Effect.REVERSIBLE, undo=undo)
+def ticket(title: str) -> Done:
+    return Done({"title": title}, shown=f"made {title}", undo={"title": title})
+
+class State(WorkflowState):
+    title: str
+
+def two(state: State):
+    return [call("write_file", why=why, path="a.md", content=why) for why in ("the long one", "the short one")]
+
+def one(state: State):
+    return call("ticket", title=state["title"])
+
+def flow_of(propose):
+    flow = Workflow(State, zones=("lab",))
+    flow.add_action("make", propose)
+    flow.add_edge(START, "make")
+    flow.add_edge("make", END)
+    return flow
+
+choice = flow_of(two)
+single = flow_of(one)
+
+def factory():
+    raise LookupError("no such flow")
+"""
+
+Begin = Callable[[str], str]
+
+
+def at(text: str) -> str:
+    """Where in the file a line with `text` stands, as errors say it."""
+    (number,) = (number for number, line in enumerate(FLOW.split("\n"), start=1) if text in line)
+    return f"flows.py, line {number}"
+
+
+@pytest.fixture
+def begin(root: Path, cli: Cli) -> Begin:
+    """Begins a workflow of the file and gives the gate at which it waits."""
+    (root / "flows.py").write_text(FLOW)
+
+    def run(name: str) -> str:
+        ended = cli("run", f"flows.py:{name}", "--input", '{"title": "disk"}', "--json")
+        assert ended.code == 3, ended.err
+        (gate,) = ended.json["gates"]
+        return str(gate)
+
+    return run
+
+
+def test_each_variant_stands_with_its_command_where_the_gate_ends(begin: Begin, cli: Cli) -> None:
+    gate = begin("choice")
+    last = cli("queue", "show", gate).out.partition("To decide\n")[2]
+    assert f"  karkas queue choose {gate} 1\n    the long one\n" in last
+    assert f"  karkas queue choose {gate} 2\n    the short one\n" in last
+
+
+def test_a_decided_gate_says_what_came_of_it_and_offers_nothing(
+    begin: Begin, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = begin("choice")
+    assert "became" not in cli("queue", "show", gate).out
+    assert cli("queue", "choose", gate, "2").code == 0
+    shown = cli("queue", "show", gate).out
+    assert "variant 2, committed" in shown
+    assert "wrote a.md" in shown
+    assert "To decide" not in shown
+    run = cli("runs", "list", "--json").json[0]["id"]
+    assert f"take it back: karkas queue undo {gate}" in cli("runs", "show", run).out
+
+    monkeypatch.setattr("karkas.project.person", lambda: "ada")
+    assert cli("queue", "undo", gate).code == 0
+    for told in (cli("queue", "show", gate), cli("queue", "list", "--all"), cli("runs", "show", run)):
+        assert "taken back by ada" in told.out
+    assert "take it back" not in cli("runs", "show", run).out
+    again = cli("queue", "undo", gate)
+    assert again.code == 1
+    assert "taken back by ada already" in again.err
+
+
+def test_a_frame_gate_that_is_closed_asks_for_no_frame(root: Path, cli: Cli) -> None:
+    (root / "a.md").write_text("# Couriers\n\nA courier is a person who carries parcels.\n")
+    cli("explore", "courier", "--source", "a.md")
+    (gate,) = (one["id"] for one in cli("queue", "list", "--json").json)
+    assert "karkas frame courier" in cli("queue", "show", gate).out.partition("To decide")[2]
+    assert "run" in cli("queue", "stop", gate).out
+    assert "To decide" not in cli("queue", "show", gate).out
+
+
+def test_a_deferred_gate_says_until_when(begin: Begin, cli: Cli) -> None:
+    gate = begin("single")
+    assert "until" not in cli("queue", "list").out
+    said = cli("queue", "defer", gate, "2030-01-02T07:00").out
+    for text in (said, cli("queue", "list").out, cli("queue", "show", gate).out):
+        assert "until 2030-01-02 07:00" in text
+
+
+def test_a_zone_that_nobody_has_is_not_an_empty_queue(begin: Begin, cli: Cli) -> None:
+    begin("single")
+    for command in ("queue", "runs"):
+        ended = cli(command, "list", "--zone", "labb")
+        assert ended.code == 1
+        assert "did you mean lab?" in ended.err
+    assert cli("queue", "list", "--zone", "deploy").out == "nothing waits for you in zone deploy\n"
+
+
+def test_an_action_of_a_workflows_own_tool_can_be_edited(begin: Begin, cli: Cli, root: Path) -> None:
+    gate = begin("single")
+    edited = root / "edited.json"
+    edited.write_text(json.dumps({"tool": "ticket"}))
+    assert "'args' is missing" in cli("queue", "edit", gate, "--from", str(edited)).err
+    edited.write_text(json.dumps({"tool": "ticket", "args": {"title": "network"}}))
+    assert cli("queue", "edit", gate, "--from", str(edited)).code == 3
+    (after,) = (one["id"] for one in cli("queue", "list", "--json").json)
+    assert 'title: "network"' in cli("queue", "show", after).out
+
+
+def test_an_undo_that_breaks_names_its_line_and_is_no_bug_of_karkas(begin: Begin, cli: Cli) -> None:
+    gate = begin("single")
+    assert cli("queue", "approve", gate).code == 0
+    ended = cli("queue", "undo", gate)
+    assert ended.code == 1
+    assert f"{at('RuntimeError')}: RuntimeError: the undo broke" in ended.err
+    assert "bug in karkas" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("two", "has no workflow called 'two'; it has choice, single"),
+        ("factory", f"factory() gave no workflow: {at('LookupError')}: LookupError: no such flow"),
+    ],
+)
+def test_what_is_no_workflow_is_refused_in_the_users_words(
+    begin: Begin, cli: Cli, name: str, said: str
+) -> None:
+    ended = cli("run", f"flows.py:{name}")
+    assert ended.code == 1
+    assert said in ended.err
+
+
+def test_a_node_that_raises_is_named_with_its_line(begin: Begin, cli: Cli) -> None:
+    ended = cli("run", "flows.py:single")
+    assert ended.code == 1
+    assert f"node make: {at('return call(')}: KeyError: 'title'" in ended.out
+
+
+def test_a_file_that_cannot_be_imported_names_the_line(root: Path, cli: Cli) -> None:
+    (root / "broken.py").write_text("from karkas import Zone\n\nlab = Zone('lab')\n")
+    assert "broken.py, line 3: TypeError" in cli("run", "broken.py:x").err

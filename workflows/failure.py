@@ -1,0 +1,28 @@
+"""What a user's code raised, in the words that help to mend it: the node, the line, the error."""
+
+import re
+import traceback
+from pathlib import Path
+
+PREFIX = "karkas_user_"
+"""What the module of a user's file is called, before its own name."""
+
+IN_NODE = re.compile(r"During task with name '([^']+)'")
+"""LangGraph's note on what a node raised."""
+
+
+def told(error: BaseException) -> str:
+    """The error, after the last line of a user's file that it went through."""
+    lines = [
+        f"{Path(frame.f_code.co_filename).name}, line {number}: "
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).startswith(PREFIX)
+    ]
+    return f"{''.join(lines[-1:])}{type(error).__name__}: {error}"
+
+
+def of_run(error: BaseException) -> str:
+    """The error that ended a run, with the node that raised it as the user named it."""
+    notes = [IN_NODE.match(note) for note in getattr(error, "__notes__", ())]
+    nodes = [found[1].partition(".")[0] for found in notes if found]
+    return f"node {nodes[0]}: {told(error)}" if nodes else told(error)
