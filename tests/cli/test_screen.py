@@ -1,8 +1,11 @@
 import json
+import sys
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from karkas.cli import screen
 
@@ -33,3 +36,16 @@ def test_a_pipe_gets_long_lines_unbroken(capsys: pytest.CaptureFixture[str]) -> 
     screen.table(("name",), [("word " * 200 + "end",)])
     screen.say("word " * 200 + "end")
     assert capsys.readouterr().out.count("\n") == 3
+
+
+@pytest.mark.parametrize("width", [50, 60, 80])
+def test_an_id_that_begins_a_row_can_be_copied_and_nothing_is_cut(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen, "console", lambda: Console(file=sys.stdout, width=width))
+    row = ("g-3bca418ea57a", "vault", "propose-only", "write_file docs/lora.md", "5 min", "r-2e1d00ed4255")
+    headings = ("gate", "zone", "level", "what", "waits", "run")
+    screen.table(headings, [row])
+    shown = capsys.readouterr().out
+    assert row[0] in shown
+    assert Counter("".join(shown.split())) == Counter("".join(("".join(headings), *row)).replace(" ", ""))

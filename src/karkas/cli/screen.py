@@ -17,10 +17,10 @@ UNBROKEN = 1 << 16
 """Columns of a pipe: no reader there wants lines broken."""
 
 IDS = {"gate", "run"}
-"""Columns of ids, which are copied: they are not folded where there is room for them."""
+"""Columns of ids: where a table begins with one, the id is there to be copied, and is not folded."""
 
-ID_WIDTH = 14
 ROOMY = 50
+"""Columns of a terminal on which an id leaves room for the rest."""
 
 STYLES = {
     "ok": "green",
@@ -82,8 +82,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     out = console()
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for heading in headings:
-        whole = ID_WIDTH if heading in IDS and out.width >= ROOMY else None
-        grid.add_column(heading, overflow="fold", min_width=whole)
+        whole = heading in IDS and not grid.columns and out.width >= ROOMY
+        grid.add_column(heading, overflow="fold", no_wrap=whole)
     for row in rows:
         grid.add_row(*map(cell, row))
     _print_trimmed(out, grid)
