@@ -168,3 +168,31 @@ def test_a_node_that_raises_is_named_with_its_line(begin: Begin, cli: Cli) -> No
 def test_a_file_that_cannot_be_imported_names_the_line(root: Path, cli: Cli) -> None:
     (root / "broken.py").write_text("from karkas import Zone\n\nlab = Zone('lab')\n")
     assert "broken.py, line 3: TypeError" in cli("run", "broken.py:x").err
+
+
+def test_an_exploration_that_could_read_nothing_says_why(root: Path, cli: Cli) -> None:
+    (root / "program").write_bytes(b"\x7fELF\x00\x01")
+    ended = cli("explore", "courier", "--source", "program")
+    assert "nothing could be read" in ended.out
+    assert "program: no reader" in ended.out
+
+
+def test_framing_tells_how_the_workflow_that_waited_for_it_stands(
+    root: Path, cli: Cli, tmp_path: Path
+) -> None:
+    (root / "a.md").write_text("# Couriers\n\nA courier is a person who carries parcels.\n")
+    (root / "study.py").write_text(
+        "from karkas import END, START, ExploreState, Workflow, explore_workflow\n\n"
+        "study = Workflow(ExploreState)\n"
+        "study.add_node('explore', explore_workflow().compile())\n"
+        "study.add_question('go', lambda state: 'Go on?', choices=('yes', 'no'))\n"
+        "study.add_edge(START, 'explore').add_edge('explore', 'go').add_edge('go', END)\n"
+    )
+    given = json.dumps({"zone": "courier", "sources": [str(root / "a.md")]})
+    assert cli("run", "study.py:study", "--input", given).code == 3
+    frame = tmp_path / "mine.yaml"
+    frame.write_text(cli("frame", "courier", "--draft").out)
+    ended = cli("frame", "courier", "--from", str(frame))
+    assert ended.code == 0, ended.err
+    (gate,) = (one["id"] for one in cli("queue", "list", "--json").json)
+    assert f"waits at gate {gate} (question" in ended.out

@@ -137,6 +137,10 @@ def _tell_map(project: "Project", zone: str) -> None:
     screen.say(
         f"{zone}: {_counted(len(found.claims), 'claim')} out of {_counted(used, 'source')}, {gaps} ({ended})"
     )
+    unread = [one for one in found.sources if one.status.value in {"skipped", "unreadable"}]
+    if used == 0 and unread:
+        first = next(iter(unread[0].locator.values()), unread[0].id)
+        screen.say(f"nothing could be read; name other sources. The first: {first}: {unread[0].reason}")
     honest = "; no language model, every claim is copied" if found.engine.kind == "extractive" else ""
     screen.say(f"engine: {found.engine}{honest}")
     screen.say(f"read zones/{zone}.distillate.md (the data: zones/{zone}.distillate.yaml)")

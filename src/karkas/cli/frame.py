@@ -66,14 +66,19 @@ def frame(
         gate = framing.accept(opened.store, zone, text, by=person())
         path = framing.write_frame(opened.root, zone, text)
         _draft_path(opened, zone).unlink(missing_ok=True)
-        if gate is not None:
-            ending.drive(opened, opened.store.runs.get(gate.run), quiet=json)
+        run = opened.store.runs.get(gate.run) if gate is not None else None
+        if run is not None:
+            run = ending.drive(opened, run, quiet=json)
         if json:
             screen.as_json(as_json(opened.zone(zone)) | {"frame": str(path)})
             return
-    rules = sum(node.rule is not None for node in accepted.nodes)
-    screen.say(f"{zone} is framed by {person()}: {accepted.level}, {rules} rules, kept in zones/{path.name}")
-    screen.say(f'agents may act there now: karkas act {zone} "publish the report to docs/{zone}.md"')
+        rules = sum(node.rule is not None for node in accepted.nodes)
+        screen.say(
+            f"{zone} is framed by {person()}: {accepted.level}, {rules} rules, kept in zones/{path.name}"
+        )
+        screen.say(f'agents may act there now: karkas act {zone} "publish the report to docs/{zone}.md"')
+        if run is not None and run.workflow != "explore":
+            ending.tell_summary(opened, run, ending.waiting(opened, run))
 
 
 def _start(project: "Project", zone: str, level: ControlLevel) -> str:
@@ -129,6 +134,8 @@ def _ask(what: str, choices: tuple[str, ...]) -> str:
             raise UsageError("there was no answer, so nothing was decided") from None
         if given in choices:
             return given
+        if given:
+            print(f"{given!r} is none of them; type one of: {', '.join(choices)}")
 
 
 def _with_level(text: str, level: ControlLevel | None) -> str:
