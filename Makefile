@@ -69,5 +69,5 @@ build: $(STAMP)  ## Builds sdist and wheel into dist/.
 	$(BIN)/python -m build --no-isolation --quiet
 
 clean:  ## Removes what these commands made.
-	rm -rf $(VENV) build dist demo-project .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info src/*.egg-info
+	rm -rf $(VENV) build dist demo-project demo-project.[0-9]* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

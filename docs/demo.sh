@@ -10,7 +10,13 @@ packages=(tenacity httpx httpcore anyio respx)
 step() { printf '\n--- %s\n\n' "$*"; }
 run() { printf '$ karkas %s\n' "$*"; "$karkas" "$@"; }
 
-rm -rf demo-project
+if [ -e demo-project ]; then
+    # What a person decided there is never thrown away.
+    number=1
+    while [ -e "demo-project.$number" ]; do number=$((number + 1)); done
+    mv demo-project "demo-project.$number"
+    echo "The demo-project that was here is demo-project.$number now; remove it when you like."
+fi
 mkdir demo-project
 cd demo-project
 
