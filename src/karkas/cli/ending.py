@@ -21,20 +21,19 @@ def drive(project: "Project", run: "Run", *, quiet: bool = False, patience_s: fl
 
     Raises `LeaseError` where another process still advances it after `patience_s`.
     """
-    from tenacity import retry_if_exception_type, stop_after_delay, wait_fixed
-    from tenacity.asyncio import AsyncRetrying
-
-    from karkas.runner import advance
-    from karkas.storage import LeaseError
-
-    patiently = AsyncRetrying(
-        retry=retry_if_exception_type(LeaseError),
-        stop=stop_after_delay(patience_s),
-        wait=wait_fixed(0.1),
-        reraise=True,
-    )
-
     try:
+        from tenacity import retry_if_exception_type, stop_after_delay, wait_fixed
+        from tenacity.asyncio import AsyncRetrying
+
+        from karkas.runner import advance
+        from karkas.storage import LeaseError
+
+        patiently = AsyncRetrying(
+            retry=retry_if_exception_type(LeaseError),
+            stop=stop_after_delay(patience_s),
+            wait=wait_fixed(0.1),
+            reraise=True,
+        )
         with progress.shown(quiet=quiet) as shown:
             return asyncio.run(patiently(advance, project, run.id, progress=shown))
     except KeyboardInterrupt:
