@@ -94,6 +94,8 @@ class ZoneRecord(BaseModel):
     level: ControlLevel
     declared_level: ControlLevel
     scope: Scope
+    understanding: int = Field(default=5, ge=0, le=5)
+    """The lowest that was declared since a person last set the level; what is declared above it waits for them."""
     stage: Stage = Stage.UNCHARTED
     reason: str = ""
     author: str = ""
@@ -109,11 +111,13 @@ class ZoneState(BaseModel):
     stage: Stage
     scope: Scope
     reasons: tuple[str, ...]
+    recorded_understanding: int = Field(default=5, ge=0, le=5)
 
     @property
     def may_act(self) -> bool:
-        """Below `ACTING_UNDERSTANDING` nothing acts in a zone that is not framed."""
-        return self.stage is Stage.FRAMED or self.zone.understanding >= ACTING_UNDERSTANDING
+        """Below `ACTING_UNDERSTANDING`, on record or declared, nothing acts in a zone that is not framed."""
+        known = min(self.zone.understanding, self.recorded_understanding)
+        return self.stage is Stage.FRAMED or known >= ACTING_UNDERSTANDING
 
 
 def strictest(levels: Iterable[ControlLevel]) -> ControlLevel:
@@ -161,13 +165,26 @@ def zone_state(zone: Zone, record: ZoneRecord | None) -> ZoneState:
         )
     if record.author and record.reason:
         reasons.append(f"{record.level} on the record by {record.author}: {record.reason}")
+    raised = record.understanding < ACTING_UNDERSTANDING <= zone.understanding
+    if raised and not record.declared_level.stricter_than(declared):
+        reasons.append(
+            f"its understanding was raised from {record.understanding} to {zone.understanding} in the declaration,"
+            f' which counts only after `karkas zone set {zone.name} --level {level} --reason "..."`'
+        )
     scope = record.scope | zone.scope
     if not zone.scope.covers(record.scope):
         reasons.append(
             "its scope was shrunk in the declaration, which counts only after"
             f' `karkas zone set {zone.name} --accept-scope --reason "..."`'
         )
-    return ZoneState(zone=zone, level=level, stage=record.stage, scope=scope, reasons=tuple(reasons))
+    return ZoneState(
+        zone=zone,
+        level=level,
+        stage=record.stage,
+        scope=scope,
+        reasons=tuple(reasons),
+        recorded_understanding=record.understanding,
+    )
 
 
 class LevelChange(BaseModel):

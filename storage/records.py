@@ -79,10 +79,14 @@ def find(session: Session, row: type[RowT], name: str) -> RowT:
     if found is not None:
         return found
     near = session.exec(select(row).where(col(row.id).startswith(wanted, autoescape=True)).limit(4)).all()
-    if len(near) == 1 and len(wanted) > len(letter):
-        return near[0]
-    if not near or len(wanted) == len(letter):
+    if not near:
         raise NotFoundError(f"there is no {noun} {name!r}; `karkas {LISTED[noun]}` shows what there is")
+    if len(wanted) == len(letter):
+        raise NotFoundError(
+            f"{name!r} begins the id of every {noun}; give more of it, `karkas {LISTED[noun]}` shows what there is"
+        )
+    if len(near) == 1:
+        return near[0]
     raise NotFoundError(
         f"{name!r} begins several {noun}s ({', '.join(one.id for one in near)}); give more of it"
     )

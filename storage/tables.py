@@ -74,6 +74,7 @@ class ZoneRow(Table, table=True):
     name: str = Field(primary_key=True)
     level: str
     declared_level: str
+    understanding: int
     scope: dict[str, JsonValue] = _json()
     stage: str
     reason: str = _words()

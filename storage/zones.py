@@ -73,7 +73,7 @@ class Zones:
         """Takes a declaration on the record: the first as it stands, later ones only where they tighten."""
         declared = declared_level(zone)
         known = self.get(zone.name)
-        if known is not None and _adds_nothing(known, declared, zone.scope):
+        if known is not None and _adds_nothing(known, declared, zone):
             return known
         with self._records.change() as change:
             row = self._row(change, zone.name)
@@ -85,6 +85,7 @@ class Zones:
                     name=zone.name,
                     level=level,
                     declared_level=level,
+                    understanding=0 if lost else zone.understanding,
                     scope=zone.scope.model_dump(mode="json"),
                     stage=Stage.UNCHARTED,
                     reason=LOST if lost else "",
@@ -93,21 +94,28 @@ class Zones:
                 )
                 return self._store(change, row, "zone_declared", actor=SYSTEM)
             record = self._record(change.session, row)
-            if _adds_nothing(record, declared, zone.scope):
+            if _adds_nothing(record, declared, zone):
                 return record
             if declared.stricter_than(record.declared_level):
                 row.declared_level = declared
                 row.level = strictest((declared, record.level))
+            row.understanding = min(record.understanding, zone.understanding)
             row.scope = (record.scope | zone.scope).model_dump(mode="json")
             return self._store(change, row, "zone_tightened", actor=SYSTEM)
 
     def set_level(
-        self, name: str, level: LevelChange, *, declared: ControlLevel, scope: Scope | None = None
+        self,
+        name: str,
+        level: LevelChange,
+        *,
+        declared: ControlLevel,
+        scope: Scope | None = None,
+        understanding: int | None = None,
     ) -> ZoneRecord:
-        """Sets the level and accepts the declaration as it is now; `scope` replaces the recorded one.
+        """Sets the level and accepts the declaration as it is now; `scope` and `understanding` replace the recorded.
 
-        Raises `LooseningError` where an agent loosens (the recorded level counts, whatever `level.before` says), or
-        where an agent replaces the scope by a smaller one.
+        Raises `LooseningError` where an agent loosens (the recorded level counts, whatever `level.before` says),
+        replaces the scope by a smaller one, or raises the understanding.
         """
         with self._records.change() as change:
             row = self._existing(change, name)
@@ -115,7 +123,12 @@ class Zones:
             level.model_copy(update={"before": strictest((record.level, level.before))}).checked()
             if scope is not None and not scope.covers(record.scope) and not level.by_person:
                 raise LooseningError(f"{level.author!r} is no person and may not shrink the scope of {name}")
+            if understanding is not None and understanding > record.understanding and not level.by_person:
+                raise LooseningError(
+                    f"{level.author!r} is no person and may not raise what is understood of {name}"
+                )
             row.level, row.declared_level = level.after, declared
+            row.understanding = record.understanding if understanding is None else understanding
             row.reason, row.author = level.reason, level.author
             if scope is not None:
                 row.scope = scope.model_dump(mode="json")
@@ -242,6 +255,7 @@ class Zones:
                 name=row.name,
                 level=ControlLevel.DRAFT_ONLY,
                 declared_level=ControlLevel.DRAFT_ONLY,
+                understanding=0,
                 scope=Scope(),
                 reason=BROKEN,
                 author=SYSTEM,
@@ -261,8 +275,9 @@ def _changed_since(session: Session, name: str, gate: str) -> bool:
     return decided is None or (ruled is not None and ruled > decided.seq)
 
 
-def _adds_nothing(record: ZoneRecord, declared: ControlLevel, scope: Scope) -> bool:
-    return not declared.stricter_than(record.declared_level) and record.scope.covers(scope)
+def _adds_nothing(record: ZoneRecord, declared: ControlLevel, zone: Zone) -> bool:
+    tightens = declared.stricter_than(record.declared_level) or zone.understanding < record.understanding
+    return not tightens and record.scope.covers(zone.scope)
 
 
 def _sealed(row: ZoneRow) -> JsonValue:

@@ -10,7 +10,7 @@ from karkas.agents.distillate import load
 from karkas.agents.executor import Plan, named_call, propose
 from karkas.policies.distillates import Distillate
 from karkas.policies.errors import FrameError, WorkflowError
-from karkas.policies.zones import ControlLevel
+from karkas.policies.zones import ControlLevel, Stage
 from karkas.workflows.context import Context
 from karkas.workflows.define import Workflow
 from karkas.workflows.lanes import WorkflowState, feedback
@@ -45,9 +45,11 @@ async def propose_action(state: ActState, runtime: Runtime[Context]) -> Plan:
     if zone_state is None:
         raise WorkflowError(f"there is no zone {zone!r}; `karkas zone list` shows them")
     if not zone_state.may_act:
+        unexplored = zone_state.stage is Stage.UNCHARTED
         raise FrameError(
             f"zone {zone} is {zone_state.stage} and understood at {zone_state.zone.understanding}: nothing acts"
-            f" there before it is framed. `karkas explore {zone} --source ...`, then `karkas frame {zone}`"
+            f" there before it is framed. {f'`karkas explore {zone} --source ...`, then ' if unexplored else ''}"
+            f"`karkas frame {zone}`"
         )
     if state.get("tool"):
         plan = named_call(state["tool"], state.get("args", {}), task=task, by=state.get("by", ""))

@@ -10,7 +10,7 @@ from karkas.policies.errors import FrameError, StorageError
 from karkas.policies.frames import Frame, check_frame
 from karkas.policies.gates import Adopt, GateKind, GateStatus, PolicyDecision, PolicyVerdict
 from karkas.policies.zones import ControlLevel, Stage
-from karkas.storage import Gate, NewGate, Store
+from karkas.storage import Gate, NewGate, RunId, RunStatus, Store
 from karkas.workflows.context import Context
 from karkas.workflows.corpus import load_composed
 from karkas.workflows.mapping import FOLDER, write_file
@@ -62,7 +62,15 @@ async def open_frame_gate(
     for older in await context.stored(store.gates.list, status=WAITING, zone=zone):
         if older.kind is GateKind.FRAME and older.id != gate.id:
             await context.stored(store.gates.supersede_by, older.id, gate.id)
+            await context.stored(_end_superseded, store, older.run, by=gate.run)
     return gate
+
+
+def _end_superseded(store: Store, run: RunId, *, by: RunId) -> None:
+    """An exploration that waited for nothing but a frame of the older map has nothing left to do."""
+    found = store.runs.get(run)
+    if run != by and found.workflow == "explore" and found.status is RunStatus.PARKED:
+        store.runs.set_status(run, RunStatus.STOPPED, reason=f"its zone was explored again by {by}")
 
 
 def frame_gate(store: Store, zone: str) -> Gate | None:

@@ -234,7 +234,7 @@ def _undeclared(record: ZoneRecord) -> ZoneState:
     if record.author and record.reason:
         reasons.append(f"{record.level} on the record by {record.author}: {record.reason}")
     return ZoneState(
-        zone=Zone(name=record.name, scope=record.scope),
+        zone=Zone(name=record.name, scope=record.scope, understanding=record.understanding),
         level=record.level,
         stage=record.stage,
         scope=record.scope,

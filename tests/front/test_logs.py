@@ -61,6 +61,22 @@ def test_the_project_that_was_opened_last_gets_the_log(tmp_path: Path) -> None:
     assert [line["event"] for line in lines(second)] == ["from_2"]
 
 
+def test_an_exception_is_kept_with_its_frames_and_without_their_variables(tmp_path: Path) -> None:
+    log_to(tmp_path)
+
+    def ask(key: str) -> None:
+        raise LookupError(f"no answer to a key of {len(key)} characters")
+
+    try:
+        ask("".join(("swo", "rdfish")))
+    except LookupError:
+        structlog.get_logger("karkas.test").exception("broke")
+    (line,) = lines(tmp_path)
+    assert '"ask"' in json.dumps(line["exception"])
+    assert "no answer to a key of 9 characters" in json.dumps(line["exception"])
+    assert "swordfish" not in json.dumps(line)
+
+
 def test_the_terminal_shows_the_log_when_asked(tmp_path: Path) -> None:
     shown = io.StringIO()
     log_to_terminal(shown)

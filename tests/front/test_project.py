@@ -92,7 +92,7 @@ def test_a_zone_declared_twice_must_be_declared_alike(root: Path) -> None:
         assert project.zone("lora").zone.understanding == 3
 
 
-def test_an_undeclared_zone_keeps_level_stage_and_scope_but_not_its_understanding(root: Path) -> None:
+def test_an_undeclared_zone_keeps_level_stage_scope_and_understanding(root: Path) -> None:
     with Project.open(root) as project:
         project.declare(Zone(name="lora", understanding=5, scope=Scope(paths=("train/**",))))
         project.zones()
@@ -102,8 +102,30 @@ def test_an_undeclared_zone_keeps_level_stage_and_scope_but_not_its_understandin
         assert not project.is_declared("lora")
     assert (state.level, state.stage) == (ControlLevel.AUTONOMOUS, Stage.MAPPED)
     assert state.scope.paths == ("train/**",)
-    assert not state.may_act
+    assert state.may_act
     assert "karkas zone drop lora" in state.reasons[0]
+
+
+def test_understanding_that_is_raised_in_the_file_alone_lets_nobody_act(root: Path) -> None:
+    with Project.open(root) as project:
+        project.declare(Zone(name="lora", understanding=1))
+        project.zones()
+    for understanding, level in ((1, "draft-only"), (5, "draft-only")):
+        with Project.open(root) as project:
+            project.declare(Zone(name="lora", understanding=understanding))
+            state = project.zone("lora")
+            assert (state.level, state.may_act) == (level, False)
+    with Project.open(root) as project:
+        project.declare(Zone(name="lora", understanding=5))
+        change = LevelChange(
+            before=ControlLevel.DRAFT_ONLY,
+            after=ControlLevel.PROPOSE_ONLY,
+            author="ada",
+            by_person=True,
+            reason="learnt it",
+        )
+        project.store.zones.set_level("lora", change, declared=ControlLevel.AUTONOMOUS, understanding=5)
+        assert project.zone("lora").may_act
 
 
 def test_an_uncharted_zone_is_declared_where_its_owner_finds_it(root: Path) -> None:

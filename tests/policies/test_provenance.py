@@ -123,7 +123,8 @@ def test_what_no_trusted_text_holds_is_never_grounded(secret: str, said: str, tw
         Material(origin=Origin.TASK, label="t", text=said),
     ]
     for one in trace({"v": value, "w": [value], "x": {value: 1}}, materials, by_model=True):
-        assert not one.grounded or value in said or one.pointer.endswith("/1")
+        is_the_number = one.pointer.startswith("/x/") and not one.pointer.endswith("#")
+        assert not one.grounded or value in said or is_the_number
 
 
 @given(st.sampled_from(sorted(set(Origin) - GROUNDED)), words)

@@ -98,6 +98,7 @@ def test_a_second_run_gives_the_same_ids_and_leaves_the_files_alone(project: Pro
     assert distillate_path(project.root, "courier").stat().st_mtime_ns == stamp
     gates = [gate.status for gate in project.store.gates.list()]
     assert sorted(gates) == [GateStatus.OPEN, GateStatus.SUPERSEDED]
+    assert [run.status for run in project.store.runs.list()] == [RunStatus.PARKED, RunStatus.STOPPED]
 
 
 def test_another_project_gives_the_same_ids_too(project: Project, tmp_path: Path) -> None:

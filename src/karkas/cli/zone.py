@@ -147,6 +147,7 @@ def set_(
             change,
             declared=_declared(opened, before),
             scope=before.zone.scope if accept_scope else None,
+            understanding=before.zone.understanding if opened.is_declared(name) else None,
         )
         after = opened.zone(name)
     if json:

@@ -64,6 +64,7 @@ def upgrade() -> None:
     sa.Column('name', sa.String(), nullable=False),
     sa.Column('level', sa.String(), nullable=False),
     sa.Column('declared_level', sa.String(), nullable=False),
+    sa.Column('understanding', sa.Integer(), nullable=False),
     sa.Column('scope', sa.JSON(), nullable=False),
     sa.Column('stage', sa.String(), nullable=False),
     sa.Column('reason', sa.Text(), nullable=False),
