@@ -42,7 +42,10 @@ def log_to(folder: Path) -> None:
     handler = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace", delay=True)
     _add(
         handler,
-        structlog.processors.dict_tracebacks,
+        # Without the local variables of frames, which hold keys and what sources say.
+        structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        ),
         structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
     )
 

@@ -68,7 +68,7 @@ def test_an_exception_is_kept_with_its_frames_and_without_their_variables(tmp_pa
         raise LookupError(f"no answer to a key of {len(key)} characters")
 
     try:
-        ask("".join(("swo", "rdfish")))
+        ask("swordfish")
     except LookupError:
         structlog.get_logger("karkas.test").exception("broke")
     (line,) = lines(tmp_path)
