@@ -178,7 +178,10 @@ def test_a_level_that_was_asked_for_is_the_one_that_holds(cli: Cli, mapped: Path
         ("\n\x04", ("--level", "autonomous"), "mapped"),
         ("quit\n", ("--level", "autonomous"), "mapped"),
         ("frame\n", ("--level", "draft-only"), "framed"),
-        ("\ndraft-only\n", (), "framed"),
+        ("draft-only\n\x04", (), "mapped"),
+        ("quit\n", (), "mapped"),
+        ("frame\n\x04", (), "mapped"),
+        ("\nframe\n\ndraft-only\n", (), "framed"),
     ],
 )
 def test_an_editor_that_was_closed_without_a_change_frames_nothing(
@@ -189,10 +192,28 @@ def test_an_editor_that_was_closed_without_a_change_frames_nothing(
     assert cli("zone", "show", "courier", "--json").json["stage"] == stage
 
 
-def on_a_terminal(root: Path, typed: str, *args: str) -> None:
+@pytest.mark.parametrize(
+    ("edit", "typed", "level"),
+    [
+        ("s/^level: .*/level: propose-only/", "\x04", "propose-only"),
+        ("s/^level: .*/level: loose/", "edit\nquit\n", None),
+        ("$ a # read", "\x04", None),
+        ("$ a # read", "autonomous\n", "autonomous"),
+    ],
+)
+def test_a_level_is_asked_for_unless_the_person_wrote_one_in_the_editor(
+    cli: Cli, drafted: Path, edit: str, typed: str, level: str | None
+) -> None:
+    on_a_terminal(drafted, typed, "frame", "courier", editor=f"sed -i '{edit}'")
+    zone = cli("zone", "show", "courier", "--json").json
+    assert zone["stage"] == ("mapped" if level is None else "framed")
+    assert level in {None, zone["level"]}
+
+
+def on_a_terminal(root: Path, typed: str, *args: str, editor: str = "true") -> None:
     """The real command on a terminal of its own; `typed` waits there for whatever asks."""
     main, side = pty.openpty()
-    env = os.environ | {"EDITOR": "true", "KARKAS_PROJECT": str(root)}
+    env = os.environ | {"EDITOR": editor, "KARKAS_PROJECT": str(root)}
     with subprocess.Popen([KARKAS, *args], stdin=side, stdout=side, stderr=side, env=env) as process:
         os.close(side)
         os.write(main, typed.encode())

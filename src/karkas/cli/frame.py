@@ -98,8 +98,10 @@ def _edit(project: "Project", zone: str, text: str, level: ControlLevel | None) 
     from karkas.cli.editing import in_editor
     from karkas.workflows.framing import check
 
+    drafted = _level_line(text)
     while True:
-        before, text = text, _with_level(in_editor(text, suffix=".yaml"), level)
+        before, edited = text, in_editor(text, suffix=".yaml")
+        text = _with_level(edited, level)
         kept = _draft_path(project, zone)
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(text, "utf-8")
@@ -112,14 +114,15 @@ def _edit(project: "Project", zone: str, text: str, level: ControlLevel | None) 
                     f"the zone is not framed; what you typed is kept, `karkas frame {zone}` opens it again"
                 ) from None
             continue
-        if level is None:
-            level = ControlLevel(_ask(f"the control level of {zone} from here on", tuple(ControlLevel)))
-            text = _with_level(text, level)
-        elif (
-            text == before
+        if (
+            edited == before
             and _ask("nothing was changed; frame by it as it is, or quit", ("frame", "quit")) == "quit"
         ):
             raise UsageError("the zone is not framed")
+        # A level that the person wrote in the file is theirs already.
+        if level is None and _level_line(text) == drafted:
+            level = ControlLevel(_ask(f"the control level of {zone} from here on", tuple(ControlLevel)))
+            text = _with_level(text, level)
         frame = check(project.store, zone, text)
         _check_level(frame, level)
         return frame, text
@@ -143,6 +146,11 @@ def _with_level(text: str, level: ControlLevel | None) -> str:
     if level is None:
         return text
     return re.sub(r"(?m)^level:.*$", f"level: {level}", text, count=1)
+
+
+def _level_line(text: str) -> str | None:
+    found = re.search(r"(?m)^level:.*$", text)
+    return found and found[0].rstrip()
 
 
 def _check_level(frame: "Frame", level: ControlLevel | None) -> None:
