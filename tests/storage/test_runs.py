@@ -121,8 +121,13 @@ def test_a_prefix_must_be_unique(store: Store) -> None:
     with pytest.raises(NotFoundError, match="give more of it"):
         store.runs.get(shared)
     assert store.runs.get(ids[0][:-1]).id == ids[0]
-    for nothing in ("", "r-", "r-%", "r-______", "nothing"):
-        with pytest.raises(NotFoundError, match="karkas runs list"):
+    for every in ("", "r-"):
+        with pytest.raises(
+            NotFoundError, match=r"begins the id of every run; give more of it.*karkas runs list"
+        ):
+            store.runs.get(every)
+    for nothing in ("r-%", "r-______", "nothing"):
+        with pytest.raises(NotFoundError, match=r"there is no run.*karkas runs list"):
             store.runs.get(nothing)
 
 
