@@ -58,6 +58,12 @@ def test_without_a_project_the_machine_is_checked_all_the_same(
     assert "bubblewrap" in ended.out
 
 
+def test_zones_are_counted_in_words_that_fit(cli: Cli, root: Path) -> None:
+    assert found(cli, "karkas.toml")["found"] == "valid, 2 zones declared"
+    (root / "karkas.toml").write_text("[zones.lora]\n")
+    assert found(cli, "karkas.toml")["found"] == "valid, 1 zone declared"
+
+
 def test_a_broken_file_is_a_problem_and_hides_no_other(cli: Cli, root: Path) -> None:
     (root / "karkas.toml").write_text("[zones.lora]\nunderstnding = 2\n")
     (root / ".karkas/signing.key").chmod(0o644)

@@ -59,7 +59,8 @@ def checks(start: Path | None) -> Iterator[Check]:
         except ProjectError as error:
             yield Check("karkas.toml", Status.PROBLEM, str(error), "correct the line that is named")
         else:
-            yield Check("karkas.toml", Status.OK, f"valid, {len(settings.zones)} zones declared")
+            zones = len(settings.zones)
+            yield Check("karkas.toml", Status.OK, f"valid, {zones} zone{'' if zones == 1 else 's'} declared")
             if (root / FOLDER).is_dir():
                 yield from _record(root)
         yield from _folder(root / FOLDER)
