@@ -153,6 +153,14 @@ def test_an_action_on_unframed_ground_says_what_to_do_first(root: Path, cli: Cli
     assert "karkas frame lora" in ended.out
 
 
+def test_an_action_on_explored_ground_says_only_to_frame_it(root: Path, cli: Cli) -> None:
+    cli("explore", "courier", "--source", str(DOCUMENTS))
+    ended = cli("act", "courier", "write it")
+    assert ended.code == 1
+    assert "karkas frame courier" in ended.out
+    assert "karkas explore" not in ended.out
+
+
 def test_without_a_language_model_other_tasks_are_refused_with_what_is_possible(
     framed: Path, cli: Cli
 ) -> None:
