@@ -161,6 +161,17 @@ def test_an_action_on_explored_ground_says_only_to_frame_it(root: Path, cli: Cli
     assert "karkas explore" not in ended.out
 
 
+def test_resuming_a_run_that_was_stopped_says_so_and_why(framed: Path, cli: Cli) -> None:
+    act(cli, "notes.md", "one\n")
+    run = cli("runs", "list", "--json").json[0]["id"]
+    cli("runs", "stop", run, "--reason", "wrong folder")
+    ended = cli("runs", "resume", run)
+    assert ended.out.startswith(f"run {run} was stopped: wrong folder; it is opened again\n")
+    assert "was stopped" not in cli("runs", "resume", run).out
+    cli("runs", "stop", run)
+    assert cli("runs", "resume", run, "--json").json["id"] == run
+
+
 def test_without_a_language_model_other_tasks_are_refused_with_what_is_possible(
     framed: Path, cli: Cli
 ) -> None:

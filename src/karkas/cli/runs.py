@@ -127,10 +127,14 @@ def resume(run: RunArgument, *, json: JsonOption = False, project: ProjectOption
     """
     from karkas.cli import ending, screen
     from karkas.runner import reopen
+    from karkas.storage import RunStatus
 
     with open_project(project) as opened:
         before = opened.store.runs.get(run)
         found = reopen(opened, run)
+        if before.status is RunStatus.STOPPED and not json:
+            why = f": {before.reason}" if before.reason else ""
+            screen.say(f"run {found.id} was stopped{why}; it is opened again")
         if found.options != before.options and not json:
             file = found.workflow.rpartition(":")[0]
             screen.say(f"{file} changed since the run was begun; it goes on with the file as it is now")
