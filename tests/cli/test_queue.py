@@ -31,6 +31,9 @@ def two(state: State):
 def one(state: State):
     return call("ticket", title=state["title"])
 
+def lines(state: State):
+    return call("write_file", path="notes.md", content="first line\\nsecond line\\n")
+
 def flow_of(propose):
     flow = Workflow(State, zones=("lab",))
     flow.add_action("make", propose)
@@ -40,6 +43,7 @@ def flow_of(propose):
 
 choice = flow_of(two)
 single = flow_of(one)
+long = flow_of(lines)
 
 def factory():
     raise LookupError("no such flow")
@@ -161,8 +165,9 @@ def test_what_is_no_workflow_is_refused_in_the_users_words(
 
 def test_a_node_that_raises_is_named_with_its_line(begin: Begin, cli: Cli) -> None:
     ended = cli("run", "flows.py:single")
+    where = at('return call("ticket"')
     assert ended.code == 1
-    assert f"node make: {at('return call(')}: KeyError: 'title'" in ended.out
+    assert f"node make: {where}: KeyError: 'title'" in ended.out
 
 
 def test_a_file_that_cannot_be_imported_names_the_line(root: Path, cli: Cli) -> None:
@@ -196,3 +201,27 @@ def test_framing_tells_how_the_workflow_that_waited_for_it_stands(
     assert ended.code == 0, ended.err
     (gate,) = (one["id"] for one in cli("queue", "list", "--json").json)
     assert f"waits at gate {gate} (question" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("options", "opened"), [((), "first line\nsecond line\n"), (("--whole",), '"tool": "write_file"')]
+)
+def test_a_files_content_opens_as_itself_and_everything_else_stays_as_proposed(
+    cli: Cli, root: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], opened: str
+) -> None:
+    seen: list[str] = []
+
+    def edit(text: str, *, suffix: str) -> str:
+        seen.append(suffix)
+        assert opened in text
+        return text.replace("second", "other")
+
+    monkeypatch.setattr("karkas.cli.editing.in_editor", edit)
+    (root / "flows.py").write_text(FLOW)
+    assert cli("run", "flows.py:long").code == 3
+    (gate,) = cli("queue", "list", "--json").json
+    assert cli("queue", "edit", gate["id"], *options).code == 3
+    (after,) = cli("queue", "list", "--json").json
+    assert seen == [".json" if options else ".md"]
+    shown = cli("queue", "show", after["id"], "--json").json["proposed"]["variants"][0]["action"]["args"]
+    assert shown == {"path": "notes.md", "content": "first line\nother line\n"}

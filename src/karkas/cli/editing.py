@@ -49,8 +49,14 @@ def installed_editor() -> str | None:
     return next((name for name in ("sensible-editor", "nano", "vim", "vi") if shutil.which(name)), None)
 
 
-def edited_action(project: "Project", gate: "Gate", variant: int, file: Path | None) -> "Action":
-    """The action of a gate's variant as the person edits it: JSON with the tool and its arguments."""
+def edited_action(
+    project: "Project", gate: "Gate", variant: int, file: Path | None, *, whole: bool = False
+) -> "Action":
+    """The action of a gate's variant as the person edits it.
+
+    An action with one long text, such as a file's content, opens as that text. With `whole`, and otherwise, it is
+    JSON with the tool and its arguments.
+    """
     import json
 
     from karkas.cli.gateview import proposal_of
@@ -60,6 +66,14 @@ def edited_action(project: "Project", gate: "Gate", variant: int, file: Path | N
     if proposal is None or gate.kind.value != "action" or variant >= len(proposal.variants):
         raise UsageError(f"gate {gate.id} has no action {variant + 1} to edit; `karkas queue show {gate.id}`")
     action = proposal.variants[variant].action
+    _, context = load(project, project.store.runs.get(gate.run))
+    texts = [name for name, value in action.args.items() if isinstance(value, str) and "\n" in value]
+    if file is None and len(texts) == 1 and not whole:
+        (name,), before = texts, str(action.args[texts[0]])
+        text = in_editor(before, suffix=Path(str(action.args.get("path", ""))).suffix or ".txt")
+        if text == before:
+            raise UsageError("nothing was changed, so nothing was decided")
+        return context.tools[action.tool].action(**(action.args | {name: text}))
     if file is None:
         before = json.dumps({"tool": action.tool, "args": action.args}, ensure_ascii=False, indent=2)
         text = in_editor(before, suffix=".json")
@@ -75,7 +89,6 @@ def edited_action(project: "Project", gate: "Gate", variant: int, file: Path | N
         raise UsageError(
             f'the edit must be JSON such as {{"tool": "...", "args": {{...}}}}: {said}'
         ) from error
-    _, context = load(project, project.store.runs.get(gate.run))
     return context.tools[tool].action(**args)
 
 

@@ -137,16 +137,19 @@ def edit(
     from_: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Take the edited action from a file.")
     ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Open the whole action as JSON.")] = False,
     json: JsonOption = False,
     project: ProjectOption = None,
 ) -> None:
     """Change the action in $EDITOR. The edit is a new action: it passes policy and critic, and its own gate opens.
 
-    The file is JSON: the tool and its arguments. Nothing is performed before you decide at the new gate.
+    An action with one long text, such as a file's content, opens as that text. With --whole, for other actions and in
+    --from, it is JSON: the tool and its arguments. Nothing is performed before you decide at the new gate.
 
     \b
     Examples:
       karkas queue edit g-4f2a
+      karkas queue edit g-4f2a --whole
       karkas queue edit g-4f2a --from action.json
     """
     from karkas.cli.editing import edited_action
@@ -154,7 +157,7 @@ def edit(
 
     with open_project(project) as opened:
         found = opened.store.gates.get(gate)
-        action = edited_action(opened, found, variant - 1, from_)
+        action = edited_action(opened, found, variant - 1, from_, whole=whole)
     _decide(project, found.id, Edit(action=action), json=json)
 
 
