@@ -1,6 +1,7 @@
 """How a run ends on the screen: what became of it, what to do next, and the exit code that says so."""
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -34,11 +35,26 @@ def drive(project: "Project", run: "Run", *, quiet: bool = False, patience_s: fl
             wait=wait_fixed(0.1),
             reraise=True,
         )
-        with progress.shown(quiet=quiet) as shown:
-            return asyncio.run(patiently(advance, project, run.id, progress=shown))
+        with _event_loop() as loop, progress.shown(quiet=quiet) as shown:
+            return loop.run(patiently(advance, project, run.id, progress=shown))
     except KeyboardInterrupt:
         print_error(f"interrupted; nothing is lost. Go on: karkas runs resume {run.id}")
         raise typer.Exit(exits.INTERRUPTED) from None
+
+
+def _event_loop() -> asyncio.Runner:
+    """An event loop, made without a Ctrl-C in the middle: a half-made one complains when it is collected."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        runner = asyncio.Runner()
+        runner.get_loop()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        runner.close()
+        raise KeyboardInterrupt
+    return runner
 
 
 def print_error(text: str) -> None:
