@@ -78,11 +78,6 @@ def _checkpointer(project: Project) -> "Checkpointer":
     return partial(open_checkpointer, project.folder, project.settings.storage.url)
 
 
-def wake_due(project: Project) -> None:
-    """Reopens gates that were deferred until now, and expires those over their time."""
-    project.store.gates.wake_due()
-
-
 def is_orphaned(project: Project, run: Run) -> bool:
     """Whether a run is called running, but the process that advanced it is gone."""
     from karkas.storage import LeaseError

@@ -34,10 +34,9 @@ def list_(
       karkas queue list --json | jq -r '.[].id'
     """
     from karkas.cli import gateview, screen
-    from karkas.runner import wake_due
 
     with open_project(project) as opened:
-        wake_due(opened)
+        opened.store.gates.wake_due()
         if zone is not None:
             opened.zone(zone)
         gates = opened.store.gates.list(zone=zone)
