@@ -60,5 +60,5 @@ async def _ask(
         status=STATUS.get(judged.verdict, CriticStatus.ERROR),
         digests=digests,
         reason=judged.reason,
-        findings=tuple(CriticFinding(text=finding) for finding in judged.findings),
+        findings=tuple(CriticFinding(text=finding.text) for finding in judged.findings),
     )

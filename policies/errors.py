@@ -98,6 +98,46 @@ class EngineRefusedError(EngineError):
     """The engine cannot do this honestly, so it does not do it."""
 
 
+class ModelNeededError(EngineRefusedError):
+    """Only a language model can do it; name a server under [model] in karkas.toml, then `karkas runs resume RUN`."""
+
+
+class ModelUnavailableError(EngineError):
+    """The model server does not answer; start it (`karkas serve`), then `karkas runs resume RUN`."""
+
+
+class EngineChangedError(EngineError):
+    """Another engine began this run; `karkas runs resume RUN --switch-engine` lets it go on with the new one."""
+
+
+class BudgetReachedError(EngineError):
+    """A budget allows no further call."""
+
+
+class RequestRejectedError(EngineError):
+    """The model server does not take this request, and would not take it a second time either."""
+
+
+class ContextTooLongError(RequestRejectedError):
+    """The prompt is longer than what the model holds."""
+
+
+class AnswerError(EngineError):
+    """The model's answer is of no use."""
+
+
+class TruncatedAnswerError(AnswerError):
+    """The model's answer did not end in the room that it had, also when it was asked again with more."""
+
+
+class InvalidAnswerError(AnswerError):
+    """The model's answer is not of the type that was asked for, also when it was asked again with the fault."""
+
+
+class RefusedAnswerError(AnswerError):
+    """The model refused to answer."""
+
+
 class StoppedError(KarkasError):
     """Stopped by a budget or deadline; what was found so far is on disk."""
 

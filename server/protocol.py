@@ -5,10 +5,10 @@ engine answers with exactly the type that belongs to the question, or raises `En
 answer honestly.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,19 +39,32 @@ AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
 @dataclass(frozen=True)
+class Instructions:
+    """What a role is told, out of readable files: what all roles are told alike, what it is, and how it does each of
+    its tasks. `version` is a hash of all of it.
+    """
+
+    shared: str = ""
+    role: str = ""
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+
+
+@dataclass(frozen=True)
 class Request(Generic[AnswerT]):
     """One typed question of one agent. `instructions` and `documents` are stable, `question` varies."""
 
     role: Role
-    instructions: str
+    instructions: Instructions
     question: Question
     answer: type[AnswerT]
     documents: Sequence[Document] = ()
 
 
 class Usage(Wire):
-    """What a call cost. Tokens are 0 where no language model was asked."""
+    """What an answer cost, over all its calls. Tokens are 0 where no language model was asked."""
 
+    calls: int = 1
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
@@ -61,12 +74,43 @@ class Usage(Wire):
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage.model_validate(
+            {name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields}
+        )
+
 
 @dataclass(frozen=True)
 class Reply(Generic[AnswerT]):
     value: AnswerT
     engine: EngineInfo
     usage: Usage
+
+
+class Caller:
+    """For whom an engine asks. Engines report every call to it; this one allows everything and records nothing."""
+
+    run: str = ""
+    """Slots of a model server are shared out evenly over runs."""
+    waiting: bool = False
+    """A person waits for the answer: it goes first, and progress is shown while it is written."""
+
+    async def before(self, engine: EngineInfo, request: Request[Any]) -> bool:
+        """Called before each call. False: a budget is reached, so the engine winds up with what it has.
+
+        Raises `EngineChangedError` where another engine began the run.
+        """
+        del engine, request
+        return True
+
+    async def after(self, usage: Usage) -> None:
+        """Called as soon as it is known what one call cost, also where its answer was of no use."""
+
+    async def note(self, text: str) -> None:
+        """Something that the record should hold, in a sentence: what was trimmed, split, dropped or asked again."""
+
+    def progress(self, doing: str, /, *, done: int = 0, total: int | None = None) -> None:
+        """What is being done, and how far."""
 
 
 class Engine(Protocol):

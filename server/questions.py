@@ -12,6 +12,7 @@ from karkas.policies.distillates import (
     OpenQuestion,
     SourceRank,
     SummarySection,
+    SupportLabel,
     WeakSpot,
 )
 from karkas.server.protocol import Question, Wire
@@ -112,6 +113,27 @@ class Composed(Wire):
     areas: tuple[MapArea, ...]
 
 
+class CheckSupport(Question):
+    """Whether the passages that these claims cite say what the claims say; the documents shown hold the passages."""
+
+    zone: str
+    claims: tuple[Claim, ...]
+
+
+class Supported(Wire):
+    """How far its passages carry the claim with this id: `entailed`, `contradicted` or `unclear`."""
+
+    claim: str
+    label: SupportLabel
+    why: str = ""
+
+
+class SupportChecked(Wire):
+    """A claim that is not named was not judged."""
+
+    claims: tuple[Supported, ...]
+
+
 class Review(Question):
     """Conflicts, weak spots and open questions among these claims; the documents shown are their sources."""
 
@@ -119,6 +141,9 @@ class Review(Question):
     claims: tuple[Claim, ...]
     today: str
     """ISO 8601 date against which age is judged."""
+    fresh: tuple[str, ...] = ()
+    """Claims that no review has seen yet, by id; `known` holds what earlier ones found among the others."""
+    known: tuple[Conflict, ...] = ()
 
 
 class Reviewed(Wire):
@@ -175,17 +200,25 @@ class JudgeMap(Question):
     conflicts: tuple[Conflict, ...]
 
 
+class Finding(Wire):
+    """What speaks against it, and the words of the shown text that show it, where it named some that stand there."""
+
+    text: str
+    quote: str = ""
+
+
 class Judged(Wire):
     verdict: str
     """pass, object or unsure"""
     reason: str
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 QUESTIONS: dict[type[Question], type[Any]] = {
     WhatNext: ReadNext,
     Distil: Distilled,
     Compose: Composed,
+    CheckSupport: SupportChecked,
     Review: Reviewed,
     Propose: Proposed,
     JudgeAction: Judged,

@@ -8,13 +8,13 @@ from typing import cast
 from pydantic import BaseModel
 
 from karkas.policies.distillates import EngineInfo
-from karkas.policies.errors import EngineRefusedError
+from karkas.policies.errors import ModelNeededError
 from karkas.server.documents import Document
 from karkas.server.offline.compose import compose
 from karkas.server.offline.distil import distil
 from karkas.server.offline.review import review
 from karkas.server.offline.scouting import what_next
-from karkas.server.protocol import AnswerT, Question, Reply, Request, Usage
+from karkas.server.protocol import AnswerT, Caller, Question, Reply, Request, Usage
 from karkas.server.questions import Compose, Distil, Review, WhatNext
 
 VERSION = "2"
@@ -24,6 +24,9 @@ VERSION = "2"
 class OfflineEngine:
     """Extractive and deterministic: the same request gives the same answer. Nothing leaves the process."""
 
+    def __init__(self, caller: Caller | None = None) -> None:
+        self._caller = caller or Caller()
+
     @property
     def info(self) -> EngineInfo:
         return EngineInfo(kind="extractive", name="offline", version=VERSION)
@@ -32,12 +35,19 @@ class OfflineEngine:
         return question in {WhatNext, Distil, Compose, Review}
 
     async def ask(self, request: Request[AnswerT]) -> Reply[AnswerT]:
-        """Answers in a worker thread; raises `EngineRefusedError` for what needs judgement."""
+        """Answers in a worker thread; raises `ModelNeededError` for what needs judgement."""
+        if not self.answers(type(request.question)):
+            raise ModelNeededError(
+                f"the offline engine has no language model and cannot answer {type(request.question).__name__}"
+                " honestly; name a model server under [model] in karkas.toml (`karkas doctor` checks it), or decide"
+                " yourself"
+            )
         begun = perf_counter()
+        await self._caller.before(self.info, request)
         value = await asyncio.to_thread(_answer, request.question, request.documents)
-        return Reply(
-            value=cast("AnswerT", value), engine=self.info, usage=Usage(wall_s=perf_counter() - begun)
-        )
+        usage = Usage(wall_s=perf_counter() - begun)
+        await self._caller.after(usage)
+        return Reply(value=cast("AnswerT", value), engine=self.info, usage=usage)
 
 
 def _answer(question: Question, documents: Sequence[Document]) -> BaseModel:
@@ -51,7 +61,4 @@ def _answer(question: Question, documents: Sequence[Document]) -> BaseModel:
         case Compose():
             return compose(question, documents)
         case _:
-            raise EngineRefusedError(
-                f"the offline engine has no language model and cannot answer {type(question).__name__} honestly;"
-                " name a model server under [model] in karkas.toml (`karkas doctor` checks it), or decide yourself"
-            )
+            raise AssertionError(question)

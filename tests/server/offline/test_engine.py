@@ -3,7 +3,7 @@ import pytest
 from karkas.policies.distillates import SourceRank
 from karkas.policies.errors import EngineRefusedError
 from karkas.server.offline import OfflineEngine
-from karkas.server.protocol import Engine, Question, Request, Role
+from karkas.server.protocol import Engine, Instructions, Question, Request, Role
 from karkas.server.questions import (
     QUESTIONS,
     Candidate,
@@ -40,7 +40,9 @@ async def test_it_answers_with_the_type_that_belongs_to_the_question(question: Q
     engine = OfflineEngine()
     assert engine.answers(type(question))
     reply = await engine.ask(
-        Request(role=Role.SCOUT, instructions="", question=question, answer=QUESTIONS[type(question)])
+        Request(
+            role=Role.SCOUT, instructions=Instructions(), question=question, answer=QUESTIONS[type(question)]
+        )
     )
     assert isinstance(reply.value, QUESTIONS[type(question)])
     assert reply.engine == engine.info
@@ -53,7 +55,12 @@ async def test_it_refuses_what_needs_judgement_and_says_what_to_do(question: Que
     assert not engine.answers(type(question))
     with pytest.raises(EngineRefusedError, match=r"karkas\.toml"):
         await engine.ask(
-            Request(role=Role.CRITIC, instructions="", question=question, answer=QUESTIONS[type(question)])
+            Request(
+                role=Role.CRITIC,
+                instructions=Instructions(),
+                question=question,
+                answer=QUESTIONS[type(question)],
+            )
         )
 
 
@@ -64,7 +71,7 @@ def _candidate(key: str, excerpt: str, rank: SourceRank = SourceRank.OFFICIAL_DO
 async def _chosen(*candidates: Candidate, query: str, at_most: int) -> list[str]:
     question = WhatNext(zone="training", queries=(query,), candidates=candidates, at_most=at_most)
     reply = await OfflineEngine().ask(
-        Request(role=Role.SCOUT, instructions="", question=question, answer=QUESTIONS[WhatNext])
+        Request(role=Role.SCOUT, instructions=Instructions(), question=question, answer=QUESTIONS[WhatNext])
     )
     return [choice.key for choice in reply.value.choices]
 

@@ -1,0 +1,54 @@
+"""The OpenAI-compatible chat API as vLLM speaks it: what is sent, and what is made of what comes back.
+
+Source: https://platform.openai.com/docs/api-reference/chat, https://docs.vllm.ai/en/stable/serving/openai_compatible_server
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from karkas.server.protocol import Usage, Wire
+
+
+class Message(Wire):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatRequest(Wire):
+    """One chat completion. `None` is not sent. `priority` is vLLM's: the lower goes first."""
+
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int
+    n: int = 1
+    temperature: float | None = None
+    top_p: float | None = None
+    response_format: dict[str, Any] | None = None
+    priority: int | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the answers: its text without reasoning, why it ended (`stop`, `length`, ...), or a refusal."""
+
+    text: str
+    finish: str
+    reasoning: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class ChatAnswer:
+    choices: tuple[Choice, ...]
+    usage: Usage
+    model: str
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A line of `/v1/models`: an adapter's `parent` is the model that it adapts."""
+
+    id: str
+    max_model_len: int | None = None
+    parent: str | None = None
