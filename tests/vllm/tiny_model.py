@@ -3,6 +3,8 @@
 Run by the Python that vLLM is installed in: `python tiny_model.py FOLDER`. The same version of it writes the same files.
 """
 
+# pyright: reportMissingImports=false
+
 import sys
 import sysconfig
 from collections.abc import Iterator
