@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := requirements/dev.lock
 BUILD_LOCK := requirements/build.lock
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
+VLLM_LOCK := requirements/vllm.lock
 
 # What has no wheel is built with the tools of BUILD_LOCK, so that nothing unlocked is fetched for it either.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -19,10 +22,10 @@ COMPILE = $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --ge
 	--no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench schemas lock build clean
+.PHONY: help setup demo test test-vllm check bench schemas lock build clean
 
 help:  ## Shows this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Makes .venv with the locked dependencies and karkas in it. The others do this by themselves.
 
@@ -45,6 +48,16 @@ demo: $(STAMP)  ## Explores a zone from installed packages, opens its gate, and 
 test: $(STAMP)  ## Runs all tests. PostgreSQL's too, where KARKAS_TEST_POSTGRES_URL names a database.
 	@$(BIN)/python -m pytest
 
+test-vllm: $(STAMP) $(if $(VLLM),,$(VLLM_STAMP))  ## Tests against a real vLLM server on the CPU. It installs one, or takes VLLM=/path/to/vllm.
+	@KARKAS_TEST_VLLM=$(or $(VLLM),$(abspath $(VLLM_VENV))/bin/vllm) $(BIN)/python -m pytest tests/vllm
+
+$(VLLM_STAMP): $(VLLM_LOCK) tests/vllm/install.py
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer was found; see make setup" >&2; exit 1; }
+	@echo "Installing vLLM's CPU build into $(VLLM_VENV) (3.1 GB on disk, two minutes or more the first time)"
+	@$(PYTHON) -m venv --clear $(VLLM_VENV)
+	@$(VLLM_VENV)/bin/python tests/vllm/install.py $(VLLM_LOCK)
+	@touch $@
+
 check: $(STAMP)  ## Lint, format and types: ruff, mypy (strict), pyright.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -61,6 +74,8 @@ lock:  ## Resolves the dependencies of pyproject.toml anew into requirements/.
 	@$(PIP) uv
 	$(COMPILE) pyproject.toml --extra postgres --group dev --output-file $(LOCK)
 	printf 'setuptools\nwheel\n' | $(COMPILE) - --constraints $(LOCK) --output-file $(BUILD_LOCK)
+	printf "%s ; python_version < '0'\n" torch torchaudio torchvision torchcodec \
+		| $(COMPILE) requirements/vllm.in --override /dev/stdin --output-file $(VLLM_LOCK)
 
 schemas: $(STAMP)  ## Writes the JSON Schemas of distillates and frames into docs/.
 	$(BIN)/python -m karkas.agents.distillate.schemas docs
@@ -69,5 +84,5 @@ build: $(STAMP)  ## Builds sdist and wheel into dist/.
 	$(BIN)/python -m build --no-isolation --quiet
 
 clean:  ## Removes what these commands made.
-	rm -rf $(VENV) build dist demo-project demo-project.[0-9]* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info src/*.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) build dist demo-project demo-project.[0-9]* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
