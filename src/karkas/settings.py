@@ -5,16 +5,19 @@ import os
 import re
 import tempfile
 import tomllib
-from difflib import get_close_matches
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from karkas.agents.tools.sandbox import Sandbox
+from karkas.faults import EXPORT, ZONE_NAME, looks_secret, near, place, told
 from karkas.policies.budgets import Budget
 from karkas.policies.errors import SettingsError
 from karkas.policies.zones import Zone, ZoneName
+from karkas.server.config import DEFAULT, ModelsConfig, ModelSettings, RoleSettings
+from karkas.server.protocol import Role
 
 FILE = "karkas.toml"
 LOCK_SECONDS = 10
@@ -23,21 +26,6 @@ TEMPLATE = Path(__file__).with_name("template.toml")
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _server_root(url: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
-        raise ValueError('must be a URL such as "http://127.0.0.1:8000"')
-    return url.rstrip("/").removesuffix("/v1")
-
-
-class ModelSettings(_Section):
-    """The model server; without `base_url` the offline engine answers."""
-
-    base_url: Annotated[str, AfterValidator(_server_root)] | None = None
-    """The root of an OpenAI-compatible server; a trailing `/v1` is dropped."""
-    model: str | None = None
-    api_key_env: str | None = None
 
 
 class Budgets(Budget):
@@ -86,10 +74,20 @@ class Settings(_Section):
 
     zones: dict[str, Zone] = {}
     model: ModelSettings = ModelSettings()
+    models: dict[str, ModelSettings] = {}
+    """Further models, by name."""
+    roles: dict[Role, RoleSettings] = {}
     budgets: Budgets = Budgets()
     explore: ExploreSettings = ExploreSettings()
     act: ActSettings = ActSettings()
     storage: StorageSettings = StorageSettings()
+
+    @property
+    def language_models(self) -> ModelsConfig | None:
+        """The models that a server is configured for; None where there are none, so that the offline engine answers."""
+        named = {DEFAULT: self.model, **self.models}
+        served = {name: model for name, model in named.items() if model.base_urls}
+        return ModelsConfig(models=served, roles=self.roles) if served else None
 
 
 def load(root: Path) -> Settings:
@@ -121,14 +119,54 @@ def parse(text: str, path: Path) -> Settings:
         # Strict JSON keeps TOML's types apart ("3" is not 3) and still takes arrays as tuples.
         settings = Settings.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        faults = [_fault(fault, text) for fault in error.errors(include_url=False)]
+        faults = told(error, text, settings=Settings)
         raise SettingsError("\n".join(f"{path}{fault}" for fault in faults)) from error
     for key, zone in settings.zones.items():
         if zone.name != key:
             raise SettingsError(
                 f"{path}: zones.{key}.name is unknown; the table's own name, {key}, is the zone's"
             )
+    if found := list(_model_faults(settings)):
+        raise SettingsError(
+            "\n".join(f"{path}{place(text, where)}: {'.'.join(where)} {fault}" for where, fault in found)
+        )
     return settings
+
+
+def _model_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What models and roles say that cannot be, after the key that says it. No secret is repeated."""
+    for name, model in settings.models.items():
+        if name == DEFAULT:
+            yield (
+                ("models", name),
+                f"has a name that is taken: {DEFAULT!r} is the model of [model]; choose another",
+            )
+        elif not model.base_urls:
+            yield (
+                ("models", name),
+                f"has no server; set base_url, or say how it is started in [models.{name}.serve]",
+            )
+        yield from _secrets(("models", name), model)
+    yield from _secrets(("model",), settings.model)
+    known = [DEFAULT, *settings.models]
+    for role, body in settings.roles.items():
+        where = ("roles", role.value, "model")
+        if body.model is not None and body.model not in known:
+            yield (
+                where,
+                f"= {json.dumps(body.model, ensure_ascii=False)} is no model here; {near(body.model, known)}",
+            )
+        elif body.model == DEFAULT and settings.models and not settings.model.base_urls:
+            yield where, "is the model of [model], which has no server; set its base_url"
+
+
+def _secrets(where: tuple[str, ...], model: ModelSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+    if model.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", model.api_key_env):
+        yield (*where, "api_key_env"), f"must be the name of a variable; {EXPORT}"
+    for variable in model.serve.env if model.serve is not None else ():
+        if looks_secret(variable):
+            mend = "export it instead: the server is started with the environment of `karkas serve`"
+            yield (*where, "serve", "env", variable), f"looks like a secret; {mend}"
 
 
 def declare_zone(root: Path, name: str) -> bool:
@@ -178,10 +216,7 @@ def _check_name(name: str) -> None:
     try:
         TypeAdapter(ZoneName).validate_python(name)
     except ValidationError as error:
-        raise SettingsError(f"{name!r} is no zone name: {_NAME_RULE}") from error
-
-
-_NAME_RULE = "lower-case letters, digits, `-` and `_`, at most 64, beginning with a letter or digit"
+        raise SettingsError(f"{name!r} is no zone name: {ZONE_NAME}") from error
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -197,59 +232,3 @@ def _replace(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise SettingsError(f"{path} could not be written: {error.strerror}; it is unchanged") from error
-
-
-def _fault(fault: Any, text: str) -> str:
-    """One fault of pydantic's as `, line N: key: what is wrong; what to do`."""
-    where = tuple(str(part) for part in fault["loc"])
-    if where[:1] == ("zones",) and where[2:] == ("name",):
-        return f"{_place(text, where[:2])}: zones.{where[1]} is no zone name: {_NAME_RULE}"
-    place, key = _place(text, where), ".".join(where)
-    if fault["type"] == "extra_forbidden":
-        known = _known_keys(where[:-1])
-        near = get_close_matches(where[-1], known, n=1, cutoff=0.5)
-        mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-        return f"{place}: {key} is unknown; {mend}"
-    if fault["type"] == "string_pattern_mismatch":
-        return f'{place}: {key} = {fault["input"]!r} should read "FILE.py:NAME", such as "tools.py:deploy"'
-    near = get_close_matches(str(fault["input"]), re.findall(r"'([^']+)'", fault["msg"]), n=1, cutoff=0.5)
-    mend = f"; did you mean {near[0]!r}?" if near else ""
-    given = "" if isinstance(fault["input"], dict) else f" = {json.dumps(fault['input'], ensure_ascii=False)}"
-    message = (
-        fault["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("an object", "a table")
-    )
-    return f"{place}: {key}{given} {message}{mend}"
-
-
-def _known_keys(where: tuple[str, ...]) -> list[str]:
-    """The keys that `karkas.toml` may have in the table at `where`."""
-    model: type[BaseModel] = Settings
-    for part in where:
-        if model is Settings and part == "zones":
-            model = Zone
-        elif part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            assert isinstance(annotation, type)
-            model = annotation
-    return [name for name in model.model_fields if not (model is Zone and name == "name")]
-
-
-def _place(text: str, where: tuple[str, ...]) -> str:
-    """`, line N` of a key, as far as it is written plainly: `key =` under its `[table]`, or that table."""
-    table: tuple[str, ...] = ()
-    place, depth = "", 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[+([^\]]+)\]+", line):
-            path = table = _keys(header[1])
-        elif assignment := re.match(r"\s*([^#=\[\]{}]+)=", line):
-            path = (*table, *_keys(assignment[1]))
-        else:
-            continue
-        shared = min(len(path), len(where))
-        if path[:shared] == where[:shared] and shared > depth:
-            place, depth = f", line {number}", shared
-    return place
-
-
-def _keys(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip(" \t\"'") for part in dotted.split("."))

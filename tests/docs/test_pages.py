@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 
 import karkas
 from karkas.cli.app import ROOMS, app
+from karkas.server.config import ServeSettings
 from karkas.settings import Settings
 
 from .conftest import Desk
@@ -111,9 +112,9 @@ def test_every_command_stands_on_the_page_of_commands() -> None:
 
 def test_every_key_of_the_settings_is_explained() -> None:
     text = (ROOT / "docs/configuration.md").read_text("utf-8")
-    sections: dict[str, Any] = {name: info.annotation for name, info in Settings.model_fields.items()}
-    keys = [f"`{key}`" for name, model in sections.items() if name != "zones" for key in model.model_fields]
-    keys += [f"`{key}`" for key in karkas.Zone.model_fields if key != "name"]
+    sections = [info.annotation for info in Settings.model_fields.values()]
+    tables: list[Any] = [*(get_args(one)[1] if get_args(one) else one for one in sections), ServeSettings]
+    keys = [f"`{key}`" for model in tables for key in model.model_fields if key != "name"]
     assert [key for key in keys if key not in text] == []
 
 

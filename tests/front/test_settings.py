@@ -8,9 +8,12 @@ import pytest
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from karkas.policies.errors import SettingsError
 from karkas.policies.zones import ControlLevel, Scope, Zone
+from karkas.server.config import ModelSettings, RoleSettings, ServeSettings
+from karkas.server.protocol import Role
 from karkas.settings import TEMPLATE, Settings, declare_zone, load, parse
 
 FILE = Path("karkas.toml")
@@ -28,36 +31,66 @@ def fault(text: str) -> str:
     return str(caught.value)
 
 
+TEMPLATE_TEXT = TEMPLATE.read_text(encoding="utf-8")
+UNSET = r"base_url|model|api_key_env|context|path|url|max_model_len|max_num_seqs|gpu_memory_utilization|tensor_parallel_size"
+"""Options without a default: what the template shows of them is an example."""
+
+
 def test_the_template_says_nothing_but_the_defaults() -> None:
-    template = TEMPLATE.read_text(encoding="utf-8")
-    assert parse(template, FILE) == Settings()
+    assert parse(TEMPLATE_TEXT, FILE) == Settings()
     # Every default that it shows is the true one; what has none is marked, or an example.
-    shown = re.sub(r"(?m)^#(?=\w+ = )", "", template)
-    shown = re.sub(r"(?m)^(?=.*(not bounded by default|^base_url|^model =|^api_key_env|^url =))", "#", shown)
+    shown = re.sub(r"(?m)^#(?=\w+ = )", "", TEMPLATE_TEXT)
+    shown = re.sub(rf"(?m)^(?=.*not bounded by default|({UNSET}) = )", "#", shown)
     before_zone, _, after_zone = shown.partition("#[zones.lora]")
     options = re.sub(r"(?m)^(understanding|critical|level|description|trusted|scope) = .*$", "", after_zone)
+    options = re.sub(r"(?ms)^#\[models\.judge\].*?(?=\n\n\n)", "", options)
     assert "wall_s = 3600.0" in options
+    assert "timeout_s = 600.0" in options
+    options, serve = re.sub(r"(?ms)^#\[model\.serve\].*?(?=\n\n\n)", "", options), options
     assert parse(before_zone + options, FILE) == Settings()
+    (serve,) = re.findall(r"(?ms)^#\[model\.serve\]\n(.*?)(?=\n\n\n)", serve)
+    assert parse(f'[model.serve]\npath = "m"\n{serve}', FILE).model.serve == ServeSettings(path="m")
 
 
-def test_the_zone_of_the_template_is_a_valid_one() -> None:
-    template = TEMPLATE.read_text(encoding="utf-8")
-    example = re.search(r"(?ms)^#\[zones\.lora\]$.*?\n\n", template)
-    assert example is not None
-    zone = parse(re.sub(r"(?m)^#", "", example[0]), FILE).zones["lora"]
+def test_the_examples_of_the_template_are_valid() -> None:
+    zone = example(r"\[zones\.lora\]").zones["lora"]
     assert (zone.understanding, zone.level) == (2, ControlLevel.DRAFT_ONLY)
     assert zone.scope.tools == ("run_command",)
+    models = example(r"\[models\.judge\]")
+    assert models.roles[Role.CRITIC].model in models.models
+    assert example(r"\[model\.serve\]").model.base_urls == ("http://127.0.0.1:8000",)
+
+
+def example(heading: str) -> Settings:
+    found = re.search(rf"(?ms)^#{heading}$.*?\n\n", TEMPLATE_TEXT)
+    assert found is not None
+    return parse(re.sub(r"(?m)^#", "", found[0]), FILE)
 
 
 def test_every_key_of_the_settings_is_in_the_template() -> None:
-    template = TEMPLATE.read_text(encoding="utf-8")
-    for name, field in Settings.model_fields.items():
-        assert f"[{name}" in template
-        keys = getattr(field.annotation, "model_fields", None) or {
-            key: None for key in Zone.model_fields if key != "name"
-        }
-        for key in keys:
-            assert re.search(rf"(?m)^#{key} = ", template), (name, key)
+    for table, model in TABLES.items():
+        assert f"[{table}" in TEMPLATE_TEXT
+        for key in model.model_fields:
+            if key not in {"name", "serve"}:
+                assert re.search(rf"(?m)^#{key} = ", TEMPLATE_TEXT), (table, key)
+
+
+TABLES: dict[str, type[BaseModel]] = {
+    "zones": Zone,
+    "model": ModelSettings,
+    "model.serve": ServeSettings,
+    "models": ModelSettings,
+    "roles": RoleSettings,
+    **{
+        name: info.annotation
+        for name, info in Settings.model_fields.items()
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+    },
+}
+
+
+def test_every_table_of_the_settings_is_among_those_that_are_compared() -> None:
+    assert set(Settings.model_fields) <= set(TABLES)
 
 
 def test_a_zone_is_read_as_it_is_declared() -> None:
@@ -102,12 +135,42 @@ def test_a_zone_is_read_as_it_is_declared() -> None:
         ('[storage]\nurl = "sqlite:///x.db"', "storage.url"),
         ("[budgets]\nwall_s = 0", "budgets.wall_s = 0 should be greater than 0"),
         ("[budgets]\nwall_s = inf", "finite"),
+        ('[model]\nbase_url = ["http://h:1", "h"]', 'line 2: model.base_url = "h" must be a URL'),
+        ('[model]\napi_key = "sk-1"', "line 2: model.api_key is unknown; the key itself never stands here"),
+        ('[models.judge]\nbase_url = "http://h"\ntoken = "sk-1"', "line 3: models.judge.token is unknown; the key itself"),
+        ('[model]\napi_key_env = "sk-1"', "line 2: model.api_key_env must be the name of a variable"),
+        ('[model.serve]\npath = "m"\n[model.serve.env]\nHF_TOKEN = "hf-1"', "line 4: model.serve.env.HF_TOKEN looks like a secret"),
+        ('[model]\nbase_url = "http://ada:hunter2@h"', "line 2: model.base_url must hold no user or password"),
+        ("[model]\ncontxt = 1", "did you mean 'context'?"),
+        ("[model.serve]\nport = 8000", "line 1: model.serve.path is missing"),
+        ('[model.serve]\npath = "m"\nprot = 1', "line 3: model.serve.prot is unknown; did you mean 'port'?"),
+        ('[models.judge.serve]\npath = "m"\nport = 0', "line 3: models.judge.serve.port = 0 should be greater than or equal to 1"),
+        ('[models.judge]\nmodel = "m"', "line 1: models.judge has no server; set base_url"),
+        ('[models."q.5"]\nbase_url = "h"', "line 2: models.q.5.base_url"),
+        ('[models.default]\nbase_url = "http://h"', "line 1: models.default has a name that is taken"),
+        ('[roles.critc]\nmodel = "default"', "line 1: roles.critc is unknown; did you mean 'critic'?"),
+        ("[roles.critic]\ntemprature = 1", "line 2: roles.critic.temprature is unknown; did you mean 'temperature'?"),
+        ('[roles.critic]\nmodel = "jugde"\n[models.judge]\nbase_url = "http://h"', """line 2: roles.critic.model = "jugde" is no model here; did you mean 'judge'?"""),
+        ('[roles.critic]\nmodel = "default"\n[models.judge]\nbase_url = "http://h"', "line 2: roles.critic.model is the model of [model], which has no server"),
         ("[zones.lora\n", "karkas.toml is not valid TOML: Expected ']'"),
         ("[zones.a]\n[zones.a]\n", "line 2"),
     ],
 )  # fmt: skip
 def test_a_fault_is_told_with_its_place_and_its_mend(text: str, told: str) -> None:
     assert told in fault(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[model]\napi_key = "hunter2"',
+        '[model]\napi_key_env = "hunter-2"',
+        '[model]\nbase_url = "http://ada:hunter2@h"',
+        '[model.serve]\npath = "m"\nenv = {API_KEY = "hunter2"}',
+    ],
+)
+def test_a_secret_in_the_file_is_not_repeated(text: str) -> None:
+    assert "hunter" not in fault(text)
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -129,6 +192,30 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["http://h:8000", "http://h:8000/", "http://h:8000/v1", "http://h:8000/v1/"])
 def test_the_server_is_named_by_its_root_however_it_was_written(url: str) -> None:
     assert parse(f'[model]\nbase_url = "{url}"', FILE).model.base_url == "http://h:8000"
+
+
+def test_without_a_server_there_are_no_language_models() -> None:
+    assert parse('[model]\nmodel = "m"\n[roles.critic]\nmodel = "default"', FILE).language_models is None
+
+
+def test_models_and_roles_are_read_as_they_are_declared() -> None:
+    text = """
+    [model]
+    base_url = ["http://a:1/v1", "http://b:1"]
+    [models.judge.serve]
+    path = "m"
+    port = 8001
+    [roles.critic]
+    adapter = "strict"
+    """
+    found = parse(text, FILE).language_models
+    assert found is not None
+    assert {name: model.base_urls for name, model in found.models.items()} == {
+        "default": ("http://a:1", "http://b:1"),
+        "judge": ("http://127.0.0.1:8001",),
+    }
+    assert found.roles == {Role.CRITIC: RoleSettings(adapter="strict")}
+    assert (found.name_for(Role.EXECUTOR), found.name_for(Role.CRITIC)) == ("default", "judge")
 
 
 @pytest.mark.parametrize(
