@@ -240,7 +240,8 @@ class Client:
 
         cause = error.__cause__
         words = cause.os_error.strerror if isinstance(cause, aiohttp.ClientConnectorError) else str(error)
-        never = isinstance(error, httpx.ConnectError) or isinstance(cause, aiohttp.ConnectionTimeoutError)
+        unconnected = (httpx.ConnectError, aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        never = isinstance(error, unconnected) or isinstance(cause, unconnected)
         how = "cannot be reached" if never else "was lost in the middle of a call"
         return PassingFaultError(
             f"the model server at {self.base_url} {how}: {words or type(error).__name__}", reached=not never

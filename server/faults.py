@@ -22,7 +22,7 @@ _SERVER_ERROR = 500
 _LASTING_SERVER_ERRORS = frozenset({501, 505})
 _TOO_LONG = re.compile(
     r"context[ _](length|size|window)|input tokens exceed|prompt is too long|longer than the (maximum )?model",
-    re.I,
+    re.IGNORECASE,
 )
 """How vLLM, OpenAI (`context_length_exceeded`), llama.cpp, SGLang and others say it."""
 
