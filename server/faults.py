@@ -18,6 +18,7 @@ _UNAUTHORISED = frozenset({401, 403})
 _NOT_FOUND = frozenset({404, 405})
 _TOO_LARGE = 413
 _PASSING = frozenset({408, 425, 429})
+_BUSY = frozenset({429, 503})
 _SERVER_ERROR = 500
 _LASTING_SERVER_ERRORS = frozenset({501, 505})
 _TOO_LONG = re.compile(
@@ -31,14 +32,20 @@ class PassingFaultError(EngineError):
     """The model server did not answer as it should; it may the next time."""
 
     def __init__(
-        self, message: str | None = None, *, retry_after: float | None = None, reached: bool = True
+        self,
+        message: str | None = None,
+        *,
+        retry_after: float | None = None,
+        reached: bool = True,
+        busy: bool = False,
     ) -> None:
         """`retry_after` are the seconds that the server asked for; `reached` says whether it can have begun to work on
-        the request, false where no connection came about.
+        the request, false where no connection came about or where it was too `busy` to take it.
         """
         super().__init__(message)
         self.retry_after = retry_after
-        self.reached = reached
+        self.reached = reached and not busy
+        self.busy = busy
 
 
 def fault(
@@ -49,7 +56,9 @@ def fault(
     told = f" ({words})" if words else ""
     if status in _PASSING or (status >= _SERVER_ERROR and status not in _LASTING_SERVER_ERRORS):
         return PassingFaultError(
-            f"the model server at {address} answered {status}{told}", retry_after=_seconds(retry_after)
+            f"the model server at {address} answered {status}{told}",
+            retry_after=_seconds(retry_after),
+            busy=status in _BUSY,
         )
     if status == _TOO_LARGE or (status not in _UNAUTHORISED and _TOO_LONG.search(words)):
         return ContextTooLongError(
