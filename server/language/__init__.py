@@ -1,0 +1,1 @@
+"""The language-model engine: every question becomes prompts with bounded, typed answers, checked before they count."""
