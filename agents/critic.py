@@ -40,7 +40,6 @@ async def _ask(
     documents: Sequence[Document],
     digests: tuple[Digest, ...],
 ) -> CriticReport:
-    critic = f"critic/{engine.info}"
     request = Request(
         role=Role.CRITIC,
         instructions=instructions(Role.CRITIC),
@@ -49,16 +48,18 @@ async def _ask(
         answer=Judged,
     )
     try:
-        judged = (await engine.ask(request)).value
+        reply = await engine.ask(request)
     except EngineRefusedError as refusal:
+        critic = f"critic/{engine.info}"
         return CriticReport(critic=critic, status=CriticStatus.REFUSED, digests=digests, reason=str(refusal))
     except Exception as error:  # noqa: BLE001  whatever failed, the gate stays shut and says so
-        reason = f"the critic failed: {type(error).__name__}: {error}"
+        critic, reason = f"critic/{engine.info}", f"the critic failed: {type(error).__name__}: {error}"
         return CriticReport(critic=critic, status=CriticStatus.ERROR, digests=digests, reason=reason)
+    judged = reply.value
     return CriticReport(
-        critic=critic,
+        critic=f"critic/{reply.engine}",
         status=STATUS.get(judged.verdict, CriticStatus.ERROR),
         digests=digests,
         reason=judged.reason,
-        findings=tuple(CriticFinding(text=finding.text) for finding in judged.findings),
+        findings=tuple(CriticFinding(text=finding.text, quote=finding.quote) for finding in judged.findings),
     )

@@ -186,6 +186,9 @@ def _undecided(conflict: Conflict, claims: dict[str, Claim], places: Places, *, 
     yield from _wrapped(
         visible_line(f"{conflict.id}, {conflict.kind} ({weight}): {conflict.why}".rstrip(" :"))
     )
+    if conflict.reviewer:
+        judged = f"step {conflict.label} of 10" if conflict.label.isdecimal() else conflict.label
+        yield from _wrapped(visible_line(f"{judged}: {conflict.reviewer}"), "#   ")
     for one in conflict.claims:
         yield from _wrapped(_said(claims[one], places), "#   ") if one in claims else ()
     choice = f"{' | '.join(conflict.claims)} | both | neither"

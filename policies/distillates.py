@@ -74,6 +74,8 @@ class WeakSpotKind(StrEnum):
     LOW_RANK_SOURCE = "low_rank_source"
     STALE = "stale"
     NO_EXAMPLE = "no_example"
+    UNSUPPORTED = "unsupported"
+    """Its passages do not say what the claim says, or say the opposite."""
     UNREADABLE = "unreadable"
 
 

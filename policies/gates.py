@@ -177,6 +177,8 @@ class CriticFinding(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: str
+    quote: str = ""
+    """Words of the shown text, where it named some that stand there."""
     evidence: tuple[Evidence, ...] = ()
 
 

@@ -170,9 +170,11 @@ class _Page:
         subjects = ", ".join(dict.fromkeys(escaped(claim.subject) for claim in claims))
         scope = f", for {held}" if (held := _scope(conflict.scope)) else ""
         yield from (f"### {subjects or conflict.id} ({conflict.kind})", "")
-        label = f"{escaped(conflict.label)}, score {conflict.score:.2f}{scope}; {escaped(conflict.id)}"
+        label = f"{_judged(conflict)}{scope}; {escaped(conflict.id)}"
         yield f"{escaped(conflict.why)} *{label}*".strip()
         yield ""
+        if conflict.reviewer and conflict.why not in conflict.reviewer:
+            yield from (escaped(conflict.reviewer), "")
         yield f"| {' | '.join(code(self.places.path(claim.evidence[0].source)) for claim in claims)} |"
         yield "|" + "---|" * len(claims)
         yield f"| {' | '.join(self._said(claim) for claim in claims)} |"
@@ -257,6 +259,13 @@ class _Page:
             stored = record.text if record else None
             self.texts[source] = self.text_of(stored.artifact) if stored and self.text_of else None
         return self.texts[source]
+
+
+def _judged(conflict: Conflict) -> str:
+    """What was made of it: a reviewer's step from 0 to 10, the score of a rule, or what the person said."""
+    if conflict.label.isdecimal():
+        return f"step {escaped(conflict.label)} of 10, by a model"
+    return f"{escaped(conflict.label)}, score {conflict.score:.2f}"
 
 
 def _scope(scope: dict[str, str]) -> str:

@@ -5,7 +5,7 @@ without a scope nearly every numeric difference is no conflict.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from karkas.policies.distillates import Claim, Conflict, ConflictKind, part_id
@@ -52,10 +52,17 @@ class _Hit:
 Detector = Callable[[Statement, Statement], Iterator[_Hit]]
 
 
-def conflicts(claims: Sequence[Claim], documents: Sequence[Document]) -> list[Conflict]:
-    """Candidates, the likeliest first, at most 30; the likeliest alone where several detectors name the same claims."""
+def conflicts(
+    claims: Sequence[Claim], documents: Sequence[Document], *, fresh: Collection[str] | None = None
+) -> list[Conflict]:
+    """Candidates, the likeliest first, at most 30; the likeliest alone where several detectors name the same claims.
+
+    With `fresh`, only those of which one claim at least is named there, by id.
+    """
     found: list[tuple[Conflict, str]] = []
     for one, other in pairs(statements(claims, documents)):
+        if fresh is not None and one.claim.id not in fresh and other.claim.id not in fresh:
+            continue
         for detect in _DETECTORS:
             for hit in detect(one, other):
                 found.append((_conflict(one.claim, other.claim, hit), hit.about or hit.why))  # noqa: PERF401

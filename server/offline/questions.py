@@ -95,6 +95,8 @@ def _of_weak_spot(spot: WeakSpot, claims: Sequence[Claim]) -> Iterator[tuple[str
             )
         case WeakSpotKind.NO_EXAMPLE:
             yield f"How is {subject} used{inside}?", f"{subject} example {where}".strip()
+        case WeakSpotKind.UNSUPPORTED:
+            yield f"What do the sources say of {subject}{inside}: “{said}”?", f"{subject} {where}".strip()
         case WeakSpotKind.UNREADABLE:
             return
 

@@ -216,6 +216,8 @@ def _print_critic(gate: "Gate") -> None:
     screen.quote(gate.critic.reason)
     for finding in gate.critic.findings:
         screen.line(f"- {finding.text}")
+        if finding.quote:
+            screen.quote(finding.quote, mark="  > ")
 
 
 def _superseded(project: "Project", gate: "Gate") -> str | None:
