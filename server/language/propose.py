@@ -1,0 +1,157 @@
+"""The executor's proposals: calls of registered tools, whose arguments are those of the tool and nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, reduce
+from operator import or_
+from typing import Annotated, Any, Literal, get_args
+
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, create_model
+
+from karkas.server.language.neutral import barred, line, neutral, restored
+from karkas.server.language.prompt import Asking
+from karkas.server.protocol import Role
+from karkas.server.questions import Propose, Proposed, ToolCall, ToolSpec
+from karkas.server.schemas import SchemaError, bounded
+
+ANSWER = 2_048
+"""Tokens that one proposal may take at first; one that was cut is asked again with more room."""
+_WHY = 400
+_CLOSED = ConfigDict(extra="forbid", frozen=True)
+
+_Validator = extend(Draft202012Validator, {"pattern": lambda *_: ()})  # type: ignore[no-untyped-call]
+"""Patterns are in the syntax of the tool's own validation, which checks them again before a gate opens."""
+
+
+async def propose(asking: Asking, question: Propose) -> Proposed:
+    """At most `question.at_most` different calls, out of one prompt; none where nothing can be proposed."""
+    unfit = {
+        tool.name: why for tool in question.tools if (why := _fits(tool.name, json.dumps(tool.parameters)))
+    }
+    for why in unfit.values():
+        await asking.caller.note(f"{Role.EXECUTOR}: a tool was not shown to the model: {why}")
+    tools = [tool for tool in question.tools if tool.name not in unfit]
+    if not tools:
+        return Proposed(calls=(), why="no tool is registered that a model could call")
+    asked = await asking.ask(
+        "propose",
+        answer_for(tools),
+        question=_shown(question, tools),
+        max_tokens=ANSWER,
+        n=question.at_most,
+    )
+    back = _back(f"{question.frame}\n{question.task}\n{question.feedback}")
+    calls: dict[str, ToolCall] = {}
+    for value in asked.values:
+        call = getattr(value, "call")  # noqa: B009  the type is made of the tools
+        if call is not None:
+            args = _restored(call.args, back)
+            key = json.dumps([call.tool, args], sort_keys=True)
+            calls.setdefault(key, ToolCall(tool=call.tool, args=args, why=_why(value)))
+    found = tuple(calls.values())[: question.at_most]
+    return Proposed(calls=found, why=found[0].why if found else _why(asked.value))
+
+
+def answer_for(tools: Sequence[ToolSpec]) -> type[BaseModel]:
+    """The type of a proposal: why, and a call of one of these tools, or `null`.
+
+    Raises `SchemaError`, which names the parameter that no grammar can hold.
+    """
+    return _answer_for(json.dumps([tool.model_dump() for tool in tools]))
+
+
+@lru_cache(maxsize=64)
+def _answer_for(tools: str) -> type[BaseModel]:
+    calls: Any = reduce(or_, (_call(tool["name"], tool["parameters"]) for tool in json.loads(tools)))
+    if get_args(calls):
+        calls = Annotated[calls, Field(discriminator="tool")]
+    return create_model(
+        "Proposal",
+        __config__=_CLOSED,
+        why=(Annotated[str, Field(max_length=_WHY)], ...),
+        call=(calls | None, ...),
+    )
+
+
+@lru_cache(maxsize=256)
+def _fits(tool: str, parameters: str) -> str | None:
+    """What keeps a tool's parameters from being asked of a model, if something does."""
+    try:
+        bounded(json.loads(parameters), of=tool)
+    except SchemaError as error:
+        return str(error)
+    return None
+
+
+def _call(tool: str, parameters: dict[str, Any]) -> Any:
+    names: Any = Literal[tool]
+    return create_model("Call", __config__=_CLOSED, tool=(names, ...), args=(_args(tool, parameters), ...))
+
+
+def _args(tool: str, parameters: dict[str, Any]) -> Any:
+    """A tool's arguments: checked by its own schema, shown to the grammar of the server in a bounded form of it."""
+    own = _Validator({"additionalProperties": False, **parameters})
+
+    def check(args: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        wrong: ValidationError | None = best_match(own.iter_errors(args))
+        if wrong is not None:
+            raise ValueError(f"arguments of {tool}, at {wrong.json_path}: {wrong.message[:300]}")
+        return args
+
+    return Annotated[
+        dict[str, JsonValue], AfterValidator(check), WithJsonSchema(bounded(parameters, of=tool))
+    ]
+
+
+def _why(value: BaseModel) -> str:
+    return " ".join(str(getattr(value, "why")).split())  # noqa: B009
+
+
+def _shown(question: Propose, tools: Sequence[ToolSpec]) -> str:
+    """What is the same for every task first: the tools, then the frame."""
+    lines = ["tools"]
+    for tool in tools:
+        lines += [f"tool {line(tool.name)}", barred(tool.description)]
+        lines += ["its parameters", barred(json.dumps(tool.parameters, ensure_ascii=False))]
+    lines += [
+        "end of tools",
+        "",
+        "the person's frame",
+        framed(question.frame) or "(none)",
+        "end of the frame",
+    ]
+    lines += ["", "the person's task", neutral(question.task), "end of the task"]
+    if question.feedback:
+        lines += ["", "the person on an earlier proposal", neutral(question.feedback), "end of it"]
+    return "\n".join(lines)
+
+
+def framed(frame: str) -> str:
+    """The frame's text: what the person wrote as it stands, what sources and models say behind bars.
+
+    In it, one line each, the person's nodes begin with a dash, and what stands indented below them is recalled.
+    """
+    return "\n".join(
+        barred(one) if one[:1] == " " and not one.lstrip().startswith("- ") else neutral(one)
+        for one in frame.rstrip().split("\n")
+    )
+
+
+def _back(shown: str) -> dict[int, str]:
+    """From the marks that stand in what the model was shown only because `neutral` put them there."""
+    return {ord(mark): restored(mark) for mark in set(neutral(shown)) - set(shown)}
+
+
+def _restored(value: Any, back: Mapping[int, str]) -> Any:
+    match value:
+        case str():
+            return value.translate(back)
+        case list():
+            return [_restored(one, back) for one in value]
+        case dict():
+            return {name: _restored(one, back) for name, one in value.items()}
+        case _:
+            return value

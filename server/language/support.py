@@ -1,0 +1,125 @@
+"""Whether the passages that a claim cites say what the claim says, judged page by page.
+
+The pages are those that the summarizer was shown, so that a server finds them in its prefix cache.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, Field
+
+from karkas.policies.distillates import Claim, ClaimMode, SupportLabel
+from karkas.policies.errors import ContextTooLongError, TruncatedAnswerError
+from karkas.server.documents import Document
+from karkas.server.language.neutral import barred, line
+from karkas.server.language.passages import Page
+from karkas.server.language.prompt import Asking
+from karkas.server.questions import CheckSupport, SupportChecked, Supported
+
+MOST = 16
+"""Claims of one page that are judged in one answer."""
+_A_CLAIM = 90
+"""Tokens that the verdict on one claim may take."""
+_WEIGHT = (SupportLabel.CONTRADICTED, SupportLabel.ENTAILED, SupportLabel.UNCLEAR)
+"""Over several pages the first of these that one of them gives holds."""
+_DOUBT = (SupportLabel.CONTRADICTED, SupportLabel.UNCLEAR, SupportLabel.ENTAILED)
+"""So it is where one answer judges one claim twice: words that changed the model's mind are no evidence."""
+
+
+class Verdict(BaseModel):
+    claim: int = Field(ge=1, le=MOST)
+    why: str = Field(max_length=240)
+    label: Literal["entailed", "contradicted", "unclear"]
+
+
+class Verdicts(BaseModel):
+    partial: ClassVar[bool] = True
+    verdicts: list[Verdict] = Field(max_length=MOST)
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """Claims that cite passages of one page, and how they are shown."""
+
+    page: Page
+    claims: tuple[Claim, ...]
+    shown: tuple[str, ...]
+
+
+async def check_support(
+    asking: Asking, question: CheckSupport, documents: Sequence[Document]
+) -> SupportChecked:
+    """Judges the claims that are in a model's own words; copied ones prove themselves.
+
+    Contradicted on one page outweighs entailed on another, which outweighs unclear. What no page could be asked
+    about is not named.
+    """
+    claims = [claim for claim in question.claims if claim.mode is ClaimMode.ABSTRACTIVE]
+    if not claims:
+        return SupportChecked(claims=())
+    portions = [
+        portion for page in await asking.pages(documents) for portion in await _portions(asking, page, claims)
+    ]
+    found: dict[str, list[Supported]] = defaultdict(list)
+    for answered in await asking.each(portions, lambda portion: _judge(asking, portion), what="pages"):
+        for one in answered or ():
+            found[one.claim].append(one)
+    return SupportChecked(
+        claims=tuple(
+            min(found[claim.id], key=lambda one: _WEIGHT.index(one.label))
+            for claim in claims
+            if claim.id in found
+        )
+    )
+
+
+async def _portions(asking: Asking, page: Page, claims: Sequence[Claim]) -> list[_Portion]:
+    cited = [(claim, numbers) for claim in claims if (numbers := _cited(page, claim))]
+    if not cited:
+        return []
+    shown = [_shown(claim, numbers) for claim, numbers in cited]
+    room = await asking.room("support", max_tokens=_A_CLAIM * MOST, beside=page.text)
+    return [
+        _Portion(page, tuple(cited[at][0] for at in places), tuple(shown[at] for at in places))
+        for places in await asking.portions(shown, room=room, most=MOST)
+    ]
+
+
+def _cited(page: Page, claim: Claim) -> tuple[int, ...]:
+    return tuple(
+        sorted({one for span in claim.evidence for one in page.numbers(span.source, span.start, span.end)})
+    )
+
+
+def _shown(claim: Claim, numbers: Sequence[int]) -> str:
+    scope = ", ".join(f"{name} {value}" for name, value in claim.scope.items())
+    return "\n".join(
+        (
+            f"cites passage{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}",
+            f"| {line(claim.subject)}{f' (for {line(scope)})' if scope else ''}",
+            barred(claim.text),
+        )
+    )
+
+
+async def _judge(asking: Asking, portion: _Portion) -> list[Supported]:
+    listed = "\n".join(f"claim {number}, {shown}" for number, shown in enumerate(portion.shown, 1))
+    try:
+        asked = await asking.ask(
+            "support",
+            Verdicts,
+            documents=portion.page.text,
+            question=f"claims\n{listed}\nend of claims",
+            max_tokens=_A_CLAIM * len(portion.claims) + 40,
+        )
+    except ContextTooLongError as error:
+        raise TruncatedAnswerError(str(error)) from error
+    said: dict[str, list[Supported]] = defaultdict(list)
+    for verdict in asked.value.verdicts:
+        if verdict.claim <= len(portion.claims):
+            claim = portion.claims[verdict.claim - 1]
+            why = " ".join(verdict.why.split())
+            said[claim.id].append(Supported(claim=claim.id, label=SupportLabel(verdict.label), why=why))
+    return [min(several, key=lambda one: _DOUBT.index(one.label)) for several in said.values()]
