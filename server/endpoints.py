@@ -1,0 +1,381 @@
+"""The servers of one model: which of them answer, how busy each is, and who gets the next free slot on which."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from time import monotonic
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+
+from karkas.policies.errors import EngineError, ModelUnavailableError, RequestRejectedError
+from karkas.server.client import Client
+from karkas.server.config import ModelSettings
+from karkas.server.faults import PassingFaultError
+from karkas.server.limiter import Limit, Line
+from karkas.server.metrics import load_of
+from karkas.server.protocol import Caller, Usage
+from karkas.server.wire import ServedModel
+
+LOOK_S = 0.5
+"""Between two looks at a server's load while it works for us."""
+SICK = 3
+"""So many faults in a row, or one call that cannot reach it, and a server gets no more until it passes a probe."""
+PROBE_S, LONGEST_PROBE_S = 0.5, 30.0
+"""The pause before the second probe of a sick server, and the longest that it grows to."""
+PROMPT_WEIGHT = 16
+"""A token of the prompt takes about this part of the time of one that is written."""
+
+log = structlog.get_logger("karkas.models")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds that a request waits while no server of its model answers at all: unattended long enough for a server
+    that died to load its model again, and not long where a person looks on.
+    """
+
+    unattended_s: float = 300.0
+    waiting_s: float = 20.0
+
+    def of(self, caller: Caller) -> float:
+        return self.waiting_s if caller.waiting else self.unattended_s
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the servers of a model say about it. `vllm`: they know vLLM's own fields `priority` and
+    `chat_template_kwargs`, or at least ignore them (SGLang); other servers may reject what they do not know.
+    """
+
+    model: str
+    context: int
+    vllm: bool
+
+
+class Endpoint:
+    """One server, our sequences on it, and its health."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.limit = Limit()
+        self.in_flight = 0
+        self.ready = False
+        self.fault: EngineError | None = None
+        """Why it is out of rotation."""
+        self.faults = 0
+        self.tells_load = False
+        self.stirred = asyncio.Event()
+
+    @property
+    def load(self) -> float:
+        return self.in_flight / self.limit.value
+
+    def fits(self, n: int) -> bool:
+        """A request for more sequences than the limit has an idle server to itself."""
+        return not self.in_flight or self.in_flight + n <= self.limit.value
+
+
+@dataclass(eq=False)
+class _Waiter:
+    caller: Caller
+    n: int
+    prefix: str
+    avoid: Collection[Endpoint]
+    since: float
+    slot: asyncio.Future[Endpoint]
+
+
+class Endpoints:
+    """All servers of one model. Between `start` and `aclose` each of them has a task that watches it."""
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        *,
+        adapters: Iterable[str] = (),
+        key: str | None = None,
+        patience: Patience,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._settings = settings
+        self._adapters = frozenset(adapters)
+        self._patience = patience
+        self._clock = clock
+        self._line = Line[_Waiter]()
+        self._dead_since = clock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.each = tuple(
+            Endpoint(Client(url, key=key, timeout_s=settings.timeout_s)) for url in settings.base_urls
+        )
+        self.answered_at = float("-inf")
+        self._served: Served | None = None
+
+    def start(self) -> None:
+        watches = [partial(self._watch, endpoint) for endpoint in self.each]
+        self._tasks = [asyncio.create_task(_for_ever(watch)) for watch in watches]
+        self._tasks.append(asyncio.create_task(_for_ever(self._lose_patience)))
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for endpoint in self.each:
+            await endpoint.client.aclose()
+
+    async def served(self, caller: Caller) -> Served:
+        """Waits until one of them has said what it serves. Raises `ModelUnavailableError` or `RequestRejectedError`."""
+        if self._served is None:
+            async with self.slot(caller, n=0):
+                pass
+        assert self._served is not None
+        return self._served
+
+    @asynccontextmanager
+    async def slot(
+        self, caller: Caller, *, n: int, prefix: str = "", avoid: Collection[Endpoint] = ()
+    ) -> AsyncIterator[Endpoint]:
+        """A place for `n` sequences on the server that suits best, when its turn has come.
+
+        `prefix` is the text that the request shares with others: they go to the same server, whose cache has it.
+        What is to `avoid` is taken only where no other server answers.
+        """
+        endpoint = None if self._line else self._choose(n, prefix, avoid)
+        if endpoint is not None:
+            self._take(endpoint, n)
+        else:
+            endpoint = await self._turn(caller, n, prefix, avoid)
+        try:
+            yield endpoint
+        finally:
+            endpoint.in_flight -= n
+            self._serve()
+
+    def answered(self, endpoint: Endpoint, usage: Usage) -> None:
+        endpoint.faults = 0
+        self.answered_at = self._clock()
+        if not endpoint.tells_load:
+            tokens = usage.completion_tokens + usage.prompt_tokens // PROMPT_WEIGHT
+            wanted, ours = bool(self._line), endpoint.in_flight
+            endpoint.limit.answered(usage.wall_s, tokens, ours=ours, wanted=wanted)
+
+    def failed(self, endpoint: Endpoint, fault: PassingFaultError) -> None:
+        if fault.busy:
+            endpoint.limit.refused(self._clock(), ours=endpoint.in_flight)
+            return
+        endpoint.faults += 1
+        if endpoint.ready and (not fault.reached or endpoint.faults >= SICK):
+            log.warning("endpoint_left_rotation", address=endpoint.client.base_url, reason=str(fault))
+            endpoint.ready, endpoint.fault = False, fault
+            endpoint.stirred.set()
+            if not self.any_ready:
+                self._dead_since = self._clock()
+
+    @property
+    def best(self) -> Endpoint:
+        """The least loaded that is in rotation, or any where none is."""
+        return min(self.each, key=lambda endpoint: (not endpoint.ready, endpoint.load))
+
+    @property
+    def any_ready(self) -> bool:
+        return any(endpoint.ready for endpoint in self.each)
+
+    def others(self, avoid: Collection[Endpoint]) -> bool:
+        """Whether any server but these is in rotation."""
+        return any(endpoint.ready and endpoint not in avoid for endpoint in self.each)
+
+    async def _turn(self, caller: Caller, n: int, prefix: str, avoid: Collection[Endpoint]) -> Endpoint:
+        slot: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(caller, n, prefix, avoid, self._clock(), slot)
+        self._line.join(waiter, run=caller.run, first=caller.waiting)
+        self._serve()
+        try:
+            return await slot
+        except asyncio.CancelledError:
+            if slot.done() and not slot.cancelled() and slot.exception() is None:
+                slot.result().in_flight -= n
+            self._line.leave(waiter, run=caller.run, first=caller.waiting)
+            self._serve()
+            raise
+
+    def _serve(self) -> None:
+        """Gives what is free to whose turn it is."""
+        while (waiter := self._line.head()) is not None:
+            endpoint = None
+            if not waiter.slot.done():
+                endpoint = self._choose(waiter.n, waiter.prefix, waiter.avoid)
+                if endpoint is None:
+                    return
+            self._line.advance()
+            if endpoint is not None:
+                self._take(endpoint, waiter.n)
+                waiter.slot.set_result(endpoint)
+
+    def _take(self, endpoint: Endpoint, n: int) -> None:
+        endpoint.in_flight += n
+        endpoint.stirred.set()
+
+    def _choose(self, n: int, prefix: str, avoid: Collection[Endpoint]) -> Endpoint | None:
+        """The least loaded, or the one that most likely has the prefix in its cache, unless it is clearly busier.
+
+        A server whose last call failed comes last: it has little to do, because all it gets fails at once.
+        """
+        ready = [endpoint for endpoint in self.each if endpoint.ready]
+        if len(self.each) > 1:
+            ready = [endpoint for endpoint in ready if endpoint not in avoid] or ready
+        free = [endpoint for endpoint in ready if endpoint.fits(n)]
+        if len(free) <= 1:
+            return free[0] if free else None
+        least = min(free, key=lambda endpoint: (endpoint.faults, endpoint.load))
+        if not prefix:
+            return least
+        home = max(ready, key=lambda endpoint: _weight(prefix, endpoint.client.base_url))
+        close = home.in_flight <= least.in_flight + max(4, least.in_flight // 2)
+        return home if close and home.fits(n) and not home.faults else least
+
+    async def _watch(self, endpoint: Endpoint) -> None:
+        if not endpoint.ready:
+            await self._revive(endpoint)
+        elif not endpoint.in_flight:
+            endpoint.stirred.clear()
+            await endpoint.stirred.wait()
+        else:
+            await asyncio.sleep(LOOK_S)
+            if endpoint.tells_load:
+                await self._look(endpoint)
+
+    async def _look(self, endpoint: Endpoint) -> None:
+        try:
+            load = load_of(await endpoint.client.metrics() or "")
+        except EngineError:
+            return  # its calls tell what is wrong with it
+        if load is None:
+            return
+        before = endpoint.limit.value
+        endpoint.limit.looked(load, ours=endpoint.in_flight, wanted=bool(self._line))
+        if endpoint.limit.value != before:
+            log.debug(
+                "limit_changed",
+                address=endpoint.client.base_url,
+                limit=endpoint.limit.value,
+                in_flight=endpoint.in_flight,
+                running=load.running,
+                waiting=load.waiting,
+            )
+            self._serve()
+
+    async def _revive(self, endpoint: Endpoint) -> None:
+        """Asks a server what it serves, and after a fault for a token, ever more rarely until it is fit."""
+
+        def failed(state: RetryCallState) -> None:
+            assert state.outcome is not None
+            error = state.outcome.exception()
+            assert isinstance(error, EngineError)
+            if not isinstance(error, PassingFaultError) and str(error) != str(endpoint.fault):
+                log.warning("endpoint_rejected", address=endpoint.client.base_url, reason=str(error))
+            endpoint.fault = error
+            self._give_up()
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(EngineError),
+            wait=wait_exponential_jitter(initial=PROBE_S, max=LONGEST_PROBE_S, jitter=PROBE_S),
+            before_sleep=failed,
+        )
+        served: Served = await retrying(self._ask, endpoint)
+        if endpoint.fault is not None:
+            log.info("endpoint_back", address=endpoint.client.base_url)
+        self._served = served
+        endpoint.ready, endpoint.fault, endpoint.faults, endpoint.limit = True, None, 0, Limit()
+        self._serve()
+
+    async def _ask(self, endpoint: Endpoint) -> Served:
+        served = self._described(await endpoint.client.models(), endpoint.client.base_url)
+        if endpoint.fault is not None:
+            await endpoint.client.probe(served.model)
+        try:
+            metrics = await endpoint.client.metrics()
+        except EngineError:
+            metrics = None
+        endpoint.tells_load = load_of(metrics or "") is not None
+        return served
+
+    def _described(self, lines: tuple[ServedModel, ...], address: str) -> Served:
+        """Raises `RequestRejectedError` where it does not serve what is configured."""
+        listed = {line.id: line for line in lines}
+        there = ", ".join(sorted(listed)) or "none"
+        model = self._settings.model or (self._served.model if self._served else None)
+        if model is None:
+            alone = [line.id for line in lines if line.parent is None]
+            if len(alone) != 1:
+                raise RequestRejectedError(
+                    f"the model server at {address} lists {len(alone)} models; name one of them as `model` in"
+                    f" karkas.toml: {there}"
+                )
+            model = alone[0]
+        if missing := sorted({model, *self._adapters} - listed.keys()):
+            raise RequestRejectedError(
+                f"the model server at {address} does not list {', '.join(map(repr, missing))}; it lists: {there}."
+                " Correct `model` or `adapter` in karkas.toml, or load it there"
+            )
+        line = listed[model]
+        said = line.max_model_len or (listed[line.parent].max_model_len if line.parent in listed else None)
+        known = [tokens for tokens in (self._settings.context, said) if tokens]
+        if not known:
+            raise RequestRejectedError(
+                f"the model server at {address} does not say how many tokens {model!r} holds; say it as `context` in"
+                " karkas.toml"
+            )
+        if self._served is not None:
+            known.append(self._served.context)
+        return Served(model, min(known), vllm=said is not None)
+
+    async def _lose_patience(self) -> None:
+        self._give_up()
+        await asyncio.sleep(1.0)
+
+    def _give_up(self) -> None:
+        """Ends the waiting of whoever has waited too long for any server, and tells the others why they wait."""
+        if self.any_ready:
+            return
+        why = "; ".join(sorted({str(endpoint.fault) for endpoint in self.each if endpoint.fault}))
+        rejected = all(isinstance(endpoint.fault, RequestRejectedError) for endpoint in self.each)
+        for waiter in list(self._line):
+            waited = self._clock() - max(waiter.since, self._dead_since)
+            patience = self._patience.of(waiter.caller)
+            if waiter.slot.done():
+                continue
+            if rejected:
+                waiter.slot.set_exception(RequestRejectedError(why))
+            elif waited >= patience:
+                waiter.slot.set_exception(unavailable(why, waited))
+            else:
+                waiter.caller.progress(
+                    f"waits: {why or 'for the model server'}", done=int(waited), total=int(patience)
+                )
+                continue
+            self._line.leave(waiter, run=waiter.caller.run, first=waiter.caller.waiting)
+
+
+async def _for_ever(watch: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await watch()
+        except Exception:  # a watcher that died in the night would leave everybody waiting
+            log.exception("watch_failed")
+            await asyncio.sleep(1.0)
+
+
+def unavailable(why: str, waited: float) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        f"{why or 'the model server does not answer'}; nothing answered for {waited:.0f} s. Start it (`karkas serve`)"
+        " or correct base_url in karkas.toml, then `karkas runs resume RUN`"
+    )
+
+
+def _weight(prefix: str, address: str) -> bytes:
+    """Rendezvous hashing: when a server goes, only what it had moves. Source: Thaler and Ravishankar, 1998."""
+    key = blake2b(address.encode(), digest_size=16).digest()
+    return blake2b(prefix.encode("utf-8", "replace"), key=key, digest_size=8).digest()

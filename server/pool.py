@@ -1,0 +1,307 @@
+"""The models of all roles, for all runs of a process: each request to a server that has room, until it is answered."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from karkas.server.answers import ask_typed
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+
+from karkas.policies.distillates import EngineInfo
+from karkas.policies.errors import BudgetReachedError, ContextTooLongError, ModelUnavailableError
+from karkas.server.asking import Asked, Prompt
+from karkas.server.config import DEFAULT, ModelsConfig, RoleSettings
+from karkas.server.counting import Counting
+from karkas.server.endpoints import Endpoint, Endpoints, Patience, Served, unavailable
+from karkas.server.faults import PassingFaultError
+from karkas.server.protocol import AnswerT, Caller, Request, Role, Usage
+from karkas.server.schemas import response_format
+from karkas.server.wire import ChatAnswer, ChatRequest, Message
+
+ATTEMPTS = 4
+"""Times that one request may reach a server and get no answer: some requests kill the server, each time anew."""
+LONGEST_PAUSE_S = 60.0
+"""However long a server asks us to stay away (`Retry-After`), it is asked again after this."""
+TEMPLATE = 128
+"""Tokens that a chat template may add to a prompt of two messages."""
+MORE_ROOM = 4
+"""A truncated answer may be asked again with up to so many times the tokens."""
+LEAST_ROOM = 4
+"""A prompt that leaves less than this part of the answer's tokens is too long: the answer could only be cut."""
+BACK_OFF = wait_exponential_jitter(initial=0.5, max=15.0, jitter=0.5)
+WAITING, UNATTENDED = 0, 10
+"""Priorities: vLLM takes the lower first where it runs with `--scheduling-policy priority`, and ignores it elsewhere
+(0.32: entrypoints/generate/base/serving.py, v1/core/sched/request_queue.py)."""
+
+log = structlog.get_logger("karkas.models")
+
+
+class ModelPool:
+    """Implements `Models` over OpenAI-compatible servers. One for all runs of a process and project.
+
+    Entered by each run (`async with`), in one event loop at a time; the last one out closes all connections. Whoever
+    asks without having entered connects for that one question.
+    """
+
+    def __init__(
+        self,
+        config: ModelsConfig,
+        *,
+        environ: Mapping[str, str],
+        version: str = "1",
+        patience: Patience | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Opens nothing. `version` is the language-model engine's."""
+        self._config = config
+        self._environ = environ
+        self._version = version
+        self._patience = patience or Patience()
+        self._clock = clock
+        self._entered = 0
+        self._open: dict[str, Endpoints] = {}
+        self._info: EngineInfo | None = None
+        self._counting = Counting()
+
+    async def __aenter__(self) -> Self:
+        self._entered += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered -= 1
+        if not self._entered:
+            closing, self._open = self._open, {}
+            for endpoints in closing.values():
+                await endpoints.aclose()
+
+    async def info(self) -> EngineInfo:
+        """Which models answer. Raises `ModelUnavailableError` where a name is still to be asked of a server."""
+        if self._info is None:
+            async with self:
+                names = {role: await self._name(role) for role in Role}
+            usual = max(names.values(), key=list(names.values()).count)
+            others = (f"{role}: {name}" for role, name in names.items() if name != usual)
+            model = "; ".join((usual, *others))
+            self._info = EngineInfo(kind="llm", name="language-model", version=self._version, model=model)
+        return self._info
+
+    async def ask(
+        self,
+        prompt: Prompt,
+        answer: type[AnswerT],
+        *,
+        request: Request[Any],
+        caller: Caller,
+        max_tokens: int,
+        n: int = 1,
+    ) -> Asked[AnswerT]:
+        """See `Models`."""
+        async with self:
+            role = request.role
+            endpoints = self._endpoints(role)
+            served = await endpoints.served(caller)
+            info = await self.info()
+            settings = self._settings(role)
+            room = await self._room(endpoints, served, prompt, max_tokens)
+            thinking = self._config.models[self._config.name_for(role)].thinking
+            chat = ChatRequest(
+                model=settings.adapter or served.model,
+                messages=(
+                    Message(role="system", content=prompt.system),
+                    Message(role="user", content=prompt.user),
+                ),
+                max_tokens=min(max_tokens, room),
+                n=n,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                response_format=response_format(answer),
+                priority=(WAITING if caller.waiting else UNATTENDED) if served.vllm else None,
+                chat_template_kwargs={"enable_thinking": False} if served.vllm and not thinking else None,
+            )
+            call = _Call(
+                endpoints=endpoints,
+                caller=caller,
+                request=request,
+                info=info,
+                prefix=prompt.system + prompt.documents if prompt.documents else "",
+                patience_s=self._patience.of(caller),
+                clock=self._clock,
+            )
+            values = await ask_typed(call.send, chat, answer, room=room, note=caller.note)
+            return Asked(values, call.usage)
+
+    async def count(self, role: Role, text: str) -> int:
+        """See `Models`."""
+        async with self:
+            endpoints = self._endpoints(role)
+            served = await endpoints.served(Caller())
+            return await self._counting.count(endpoints.best.client, served.model, text)
+
+    async def context(self, role: Role) -> int:
+        """See `Models`."""
+        async with self:
+            return (await self._endpoints(role).served(Caller())).context
+
+    async def _room(self, endpoints: Endpoints, served: Served, prompt: Prompt, max_tokens: int) -> int:
+        """Tokens that an answer may take at most. vLLM clamps `max_tokens` without a word; the caller should know."""
+        parts = (prompt.system, prompt.documents, prompt.task, prompt.question)
+        free = served.context - TEMPLATE
+        wished = MORE_ROOM * max_tokens
+        counted = await self._counting.fitting(
+            endpoints.best.client, served.model, parts, at_most=free - wished
+        )
+        if free - counted < max_tokens // LEAST_ROOM:
+            raise ContextTooLongError(
+                f"the prompt takes about {counted} tokens and its answer up to {max_tokens}, and {served.model} holds"
+                f" {served.context}; ask with fewer or shorter documents"
+            )
+        return min(wished, free - counted)
+
+    def _settings(self, role: Role) -> RoleSettings:
+        return self._config.roles.get(role) or RoleSettings()
+
+    async def _name(self, role: Role) -> str:
+        configured = self._settings(role).adapter or self._config.models[self._config.name_for(role)].model
+        return configured or (await self._endpoints(role).served(Caller())).model
+
+    def _endpoints(self, role: Role) -> Endpoints:
+        name = self._config.name_for(role)
+        if name not in self._open:
+            settings = self._config.models[name]
+            adapters = (
+                self._settings(each).adapter or "" for each in Role if self._config.name_for(each) == name
+            )
+            endpoints = Endpoints(
+                settings,
+                adapters=filter(None, adapters),
+                key=self._key(name),
+                patience=self._patience,
+                clock=self._clock,
+            )
+            endpoints.start()
+            self._open[name] = endpoints
+        return self._open[name]
+
+    def _key(self, name: str) -> str | None:
+        variable = self._config.models[name].api_key_env
+        if variable is None:
+            return None
+        if not self._environ.get(variable):
+            section = "[model]" if name == DEFAULT else f"[models.{name}]"
+            raise ModelUnavailableError(
+                f"{section} in karkas.toml takes its key from the variable {variable}, which is not set; export"
+                f" {variable}=..., then `karkas runs resume RUN`"
+            )
+        return self._environ[variable]
+
+
+@dataclass(kw_only=True)
+class _Call:
+    """All requests for one answer: each is repeated over the servers until one answers it."""
+
+    endpoints: Endpoints
+    caller: Caller
+    request: Request[Any]
+    info: EngineInfo
+    prefix: str
+    patience_s: float
+    clock: Callable[[], float]
+    usage: Usage = field(default_factory=lambda: Usage(calls=0))
+    _failed: set[Endpoint] = field(default_factory=set)
+    """Servers that gave no answer to the request that is being sent."""
+
+    async def send(self, chat: ChatRequest) -> ChatAnswer:
+        """Raises `BudgetReachedError`, `ModelUnavailableError`, or a lasting fault."""
+        reached = 0
+        begun: float | None = None
+        self._failed.clear()
+
+        async def attempt() -> ChatAnswer:
+            nonlocal reached, begun
+            try:
+                return await self._attempt(chat)
+            except PassingFaultError as fault:
+                reached += fault.reached
+                begun = begun or self.clock()
+                raise
+
+        def over(_: RetryCallState) -> bool:
+            assert begun is not None
+            silent_s = self.clock() - max(begun, self.endpoints.answered_at)
+            return reached >= ATTEMPTS or silent_s >= self.patience_s
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(PassingFaultError),
+            stop=over,
+            wait=self._pause,
+            before_sleep=self._told,
+            reraise=True,
+        )
+        try:
+            return await retrying(attempt)
+        except PassingFaultError as fault:
+            if reached >= ATTEMPTS:
+                raise ModelUnavailableError(
+                    f"{fault}; {reached} attempts at this request failed. See the server's log, then `karkas runs"
+                    " resume RUN`"
+                ) from fault
+            raise unavailable(str(fault), self.patience_s) from fault
+
+    async def _attempt(self, chat: ChatRequest) -> ChatAnswer:
+        slot = self.endpoints.slot(self.caller, n=chat.n, prefix=self.prefix, avoid=self._failed)
+        async with slot as endpoint:
+            if not await self.caller.before(self.info, self.request):
+                raise BudgetReachedError
+            begun = self.clock()
+            try:
+                told = self._progress(chat) if self.caller.waiting else None
+                answer = await endpoint.client.chat(chat, told=told)
+            except PassingFaultError as fault:
+                self.endpoints.failed(endpoint, fault)
+                self._failed.add(endpoint)
+                if fault.reached:
+                    await self._spent(Usage(wall_s=self.clock() - begun))
+                raise
+            self.endpoints.answered(endpoint, answer.usage)
+        await self._spent(answer.usage)
+        return answer
+
+    async def _spent(self, usage: Usage) -> None:
+        self.usage += usage
+        await self.caller.after(usage)
+
+    def _pause(self, state: RetryCallState) -> float:
+        """At once where another server may take it, or where only waiting for any server is left."""
+        fault = _fault(state)
+        if self.endpoints.others(self._failed) or not (fault.busy or fault.reached):
+            return 0.0
+        if fault.retry_after is not None:
+            return min(fault.retry_after, LONGEST_PAUSE_S)
+        return BACK_OFF(state)
+
+    def _told(self, state: RetryCallState) -> None:
+        fault = _fault(state)
+        pause = state.next_action.sleep if state.next_action else 0.0
+        log.warning(
+            "model_call_retried", reason=str(fault), attempt=state.attempt_number, pause_s=round(pause, 1)
+        )
+        self.caller.progress(f"asks again: {fault}")
+
+    def _progress(self, chat: ChatRequest) -> Callable[[int], None]:
+        doing = f"the {self.request.role} writes"
+
+        def told(tokens: int) -> None:
+            self.caller.progress(doing, done=tokens, total=chat.n * chat.max_tokens)
+
+        return told
+
+
+def _fault(state: RetryCallState) -> PassingFaultError:
+    fault = state.outcome.exception() if state.outcome else None
+    assert isinstance(fault, PassingFaultError)
+    return fault
