@@ -3,13 +3,18 @@
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from json import JSONDecoder
+from json import JSONDecoder, dumps
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from karkas.policies.errors import InvalidAnswerError, RefusedAnswerError, TruncatedAnswerError
+from karkas.policies.errors import (
+    ContextTooLongError,
+    InvalidAnswerError,
+    RefusedAnswerError,
+    TruncatedAnswerError,
+)
 from karkas.policies.rendering import visible_line
 from karkas.server.protocol import AnswerT
 from karkas.server.wire import ChatAnswer, ChatRequest, Choice, Message
@@ -40,9 +45,14 @@ async def ask_typed(
 
     Raises `TruncatedAnswerError`, `InvalidAnswerError`, `RefusedAnswerError`, and what `send` raises.
     """
-    asked, corrections = request, 0
+    asked, corrections, fault = request, 0, None
     while True:
-        choices = (await send(asked)).choices
+        try:
+            choices = (await send(asked)).choices
+        except ContextTooLongError:
+            if fault is None:
+                raise
+            raise _invalid(answer, fault) from None  # it is the correction that does not fit
         read = [_read(choice, answer) for choice in choices]
         valid = tuple(each for each in read if isinstance(each, answer))
         faults = [each for each in read if isinstance(each, _Fault)]
@@ -63,15 +73,19 @@ async def ask_typed(
             raise RefusedAnswerError(f"the model refused to answer: {faults[0].what}")
         fault = next(fault for fault in faults if not fault.refused)
         if corrections == _CORRECTIONS:
-            raise InvalidAnswerError(
-                f"the model's answer is no {answer.__name__}, also when it was asked again: {fault.what}; a larger model"
-                " or a server with structured outputs would help"
-            )
+            raise _invalid(answer, fault)
         corrections += 1
         await note(f"an answer was of no use and is asked again: {fault.what}")
         asked = request.model_copy(
             update={"messages": _corrected(request.messages, fault), "max_tokens": asked.max_tokens}
         )
+
+
+def _invalid(answer: type[AnswerT], fault: "_Fault") -> InvalidAnswerError:
+    return InvalidAnswerError(
+        f"the model's answer is no {answer.__name__}, also when it was asked again: {fault.what}; a larger model or a"
+        " server with structured outputs would help"
+    )
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ def _read(choice: Choice, answer: type[AnswerT]) -> AnswerT | _Fault:
         fault = _Fault(_described(error, choice.text), choice.text, cut=cut)
     for value in _embedded(choice.text, cut=cut):
         try:
-            return answer.model_validate_json(to_json(value))
+            return answer.model_validate_json(dumps(value))
         except ValidationError as error:
             fault = _Fault(_described(error, choice.text), choice.text, cut=cut)
     return fault
@@ -140,7 +154,7 @@ def _short(text: str) -> str:
 
 def _corrected(messages: tuple[Message, ...], fault: _Fault) -> tuple[Message, ...]:
     """The prompt with what was wrong at its end. Roles take turns, since many chat templates insist on it."""
-    wrong = f"This answer is of no use: {fault.what}. Answer once more, with JSON of the form asked for and nothing else."
+    wrong = f"This answer is of no use: {fault.what}. Answer again, with JSON of the form asked for and nothing else."
     if fault.text.strip():
         quote = Message(role="assistant", content=fault.text[:_LONGEST_QUOTE])
         return (*messages, quote, Message(role="user", content=wrong))

@@ -92,8 +92,10 @@ class _Grammar:
                 return _union([self.read(each, at) for each in members])
             case {"type": list(kinds)}:
                 return _union([self._typed(kind, node, at) for kind in kinds])
-            case schema:
+            case dict(schema):
                 return self._typed(schema.get("type", _kind_unsaid(schema)), schema, at)
+            case _:
+                raise self._error(at, "is no schema")
 
     def _typed(self, kind: str | None, node: dict[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
         match kind:
