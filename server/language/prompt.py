@@ -3,14 +3,19 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from karkas.policies.errors import AnswerError, BudgetReachedError
+from pydantic import Field
+
+from karkas.policies.errors import AnswerError, BudgetReachedError, ContextTooLongError
 from karkas.server.asking import Asked, Models, Prompt
 from karkas.server.documents import Document
 from karkas.server.language.packing import packed
 from karkas.server.language.passages import Page, pages
 from karkas.server.protocol import AnswerT, Caller, Request, Usage
+
+Number = Annotated[int, Field(ge=1, le=9999)]
+"""How a model names whatever is shown to it."""
 
 ItemT = TypeVar("ItemT")
 FoundT = TypeVar("FoundT")
@@ -90,8 +95,8 @@ class Asking:
     ) -> list[FoundT | None]:
         """`work` done on all items at the same time; `what` names them in the plural.
 
-        `None` where an answer was of no use, or where the budget ended first; both are noted. Every other error goes
-        up, and ends the others.
+        `None` where an answer was of no use, the prompt was too long, or the budget ended first; all of it is noted.
+        Every other error goes up, and ends the others.
         """
         found: list[FoundT | None] = [None] * len(items)
         waiting = iter(enumerate(items))
@@ -107,7 +112,7 @@ class Asking:
                 except BudgetReachedError:
                     ended = True
                     return
-                except AnswerError as error:
+                except (AnswerError, ContextTooLongError) as error:
                     await self.caller.note(
                         f"{self.request.role}: one of {len(items)} {what} was lost: {error}"
                     )

@@ -17,13 +17,14 @@ _REPEATS = 0.45
 _PER_PAGE = 2
 _FLOOR = 0.5
 """Of the best standing: a framework that has nothing good to say in a section is left out there."""
-_CONFLICTS_SHOWN = 5
+DISAGREEMENT = "Where the sources disagree"
+CONFLICTS_SHOWN = 5
 _PACKAGES = 12
 """At most so many packages are introduced, even where the section would else be shorter."""
 _CONCEPTS = 3
 """Main concepts that are defined beside the packages."""
 
-_SECTIONS: tuple[tuple[str, Facet, int], ...] = (
+SECTIONS: tuple[tuple[str, Facet, int], ...] = (
     ("What it is", Facet.DEFINITION, 7),
     ("How the parts fit", Facet.MECHANISM, 7),
     ("What to choose when", Facet.COMPARISON, 7),
@@ -38,7 +39,7 @@ def compose(question: Compose, documents: Sequence[Document]) -> Composed:
     zone = frozenset(terms(question.zone.replace("-", " ")))
     shown: list[Standing] = []
     sections: list[SummarySection] = []
-    for title, facet, most in _SECTIONS:
+    for title, facet, most in SECTIONS:
         worth = _worth(facet, zone, {one.home for one in known})
         of_facet = [one for one in known if one.claim.facet is facet and belongs(one)]
         picked = _introductions(of_facet, most) if facet is Facet.DEFINITION else []
@@ -49,9 +50,9 @@ def compose(question: Compose, documents: Sequence[Document]) -> Composed:
         shown += picked
         if picked:
             sections.append(SummarySection(title=title, claims=tuple(one.claim.id for one in picked)))
-    disputed = dict.fromkeys(claim for one in question.conflicts[:_CONFLICTS_SHOWN] for claim in one.claims)
+    disputed = dict.fromkeys(claim for one in question.conflicts[:CONFLICTS_SHOWN] for claim in one.claims)
     if disputed:
-        sections.append(SummarySection(title="Where the sources disagree", claims=tuple(disputed)))
+        sections.append(SummarySection(title=DISAGREEMENT, claims=tuple(disputed)))
     return Composed(
         summary=tuple(sections), areas=areas(known, documents, question.conflicts, question.open_questions)
     )
