@@ -9,7 +9,7 @@ from hashlib import blake2b
 from time import monotonic
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from karkas.policies.errors import EngineError, ModelUnavailableError, RequestRejectedError
 from karkas.server.client import Client
@@ -281,7 +281,7 @@ class Endpoints:
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(EngineError),
-            wait=wait_exponential_jitter(initial=PROBE_S, max=LONGEST_PROBE_S, jitter=PROBE_S),
+            wait=wait_exponential(multiplier=PROBE_S, max=LONGEST_PROBE_S) + wait_random(0.0, PROBE_S),
             before_sleep=failed,
         )
         served: Served = await retrying(self._ask, endpoint)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import structlog
 from karkas.server.answers import ask_typed
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import BudgetReachedError, ContextTooLongError, ModelUnavailableError
@@ -31,7 +31,7 @@ MORE_ROOM = 4
 """A truncated answer may be asked again with up to so many times the tokens."""
 LEAST_ROOM = 4
 """A prompt that leaves less than this part of the answer's tokens is too long: the answer could only be cut."""
-BACK_OFF = wait_exponential_jitter(initial=0.5, max=15.0, jitter=0.5)
+BACK_OFF = wait_exponential(multiplier=0.5, max=15.0) + wait_random(0.0, 0.5)
 WAITING, UNATTENDED = 0, 10
 """Priorities: vLLM takes the lower first where it runs with `--scheduling-policy priority`, and ignores it elsewhere
 (0.32: entrypoints/generate/base/serving.py, v1/core/sched/request_queue.py)."""
