@@ -1,12 +1,15 @@
+import json
 import shutil
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
-import respx
 
 from karkas.cli import checks, exits
 
@@ -142,25 +145,153 @@ def test_an_editor_that_is_not_found_is_a_problem(
     assert found(cli, "editor")["status"] == "warning"
 
 
-@respx.mock
-def test_a_model_server_is_asked_for_its_models(
-    cli: Cli, root: Path, monkeypatch: pytest.MonkeyPatch
+@dataclass
+class Server:
+    """A real server on this machine that answers as a test says, and remembers who asked."""
+
+    url: str
+    answers: dict[str, tuple[int, str]]
+    keys: list[str | None]
+    asked: list[dict[str, Any]]
+
+
+METRICS = 'vllm:cache_config_info{block_size="16",enable_prefix_caching="True",engine="0"} 1.0\n'
+
+
+def lists(*models: str, **adapters: str) -> tuple[int, str]:
+    own = [{"id": one, "parent": None, "max_model_len": 16384} for one in models]
+    return 200, json.dumps({"data": [*own, *({"id": one, "parent": of} for one, of in adapters.items())]})
+
+
+def says(text: str) -> tuple[int, str]:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+    return 200, json.dumps({"id": "1", "model": "qwen", "choices": [choice], "usage": usage})
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer()
+
+        def do_POST(self) -> None:
+            running.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer()
+
+        def answer(self) -> None:
+            status, text = running.answers.get(self.path, (404, "{}"))
+            running.keys.append(self.headers["Authorization"])
+            self.send_response(status)
+            kind = "text/plain" if self.path == "/metrics" else "application/json"
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        answers = {
+            "/v1/models": lists("qwen"),
+            "/metrics": (200, METRICS),
+            "/tokenize": (200, '{"count": 2}'),
+            "/v1/chat/completions": says('{"works": "yes"}'),
+        }
+        running = Server(f"http://127.0.0.1:{listening.server_port}", answers, [], [])
+        thread = Thread(target=listening.serve_forever)
+        thread.start()
+        yield running
+        listening.shutdown()
+        thread.join()
+
+
+def test_a_model_server_that_is_well_is_ok_and_was_asked_as_agents_ask(
+    cli: Cli, root: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serve_from(root, 'base_url = "http://127.0.0.1:8000/v1"\nmodel = "qwen"\napi_key_env = "KARKAS_TEST_KEY"')
+    serve_from(root, f'base_url = "{server.url}/v1"\napi_key_env = "KARKAS_TEST_KEY"')
     monkeypatch.delenv("KARKAS_TEST_KEY", raising=False)
-    assert "KARKAS_TEST_KEY" in found(cli, "model")["found"]
+    assert "KARKAS_TEST_KEY is not set" in found(cli, "model")["found"]
+    assert server.keys == []
     monkeypatch.setenv("KARKAS_TEST_KEY", "secret")
-    route = respx.get("http://127.0.0.1:8000/v1/models", headers={"Authorization": "Bearer secret"})
-    route.respond(json={"data": [{"id": "qwen"}]})
-    assert found(cli, "model")["status"] == "ok"
-    route.respond(json={"data": [{"id": "llama"}]})
-    assert "llama" in found(cli, "model")["mend"]
-    route.respond(401)
-    assert "api_key_env" in found(cli, "model")["mend"]
-    route.respond(text="<html>")
-    assert "lists no models" in found(cli, "model")["found"]
-    route.mock(side_effect=httpx.ConnectError("refused"))
+    check = found(cli, "model")
+    assert (check["status"], check["mend"]) == ("ok", "")
+    assert f"{server.url} serves qwen, 16,384 tokens" in check["found"]
+    assert set(server.keys) == {"Bearer secret"}
+    (probe,) = [one for one in server.asked if "messages" in one]
+    assert probe["priority"] > 0
+    assert probe["response_format"]["type"] == "json_schema"
+    assert "secret" not in cli("doctor").out
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "expected"),
+    [
+        ("/v1/models", (401, '{"error": {"message": "no"}}'), ("problem", "401", "api_key_env")),
+        ("/v1/models", (200, "<html>"), ("problem", "no list of models", "start")),
+        ("/v1/models", (500, ""), ("problem", "500", "start")),
+        ("/v1/models", lists("a", "b"), ("problem", "does not say which", "one of: a, b")),
+        ("/v1/models", lists(), ("problem", "serves 0 models", "model")),
+        ("/v1/chat/completions", says("Certainly!"), ("problem", "do not keep to the schema", "guidance")),
+        ("/v1/chat/completions", says('{"works": "maybe"}'), ("problem", "do not keep to the schema", "guidance")),
+        ("/v1/chat/completions", (400, '{"message": "no grammar"}'), ("problem", "no grammar", "guidance")),
+        ("/metrics", (200, METRICS.replace("True", "False")), ("warning", "prefix caching is off", "--enable-prefix")),
+        ("/metrics", (404, ""), ("ok", "keep to their schema", "")),
+        ("/tokenize", (404, ""), ("ok", "measured roughly", "")),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_model_server_is_told_with_its_mend(  # noqa: PLR0917
+    cli: Cli, root: Path, server: Server, path: str, answer: tuple[int, str], expected: tuple[str, str, str]
+) -> None:
+    serve_from(root, f'base_url = "{server.url}"')
+    server.answers[path] = answer
+    status, told, mend = expected
+    check = found(cli, "model")
+    assert check["status"] == status
+    assert told in check["found"]
+    assert mend in check["mend"]
+
+
+def test_a_model_or_an_adapter_that_is_not_served_is_a_problem_that_lists_what_is(
+    cli: Cli, root: Path, server: Server
+) -> None:
+    server.answers["/v1/models"] = lists("qwen", strict="qwen")
+    serve_from(root, f'base_url = "{server.url}"\nmodel = "llama"')
+    assert "qwen, strict" in found(cli, "model")["mend"]
+    (root / "karkas.toml").write_text(
+        f'[model]\nbase_url = "{server.url}"\n[roles.critic]\nadapter = "stict"\n'
+    )
+    check = found(cli, "model")
+    assert "'stict', which [roles.critic] names" in check["found"]
+    assert "strict" in check["mend"]
+
+
+def test_a_server_that_is_down_is_a_problem_and_beside_one_that_answers_a_warning(
+    cli: Cli, root: Path, server: Server
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        down = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    (root / "karkas.toml").write_text(f'[model]\nbase_url = "{down}"\n')
     check = found(cli, "model")
     assert check["status"] == "problem"
     assert "offline engine" in check["mend"]
-    assert "secret" not in cli("doctor").out
+    assert cli("doctor").code == exits.FAILED
+    (root / "karkas.toml").write_text(f'[model]\nbase_url = ["{down}", "{server.url}"]\n')
+    states = {check["status"] for check in cli("doctor", "--json").json["checks"] if check["name"] == "model"}
+    assert states == {"ok", "warning"}
+    assert cli("doctor").code == exits.DONE
+
+
+def test_one_model_for_executor_and_critic_is_a_warning_also_under_two_names(
+    cli: Cli, root: Path, server: Server
+) -> None:
+    file = root / "karkas.toml"
+    server.answers["/v1/models"] = lists("qwen", strict="qwen")
+    file.write_text(f'[model]\nbase_url = "{server.url}"\n')
+    assert found(cli, "roles")["status"] == "warning"
+    file.write_text(f'[model]\nbase_url = "{server.url}"\n[models.judge]\nbase_url = "{server.url}"\n')
+    assert found(cli, "roles")["status"] == "warning"
+    file.write_text(f'[model]\nbase_url = "{server.url}"\n[roles.critic]\nadapter = "strict"\n')
+    check = found(cli, "roles")
+    assert (check["status"], "default with adapter strict: critic" in check["found"]) == ("ok", True)

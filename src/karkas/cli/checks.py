@@ -1,12 +1,13 @@
 """What `karkas doctor` checks. Each check looks for itself, so that one that fails hides no other."""
 
+import asyncio
 import os
 import platform
 import shutil
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,13 +18,14 @@ from karkas.agents.tools import Sandbox, bubblewrap
 from karkas.cli.editing import installed_editor
 from karkas.policies.errors import KarkasError, ProjectError
 from karkas.project import FOLDER, Project, find_root
-from karkas.settings import ModelSettings, Settings
+from karkas.server.config import DEFAULT
+from karkas.settings import Settings
 
 if TYPE_CHECKING:
+    from karkas.cli.servers import Finding
     from karkas.storage import Store
 
 MB = 1_000_000
-SERVER_SECONDS = 3.0
 
 
 class Status(StrEnum):
@@ -66,7 +68,7 @@ def checks(start: Path | None) -> Iterator[Check]:
         yield from _folder(root / FOLDER)
         yield from _tool_files(root, settings)
     yield _bubblewrap(settings.act.sandbox)
-    yield _model(settings.model)
+    yield from _models(settings)
     yield _editor()
 
 
@@ -185,46 +187,31 @@ def _bubblewrap(sandbox: Sandbox) -> Check:
     return Check(name, Status.OK, f"{found.program} {found.version} works")
 
 
-def _model(model: ModelSettings) -> Check:
-    name = "model"
-    if model.base_url is None:
-        return Check(
-            name, Status.OK, "no server configured: the offline engine quotes, and never writes or judges"
-        )
-    key = os.environ.get(model.api_key_env) if model.api_key_env else None
-    if model.api_key_env and not key:
-        mend = f"export {model.api_key_env}=..., or correct [model] api_key_env"
-        return Check(name, Status.PROBLEM, f"the variable {model.api_key_env} is not set", mend)
-    return _server(model, model.base_url, key)
+def _models(settings: Settings) -> Iterator[Check]:
+    from karkas.cli import servers
+
+    config = settings.language_models
+    if config is None:
+        found = "no server configured: the offline engine quotes, and never writes or judges"
+        yield Check("model", Status.OK, found)
+        return
+    examined = asyncio.run(servers.examine(config, os.environ))
+    working = {one.model for one in examined if one.works}
+    for one in examined:
+        name = "model" if one.model == DEFAULT else f"model {one.model}"
+        yield _found(name, one.findings, address=one.address, elsewhere=one.model in working)
+    yield _found("roles", [servers.roles(config, examined)])
 
 
-def _server(model: ModelSettings, base_url: str, key: str | None) -> Check:
-    import httpx
-
-    name, url = "model", f"{base_url}/v1/models"
-    try:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        answer = httpx.get(url, headers=headers, timeout=SERVER_SECONDS)
-        answer.raise_for_status()
-        listed = [str(one["id"]) for one in answer.json()["data"]]
-    except httpx.HTTPStatusError as error:
-        code = error.response.status_code
-        mend = (
-            "check [model] api_key_env"
-            if code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
-            else "check that [model] base_url is the root of an OpenAI-compatible server"
-        )
-        return Check(name, Status.PROBLEM, f"{url} answers {code}", mend)
-    except httpx.HTTPError as error:
-        mend = "start the server, or comment out [model] base_url to use the offline engine"
-        return Check(name, Status.PROBLEM, f"{url} cannot be reached: {error}", mend)
-    except (ValueError, KeyError, TypeError):
-        mend = "check that [model] base_url is the root of an OpenAI-compatible server"
-        return Check(name, Status.PROBLEM, f"{url} answers, but lists no models", mend)
-    if model.model is not None and model.model not in listed:
-        mend = f"set [model] model to one of: {', '.join(listed)}"
-        return Check(name, Status.PROBLEM, f"{base_url} does not serve {model.model!r}", mend)
-    return Check(name, Status.OK, f"{base_url} serves {', '.join(listed)}")
+def _found(name: str, findings: Sequence["Finding"], *, address: str = "", elsewhere: bool = False) -> Check:
+    """What was found of a model; where it answers `elsewhere` too, an address that does not stops nothing."""
+    lines = [one.text for one in findings]
+    if address and not any(address in line for line in lines):
+        lines[0] = f"{address}: {lines[0]}"
+    status = Status.WARNING if any(one.mend for one in findings) else Status.OK
+    if any(one.stops for one in findings) and not elsewhere:
+        status = Status.PROBLEM
+    return Check(name, status, "\n".join(lines), "; ".join(one.mend for one in findings if one.mend))
 
 
 def _editor() -> Check:
