@@ -12,12 +12,12 @@ from karkas.agents.prompts import instructions
 from karkas.agents.tools import ToolBox
 from karkas.policies.actions import Action, Evidence, Proposal, Variant, canonical
 from karkas.policies.distillates import Distillate, SourceStatus
-from karkas.policies.errors import EngineRefusedError, ToolError
+from karkas.policies.errors import ModelNeededError, ToolError
 from karkas.policies.frames import Frame
 from karkas.policies.provenance import ArgumentOrigin, Material, Origin, leaves, trace
 from karkas.policies.routing import path_matches
 from karkas.policies.zones import ZoneName
-from karkas.server.protocol import Engine, Reply, Request, Role
+from karkas.server.protocol import Engine, Request, Role
 from karkas.server.questions import Propose, Proposed, ToolCall
 
 PUBLISHING = re.compile(r"\b(publish|report|map|опубликовать|опубликуй|отч[её]т|карт[аыу])\w*", re.IGNORECASE)
@@ -128,18 +128,20 @@ async def propose(
     trusted: Sequence[str],
     at_most: int,
     feedback: str,
-) -> tuple[Plan, Reply[Proposed] | None]:
-    """Variants of one tool call that would do the task. Without a language model only publishing can be proposed."""
+) -> Plan:
+    """Variants of one tool call that would do the task. Without a language model only publishing can be proposed;
+    anything else raises `ModelNeededError`.
+    """
     recalled = frame_text(frame, distillate) if frame is not None else ""
     if not engine.answers(Propose):
         if frame is None or distillate is None or not PUBLISHING.search(task):
-            raise EngineRefusedError(
+            raise ModelNeededError(
                 "without a language model the executor can propose only what is mechanical: publishing a framed"
                 f' zone\'s report and map, for example `karkas act {zone} "publish the report to docs/{zone}.md"`,'
-                f" or a call that you name yourself: `karkas act {zone} TASK --tool TOOL --args JSON`"
+                f" or a call that you name yourself: `karkas act {zone} TASK --tool TOOL --args JSON`. To let it"
+                " propose this, name a model server under [model] in karkas.toml and resume the run"
             )
-        plan = publish(zone, task, frame, distillate, trusted=trusted, engine=str(engine.info))
-        return plan, None
+        return publish(zone, task, frame, distillate, trusted=trusted, engine=str(engine.info))
     question = Propose(
         zone=zone,
         task=task,
@@ -162,7 +164,7 @@ async def propose(
         materials=materials_of(frame, distillate, trusted=trusted),
         by_model=True,
         proposer=f"executor/{reply.engine}",
-    ), reply
+    )
 
 
 def publish(

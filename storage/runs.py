@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from karkas.policies.actions import digest_of_bytes
 from karkas.policies.budgets import Budget, Spent
-from karkas.policies.errors import AuditError, KernelError
+from karkas.policies.errors import AuditError, EngineChangedError, KernelError
 from karkas.storage.endings import end_run
 from karkas.storage.leases import Lease, file_lease, postgres_lease
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
@@ -213,18 +213,31 @@ class Runs:
             return _run(row)
 
     def set_engine(self, run: str, engine: str) -> Run:
-        """Pins the engine of a run, so that a resumed run does not mix two; raises where another one is pinned."""
+        """Pins the engine of a run, so that a resumed run does not mix two; `EngineChangedError` where another one is
+        pinned.
+        """
         with self._records.change() as change:
             row = find(change.session, RunRow, run)
             if row.engine not in {None, engine}:
-                raise RunStatusError(
-                    f"run {row.id} was begun with engine {row.engine} and must not go on with {engine};"
-                    " configure that engine again, or begin a new run"
+                raise EngineChangedError(
+                    f"run {row.id} was begun with {row.engine} and does not go on with {engine} by itself; configure"
+                    f" the first one again, or let the other one go on: `karkas runs resume {row.id} --switch-engine`"
                 )
             if row.engine is None:
                 row.engine = engine
                 row.changed_at = change.now
                 change.note("run_engine_pinned", f"run:{row.id}", actor=SYSTEM, data={"engine": engine})
+            return _run(row)
+
+    def release_engine(self, run: str, *, by: str, reason: str) -> Run:
+        """Lets a run go on with whatever engine it asks next."""
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            if row.engine is not None:
+                data: dict[str, JsonValue] = {"engine": row.engine, "reason": reason}
+                change.note("run_engine_released", f"run:{row.id}", actor=by, data=data)
+                row.engine = None
+                row.changed_at = change.now
             return _run(row)
 
     def next_segment(self, run: str) -> int:

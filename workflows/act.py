@@ -56,7 +56,7 @@ async def propose_action(state: ActState, runtime: Runtime[Context]) -> Plan:
         return with_zone(plan, zone)
     frames, _ = await frames_of(context, (zone,))
     context.progress("the executor proposes")
-    plan, reply = await propose(
+    plan = await propose(
         context.engine,
         zone=zone,
         task=task,
@@ -67,7 +67,6 @@ async def propose_action(state: ActState, runtime: Runtime[Context]) -> Plan:
         at_most=1 if zone_state.level is ControlLevel.AUTONOMOUS else VARIANTS,
         feedback=feedback(state, "act"),
     )
-    await context.charge(reply)
     return with_zone(plan, zone)
 
 

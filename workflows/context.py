@@ -1,21 +1,20 @@
 """What a workflow's nodes work with. LangGraph hands it to them as the run's context."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from karkas.agents.sources import Limits
 from karkas.agents.tools import ToolBox, Workspace
-from karkas.policies.budgets import Spent
 from karkas.policies.errors import PermitError
 from karkas.policies.zones import ZoneState
 from karkas.server.documents import Document
-from karkas.server.protocol import Engine, Reply
+from karkas.server.protocol import Engine
 from karkas.storage import Gate, Lease, RunId, Store
+from karkas.workflows.asking import RunCaller
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,6 +43,8 @@ class Context:
     tools: ToolBox
     workspace: Workspace
     engine: Engine
+    caller: RunCaller
+    """For whom the engine asks: it bounds and records every call."""
     critic: bool = True
     """Whether a critic may be asked; without one every action waits for a person."""
     limits: Limits = field(default_factory=Limits)
@@ -54,8 +55,8 @@ class Context:
     progress: Progress = silent
     lease: Lease | None = None
     """Held while the run is advanced; what a dead worker claimed can be taken over only under it."""
-    began: float = field(default_factory=time.monotonic)
-    """Monotonic seconds at which this advance of the run began."""
+    acting: set[str] = field(default_factory=set)
+    """Permits whose tool is at work, which is never interrupted because the run was stopped elsewhere."""
     documents: dict[str, Document] = field(default_factory=dict)
     """Documents of this run that are in memory already, by source id."""
 
@@ -78,10 +79,3 @@ class Context:
                 " passes at it here. Begin the run anew"
             )
         return gate
-
-    async def charge(self, reply: Reply[Any] | None) -> None:
-        """Counts what an engine's reply cost on the run."""
-        if reply is not None:
-            await self.stored(
-                self.store.runs.add_spent, self.run, Spent(tokens=reply.usage.tokens, model_calls=1)
-            )

@@ -113,6 +113,14 @@ async def _perform(context: Context, gate: Gate, permit: Permit) -> Outcome | St
 
 
 async def _run(context: Context, gate: Gate, claimed: Claimed) -> Outcome | Stale | InDoubt:
+    context.acting.add(claimed.permit_id)
+    try:
+        return await _act(context, gate, claimed)
+    finally:
+        context.acting.discard(claimed.permit_id)
+
+
+async def _act(context: Context, gate: Gate, claimed: Claimed) -> Outcome | Stale | InDoubt:
     ledger, tool = context.store.ledger, context.tools[claimed.action.tool]
     await context.stored(ledger.start, claimed)
     context.progress(f"{tool.name}: acting")

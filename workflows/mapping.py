@@ -29,6 +29,7 @@ from karkas.server.questions import Reviewed
 from karkas.storage import Store
 from karkas.workflows.context import Context
 from karkas.workflows.corpus import Corpus, documents_of, save
+from karkas.workflows.fallback import or_offline
 
 FOLDER = "zones"
 """Folder of the zones' files in the project; agents' tools may not write there."""
@@ -39,11 +40,14 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Written:
-    """The distillate's artifact, that of the map composed of it, and whether it differs from the one on record."""
+    """The distillate's artifact, that of the map composed of it, whether it differs from the one on record, and what
+    ended the exploration, composing included.
+    """
 
     artifact: Digest
     composed: Digest
     changed: bool
+    stop: StopReason
 
 
 def distillate_path(root: Path, zone: str) -> Path:
@@ -59,6 +63,7 @@ async def write_map(
     dropped: int,
     found: Reviewed,
     stop: StopReason,
+    partly_read: bool,
     spent: Spent,
 ) -> Written:
     """Composes, verifies and writes `zones/ZONE.distillate.yaml` and its Markdown; the stage becomes `mapped`.
@@ -67,15 +72,26 @@ async def write_map(
     """
     documents = await context.stored(documents_of, context, corpus)
     context.progress(f"summarizer composes {len(claims)} claims")
-    reply = await compose(
-        context.engine,
-        zone=zone,
-        claims=claims,
-        conflicts=found.conflicts,
-        open_questions=found.open_questions,
-        documents=documents,
+    reply, fallen = await or_offline(
+        context,
+        lambda engine: compose(
+            engine,
+            zone=zone,
+            claims=claims,
+            conflicts=found.conflicts,
+            open_questions=found.open_questions,
+            documents=documents,
+        ),
+        what="the summary and the map",
     )
-    await context.charge(reply)
+    # The claims are the language model's all the same.
+    engine = reply.engine if fallen is None else context.caller.engine or context.engine.info
+    stop = context.caller.cut or stop
+    gaps = not_covered(corpus, stop, partly_read=partly_read)
+    if fallen is not None:
+        gaps += (
+            NotCovered(topic="a summary and a map by the language model", why=f"composed by rule: {fallen}"),
+        )
     run = await context.stored(context.store.runs.get, context.run)
     content = {
         "sources": corpus.records,
@@ -84,14 +100,14 @@ async def write_map(
         "weak_spots": found.weak_spots,
         "open_questions": found.open_questions,
         "summary": reply.value.summary,
-        "not_covered": not_covered(corpus, stop),
+        "not_covered": gaps,
     }
     distillate = Distillate(
         id=distillate_id(
             {name: [part.model_dump_json() for part in parts] for name, parts in content.items()}
         ),
         zone=zone,
-        engine=reply.engine,
+        engine=engine,
         honesty=honesty(claims, dropped),
         run=RunInfo(
             id=context.run,
@@ -129,10 +145,11 @@ async def write_map(
             sha256=artifact,
             artifact=artifact,
             path=path.relative_to(context.root).as_posix(),
-            actor=str(reply.engine),
+            actor=str(engine),
         )
-        await context.stored(context.store.zones.set_stage, zone, Stage.MAPPED, actor=str(reply.engine))
-    return Written(artifact, await context.stored(save, context.store.artifacts, reply.value), changed)
+        await context.stored(context.store.zones.set_stage, zone, Stage.MAPPED, actor=str(engine))
+    composed = await context.stored(save, context.store.artifacts, reply.value)
+    return Written(artifact, composed, changed, stop)
 
 
 async def criticise_map(context: Context, *, zone: str, artifact: str) -> None:
@@ -161,11 +178,17 @@ def honesty(claims: Sequence[Claim], dropped: int) -> Honesty:
     return Honesty(abstractive=abstractive, unsupported_claims=unsupported, dropped_claims=dropped)
 
 
-def not_covered(corpus: Corpus, stop: StopReason) -> tuple[NotCovered, ...]:
+def not_covered(corpus: Corpus, stop: StopReason, *, partly_read: bool) -> tuple[NotCovered, ...]:
     """What the distillate does not speak of: sources that were not read, in words."""
     found = []
     if stop in {StopReason.BUDGET, StopReason.DEADLINE, StopReason.STOPPED, StopReason.SATURATED}:
         found.append(NotCovered(topic="sources not reached", why=f"the exploration ended first: {stop}"))
+    if partly_read:
+        found.append(
+            NotCovered(
+                topic="parts of the sources read last", why=f"{stop} while the language model read them"
+            )
+        )
     reasons: dict[str, list[str]] = {}
     for record in corpus.records:
         if record.status in {SourceStatus.SKIPPED, SourceStatus.UNREADABLE}:

@@ -3,10 +3,10 @@
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -15,7 +15,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 
 from karkas.policies.budgets import Spent
-from karkas.policies.errors import KarkasError
+from karkas.policies.errors import EngineChangedError, KarkasError, ModelNeededError, ModelUnavailableError
 from karkas.storage import Run, RunStatus
 from karkas.workflows import failure
 from karkas.workflows.check import check
@@ -33,6 +33,11 @@ SHORT = 200
 ENDED = object()
 """No further step."""
 
+WATCH_S = 1.0
+"""Seconds between looks whether the run was stopped from elsewhere."""
+
+T = TypeVar("T")
+
 Graph: TypeAlias = StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any]
 Listener: TypeAlias = Callable[[tuple[str, ...], dict[str, Any]], None]
 Checkpointer: TypeAlias = Callable[[], AbstractAsyncContextManager[BaseCheckpointSaver[Any]]]
@@ -46,6 +51,8 @@ async def advance(
     Where its checkpoint says that it waits at gates, every waiting branch is woken: it reads its own gate, goes on
     if that was decided, and parks again if not. A user's own `interrupt` is never answered here. Only one process
     advances a run at a time (`LeaseError` else). If it is cancelled, the run keeps its checkpoint and is queued again.
+    If it is stopped from elsewhere, its work is cancelled, once no tool is at work. Where it cannot go on for want of
+    its engine it is parked with the reason, and goes on from there when it is advanced again.
 
     `listen` is told of each step as LangGraph streams it (`stream_mode="updates"`): the subgraph it is in, as a tuple
     of names, and the updates by node.
@@ -55,22 +62,19 @@ async def advance(
         run = await context.stored(runs.proven, context.run)
         if run.status.ended:
             return run
-        context = replace(context, lease=lease, began=time.monotonic())
-        await context.stored(runs.set_engine, run.id, str(context.engine.info))
+        context = replace(context, lease=lease)
+        context.caller.begin()
         await context.stored(runs.next_segment, run.id)
         run = await context.stored(runs.set_status, run.id, RunStatus.RUNNING)
         try:
             async with checkpointer() as saver:
-                snapshot = await _proceed(context, run, with_checkpointer(graph, saver), listen)
+                work = _proceed(context, run, with_checkpointer(graph, saver), listen)
+                snapshot = await _unless_stopped(context, work)
         except asyncio.CancelledError:
             await _leave(context, RunStatus.QUEUED, reason="interrupted")
             raise
-        except KarkasError as error:
-            log.warning("run_failed", run_id=run.id, error=str(error))
-            return await _leave(context, RunStatus.FAILED, error=str(error))
-        except Exception as error:
-            log.exception("run_failed", run_id=run.id)
-            return await _leave(context, RunStatus.FAILED, error=failure.of_run(error))
+        except Exception as error:  # noqa: BLE001  whatever it was, how the run stands goes on the record
+            return await _leave_by(context, error)
         result = result_of(snapshot)
         if not snapshot.interrupts:
             return await _leave(context, RunStatus.DONE, result=result)
@@ -79,6 +83,71 @@ async def advance(
         )
         mend = f"{own}; ask by add_question instead" if own else None
         return await _leave(context, RunStatus.PARKED, reason=mend, result=result)
+
+
+async def _leave_by(context: Context, error: Exception) -> Run:
+    """How the run stands after an error that it raised."""
+    match error:
+        case _StoppedElsewhere():
+            log.info("run_stopped", run_id=context.run)
+            return await _leave(context, RunStatus.STOPPED)
+        case ModelNeededError() | ModelUnavailableError() | EngineChangedError():
+            log.warning("run_parked", run_id=context.run, reason=str(error))
+            return await _park(context, error)
+        case KarkasError():
+            log.warning("run_failed", run_id=context.run, error=str(error))
+            return await _leave(context, RunStatus.FAILED, error=str(error))
+        case _:
+            log.error("run_failed", run_id=context.run, exc_info=error)
+            return await _leave(context, RunStatus.FAILED, error=failure.of_run(error))
+
+
+class _StoppedElsewhere(Exception):  # noqa: N818
+    """The run was stopped while it was at work here."""
+
+
+async def _unless_stopped(context: Context, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; it is cancelled, and `_StoppedElsewhere` raised, when somebody stops the run meanwhile."""
+    working, watching = asyncio.create_task(work), asyncio.create_task(_until_stopped(context))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise _StoppedElsewhere
+        return working.result()
+    finally:
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def _until_stopped(context: Context) -> None:
+    """Returns when the run is stopped and no tool is at work: what was begun ends, and its end is recorded."""
+    while True:
+        await asyncio.sleep(WATCH_S)
+        try:
+            run = await context.stored(context.store.runs.get, context.run)
+        except KarkasError as error:
+            log.warning("run_not_watched", run_id=context.run, error=str(error))
+            continue
+        if run.status is RunStatus.STOPPED and not context.acting:
+            return
+
+
+async def _park(context: Context, error: KarkasError) -> Run:
+    """Parks a run that its engine cannot take further. One that only a language model can take further is let go of
+    by the offline engine that began it.
+    """
+    offline = context.engine.info
+    if isinstance(error, ModelNeededError) and offline.kind == "extractive":
+        run = await context.stored(context.store.runs.get, context.run)
+        if run.engine == str(offline):
+            await context.stored(
+                context.store.runs.release_engine,
+                context.run,
+                by=run.engine,
+                reason="a language model is needed",
+            )
+    return await _leave(context, RunStatus.PARKED, reason=str(error))
 
 
 async def _proceed(
@@ -136,7 +205,7 @@ async def _leave(
 ) -> Run:
     """Counts the time and records how the run stands; one that was stopped meanwhile stays stopped."""
     runs = context.store.runs
-    await context.stored(runs.add_spent, context.run, Spent(wall_s=time.monotonic() - context.began))
+    await context.stored(runs.add_spent, context.run, Spent(wall_s=time.monotonic() - context.caller.began))
     run = await context.stored(runs.get, context.run)
     if run.status.ended:
         return run

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from karkas.storage import Run as Run
     from karkas.storage import RunStatus as RunStatus
     from karkas.workflows.context import Context as Context
+    from karkas.workflows.cycle import ExploreState as ExploreState
     from karkas.workflows.define import Workflow as Workflow
-    from karkas.workflows.explore import ExploreState as ExploreState
     from karkas.workflows.explore import explore_workflow as explore_workflow
     from karkas.workflows.framing import accept as accept_frame
     from karkas.workflows.framing import starting_frame as starting_frame
@@ -82,8 +82,9 @@ _NAMES = {
     "karkas.server.questions": ("ToolCall",),
     "karkas.storage": ("Gate", "Run", "RunStatus"),
     "karkas.workflows.context": ("Context",),
+    "karkas.workflows.cycle": ("ExploreState",),
     "karkas.workflows.define": ("Workflow",),
-    "karkas.workflows.explore": ("ExploreState", "explore_workflow"),
+    "karkas.workflows.explore": ("explore_workflow",),
     "karkas.workflows.framing": ("starting_frame",),
     "karkas.workflows.lanes": (
         *("Outcome", "OutcomeStatus", "WorkflowState"),

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Self
 
 from karkas import logs
 from karkas import settings as toml
-from karkas.policies.errors import EngineError, NotFoundError, ProjectError, SettingsError
+from karkas.policies.errors import NotFoundError, ProjectError, SettingsError
 from karkas.policies.zones import Zone, ZoneRecord, ZoneState, zone_state
 from karkas.settings import Settings
 
 if TYPE_CHECKING:
     from karkas.agents.tools import Tool, ToolBox, Workspace
-    from karkas.server.protocol import Engine
+    from karkas.server.pool import ModelPool
+    from karkas.server.protocol import Caller, Engine
     from karkas.storage import Store
 
 FOLDER = ".karkas"
@@ -68,6 +69,7 @@ class Project:
         logs.route()
         self._declared: dict[str, Zone] = dict(settings.zones)
         self._registered: list[Tool] = []
+        self._models: ModelPool | None = None
 
     @classmethod
     def find(cls, start: Path | str | None = None) -> Self:
@@ -164,16 +166,28 @@ class Project:
             self.declare(toml.load(self.root).zones[name])
             self.store.zones.observe(self._declared[name])
 
-    def engine(self) -> "Engine":
-        """What answers the agents: the offline engine, as long as `[model]` names no server."""
-        from karkas.server.offline import OfflineEngine
+    def engine(self, caller: "Caller | None" = None) -> "Engine":
+        """What answers the agents: the models that `karkas.toml` names a server for, else the offline engine.
 
-        if self.settings.model.base_url is not None:
-            raise EngineError(
-                "this version cannot ask a model server yet; comment out `base_url` in [model] of karkas.toml"
-                " to use the offline engine"
-            )
-        return OfflineEngine()
+        It reports every call to `caller`. A language model is asked inside `async with project.models()`.
+        """
+        models = self.models()
+        if models is None:
+            from karkas.server.offline import OfflineEngine
+
+            return OfflineEngine(caller)
+        from karkas.server.language import LanguageEngine
+
+        return LanguageEngine(models, caller)
+
+    def models(self) -> "ModelPool | None":
+        """The models of all runs of this project, with their servers' limits; None where no server is configured."""
+        configured = self.settings.language_models
+        if self._models is None and configured is not None:
+            from karkas.server.pool import ModelPool
+
+            self._models = ModelPool(configured, environ=os.environ)
+        return self._models
 
     def register(self, *tools: "Tool") -> None:
         """Adds tools to those that `karkas.toml` names, for as long as this project is open."""

@@ -1,6 +1,7 @@
 """Running workflows in a project: beginning a run, and advancing it until it is done or parked."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -14,12 +15,14 @@ from karkas.policies.errors import KarkasError, ToolError, UsageError
 from karkas.project import Project, person
 from karkas.settings import Settings
 from karkas.storage import Run, RunId, RunStatus, open_checkpointer
+from karkas.workflows.asking import RunCaller
 from karkas.workflows.context import Context, Progress, silent
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
     from karkas.agents.sources import Limits
+    from karkas.server.protocol import Engine
     from karkas.storage import Gate
     from karkas.workflows.runs import Checkpointer, Graph, Listener
     from karkas.workflows.userfile import UserFile
@@ -50,17 +53,25 @@ def begin(
 
 
 async def advance(
-    project: Project, run: str, *, progress: Progress = silent, listen: "Listener | None" = None
+    project: Project,
+    run: str,
+    *,
+    progress: Progress = silent,
+    listen: "Listener | None" = None,
+    waiting: bool = False,
 ) -> Run:
-    """Begins or resumes a run and returns it when it is done, parked at gates, failed or stopped.
+    """Begins or resumes a run and returns it when it is done, parked, failed or stopped.
 
-    `progress` is told what is being done; `listen` gets each step's updates as LangGraph streams them.
+    It is parked at gates, or where it cannot go on for want of its engine: then `reason` says what to do.
+    `progress` is told what is being done; `listen` gets each step's updates as LangGraph streams them. Of a run that
+    a person is `waiting` for, a model server answers the calls first.
     """
     from karkas.workflows.runs import advance as advance_graph
 
     found = project.store.runs.get(run)
-    graph, context = load(project, found, progress=progress)
-    return await advance_graph(context, graph, _checkpointer(project), listen=listen)
+    async with project.models() or nullcontext():
+        graph, context = load(project, found, progress=progress, waiting=waiting)
+        return await advance_graph(context, graph, _checkpointer(project), listen=listen)
 
 
 async def snapshot(project: Project, run: str) -> "StateSnapshot":
@@ -91,12 +102,15 @@ def is_orphaned(project: Project, run: Run) -> bool:
         return False
 
 
-def reopen(project: Project, run: str, *, reason: str = "resumed") -> Run:
+def reopen(project: Project, run: str, *, reason: str = "resumed", switch_engine: bool = False) -> Run:
     """A failed or stopped run, queued again by a person; any other run as it is.
 
-    A user's workflow goes on with its file as it is now; nothing else lets a changed file run.
+    A user's workflow goes on with its file as it is now; nothing else lets a changed file run. With `switch_engine`
+    the run goes on with the engine that is configured now; nothing else lets another one take over.
     """
     found = project.store.runs.proven(run)
+    if switch_engine:
+        found = project.store.runs.release_engine(found.id, by=person(), reason="switched by a person")
     if found.workflow not in BUILT_IN:
         found = _with_file_as_it_is(project, found)
     if found.status in {RunStatus.FAILED, RunStatus.STOPPED}:
@@ -115,7 +129,9 @@ def _with_file_as_it_is(project: Project, run: Run) -> Run:
     return project.store.runs.set_options(run.id, options, by=person(), reason=f"{path} changed")
 
 
-def load(project: Project, run: Run, *, progress: Progress = silent) -> tuple["Graph", Context]:
+def load(
+    project: Project, run: Run, *, progress: Progress = silent, waiting: bool = False
+) -> tuple["Graph", Context]:
     """The run's graph, and the context that its nodes work with."""
     from karkas.workflows.act import act_workflow
     from karkas.workflows.explore import explore_workflow
@@ -123,17 +139,22 @@ def load(project: Project, run: Run, *, progress: Progress = silent) -> tuple["G
     run = project.store.runs.proven(run.id)
     match run.workflow:
         case "explore":
-            return explore_workflow(), context(project, run.id, progress=progress)
+            return explore_workflow(), context(project, run.id, progress=progress, waiting=waiting)
         case "act":
-            return act_workflow(), context(project, run.id, progress=progress)
+            return act_workflow(), context(project, run.id, progress=progress, waiting=waiting)
         case reference:
             _, file = _user_workflow(project, reference, version=str(run.options.get(FILE_VERSION)))
             graph = file.workflow(reference.rpartition(":")[2])
-            return graph, context(project, run.id, file=file, progress=progress)
+            return graph, context(project, run.id, file=file, progress=progress, waiting=waiting)
 
 
 def context(
-    project: Project, run: RunId, *, file: "UserFile | None" = None, progress: Progress = silent
+    project: Project,
+    run: RunId,
+    *,
+    file: "UserFile | None" = None,
+    progress: Progress = silent,
+    waiting: bool = False,
 ) -> Context:
     """What a run's nodes work with; the tools and zones that `file` declares come on top of the project's."""
     tools, workspace = project.tools(), project.workspace()
@@ -146,6 +167,7 @@ def context(
             own = f"/{file.path.relative_to(project.root).as_posix()}"
             workspace = replace(workspace, protected=(*workspace.protected, own))
     settings = project.settings
+    caller = RunCaller(project.store, run, progress=progress, waiting=waiting)
     return Context(
         root=project.root,
         run=run,
@@ -154,13 +176,23 @@ def context(
         declare=project.declare_uncharted,
         tools=tools,
         workspace=workspace,
-        engine=project.engine(),
+        engine=_engine(project, project.store.runs.get(run), caller),
+        caller=caller,
         critic=settings.act.critic,
         limits=limits(settings),
         batch=settings.explore.batch,
         timeout_s=settings.act.timeout_s,
         progress=progress,
     )
+
+
+def _engine(project: Project, run: Run, caller: RunCaller) -> "Engine":
+    """Who answers the agents of a run: the offline engine where it began the run, also if a model was named since."""
+    from karkas.server.offline import OfflineEngine
+
+    offline = OfflineEngine(caller)
+    begun_offline = run.engine is not None and run.engine.startswith(f"{offline.info.name} ")
+    return offline if begun_offline else project.engine(caller)
 
 
 def take_back(project: Project, gate: "Gate", *, by: str) -> str:

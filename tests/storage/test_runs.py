@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from karkas.policies.budgets import Budget, Spent
-from karkas.policies.errors import NotFoundError
+from karkas.policies.errors import EngineChangedError, NotFoundError
 from karkas.storage import LeaseError, RunStatus, RunStatusError, Store
 
 QUEUED, RUNNING, PARKED, DONE, FAILED, STOPPED = RunStatus
@@ -89,12 +89,18 @@ def test_what_threads_spend_adds_up(store: Store) -> None:
     assert store.runs.get(run.id).spent == Spent(tokens=120, wall_s=20.0)
 
 
-def test_the_engine_of_a_run_is_pinned(store: Store) -> None:
+def test_the_engine_of_a_run_is_pinned_until_it_is_released_on_the_record(store: Store) -> None:
     run = store.runs.create("explore")
     store.runs.set_engine(run.id, "offline 1")
     assert store.runs.set_engine(run.id, "offline 1").engine == "offline 1"
-    with pytest.raises(RunStatusError, match="must not go on with vllm"):
+    with pytest.raises(EngineChangedError, match=rf"begun with offline 1.*resume {run.id} --switch-engine"):
         store.runs.set_engine(run.id, "vllm 0.32")
+    assert store.runs.release_engine(run.id, by="ada", reason="switched").engine is None
+    released = store.audit.log(subject=f"run:{run.id}")[-1]
+    assert (released.event, released.actor) == ("run_engine_released", "ada")
+    assert released.data == {"engine": "offline 1", "reason": "switched"}
+    assert store.runs.set_engine(run.id, "vllm 0.32").engine == "vllm 0.32"
+    assert store.verify() == []
 
 
 def test_segments_count_from_one(store: Store) -> None:

@@ -14,10 +14,10 @@ from karkas import runner
 from karkas.agents.distillate import dump
 from karkas.policies.budgets import StopReason
 from karkas.policies.distillates import Distillate, EngineInfo, Honesty, RunInfo
-from karkas.policies.errors import EngineRefusedError
+from karkas.policies.errors import BudgetReachedError, EngineRefusedError
 from karkas.policies.frames import Frame, Rule
 from karkas.project import Project
-from karkas.server.protocol import AnswerT, Question, Reply, Request, Usage
+from karkas.server.protocol import AnswerT, Caller, Question, Reply, Request, Usage
 from karkas.storage import Gate, Run, open_checkpointer
 from karkas.workflows.context import Context
 from karkas.workflows.runs import Graph, advance
@@ -47,6 +47,7 @@ class ScriptedEngine:
     replies: dict[type[Question], Callable[[Any], Any]] = field(default_factory=dict)
     asked: list[Question] = field(default_factory=list)
     info: EngineInfo = field(default_factory=lambda: SCRIPTED)
+    caller: Caller = field(default_factory=Caller)
 
     def answers(self, question: type[Question]) -> bool:
         return question in self.replies
@@ -55,8 +56,12 @@ class ScriptedEngine:
         self.asked.append(request.question)
         if not self.answers(type(request.question)):
             raise EngineRefusedError("there is no language model")
+        if not await self.caller.before(self.info, request):
+            raise BudgetReachedError
         value = self.replies[type(request.question)](request.question)
-        return Reply(value=value, engine=self.info, usage=Usage(prompt_tokens=10, completion_tokens=5))
+        usage = Usage(prompt_tokens=10, completion_tokens=5)
+        await self.caller.after(usage)
+        return Reply(value=value, engine=self.info, usage=usage)
 
 
 @dataclass
@@ -72,7 +77,9 @@ class Bench:
 
     def begin(self, graph: Graph, **input_: Any) -> tuple[Run, Context]:
         run = self.project.store.runs.create("test", input=input_)
-        return run, replace(runner.context(self.project, run.id), engine=self.engine)
+        context = replace(runner.context(self.project, run.id), engine=self.engine)
+        self.engine.caller = context.caller
+        return run, context
 
     def advance(self, context: Context, graph: Graph) -> Run:
         saver = partial(open_checkpointer, self.project.folder)

@@ -36,7 +36,7 @@ def drive(project: "Project", run: "Run", *, quiet: bool = False, patience_s: fl
             reraise=True,
         )
         with _event_loop() as loop, progress.shown(quiet=quiet) as shown:
-            return loop.run(patiently(advance, project, run.id, progress=shown))
+            return loop.run(patiently(advance, project, run.id, progress=shown, waiting=True))
     except KeyboardInterrupt:
         print_error(f"interrupted; nothing is lost. Go on: karkas runs resume {run.id}")
         raise typer.Exit(exits.INTERRUPTED) from None
