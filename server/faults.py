@@ -52,7 +52,7 @@ def fault(
     status: int, body: bytes, *, address: str, model: str = "", retry_after: str | None = None
 ) -> EngineError:
     """What an answer with an error status means. `model` is the one asked, `retry_after` the header."""
-    words = _said(body)
+    words, code = _said(body)
     told = f" ({words})" if words else ""
     if status in _PASSING or (status >= _SERVER_ERROR and status not in _LASTING_SERVER_ERRORS):
         return PassingFaultError(
@@ -60,7 +60,7 @@ def fault(
             retry_after=_seconds(retry_after),
             busy=status in _BUSY,
         )
-    if status == _TOO_LARGE or (status not in _UNAUTHORISED and _TOO_LONG.search(words)):
+    if status == _TOO_LARGE or (status not in _UNAUTHORISED and _TOO_LONG.search(f"{code} {words}")):
         return ContextTooLongError(
             f"the model server at {address} holds less than this prompt{told}; ask with fewer or shorter documents"
         )
@@ -78,15 +78,17 @@ def fault(
     return RequestRejectedError(f"the model server at {address} rejected the request: {status}{told}")
 
 
-def _said(body: bytes) -> str:
-    """The server's own words, of whatever shape, on one line and not too many."""
+def _said(body: bytes) -> tuple[str, object]:
+    """The server's own words, of whatever shape, on one line and not too many; and the code that it gives, if any."""
     found: object = body.decode("utf-8", "replace")
+    code: object = ""
     with suppress(ValueError):
         found = from_json(body)
     while isinstance(found, dict):
+        code = found.get("code", code)
         found = next((found[key] for key in ("error", "message", "detail") if found.get(key)), "")
     text = visible_line(" ".join(str(found).split()))
-    return text if len(text) <= _LONGEST_WORDS else f"{text[:_LONGEST_WORDS]} ..."
+    return (text if len(text) <= _LONGEST_WORDS else f"{text[:_LONGEST_WORDS]} ..."), code
 
 
 def _seconds(retry_after: str | None) -> float | None:
