@@ -49,7 +49,7 @@ async def check(models: Any, caller: Any, *claims: Claim, documents: list[Docume
 def judging(*labels: str) -> Callable[[Prompt, type[Any]], Verdicts]:
     """The first claims get these labels, in order."""
     return lambda _prompt, _answer: Verdicts(
-        verdicts=[Verdict(claim=at, why="so", label=label) for at, label in enumerate(labels, 1)]  # type: ignore[arg-type]
+        verdicts=[Verdict(claim=at, why="so", label=label) for at, label in enumerate(labels, 1)]
     )
 
 
@@ -204,7 +204,7 @@ async def test_numbers_of_no_claim_and_second_thoughts_make_nothing_better(
 
     def script(_prompt: Prompt, _answer: type[Any]) -> Verdicts:
         said = ((1, "unclear"), (1, "entailed"), (7, "entailed"))
-        return Verdicts(verdicts=[Verdict(claim=at, why="", label=label) for at, label in said])  # type: ignore[arg-type]
+        return Verdicts(verdicts=[Verdict(claim=at, why="", label=label) for at, label in said])
 
     found = await check(models(script), caller, claim("c-1", "x", (page, "The rank is 8")), documents=[page])
     assert {name: one.label for name, one in found.items()} == {"c-1": SupportLabel.UNCLEAR}
