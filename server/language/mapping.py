@@ -157,7 +157,7 @@ def _areas(titles: Sequence[str], mechanisms: Sequence[_Mechanism], question: Co
         own = [one for one in mechanisms if one.area == area]
         nodes = [node for one in own if (node := _node(one, rules, question, used)) is not None]
         if nodes:
-            said = [stated(claim) for one in own for claim, _ in one.members]
+            said = [question.zone, *(stated(claim) for one in own for claim, _ in one.members)]
             title = titles[area] if _grounded(titles[area], said) else _joined(nodes)
             drawn.append(MapArea(title=title, mechanisms=tuple(nodes)))
     return tuple(drawn)
