@@ -44,6 +44,9 @@ SECTIONS: dict[str, dict[str, Room]] = {
         "runs": Room("karkas.cli.runs", "List, show, resume and stop runs."),
         "queue": Room("karkas.cli.queue", "See what waits for you at gates, and decide it."),
     },
+    "Models": {
+        "serve": Room("karkas.cli.serve", "Start the model servers of this machine, and keep them running."),
+    },
     "Record": {
         "audit": Room("karkas.cli.audit", "Read the audit log, or prove that nobody changed it."),
         "artifact": Room("karkas.cli.artifact", "Print a stored text or file by its hash."),
