@@ -9,7 +9,7 @@ from karkas.policies.distillates import ClaimMode, Facet
 from karkas.policies.errors import ContextTooLongError
 from karkas.server.documents import Document
 from karkas.server.language.merge import merged
-from karkas.server.language.neutral import barred, line, restored
+from karkas.server.language.neutral import barred, line, spoken
 from karkas.server.language.passages import Page, Passage
 from karkas.server.language.prompt import Asking, Number
 from karkas.server.offline.subjects import clean
@@ -80,7 +80,7 @@ async def distil(asking: Asking, question: Distil, documents: Sequence[Document]
             )
             parts = await asking.each(halves, read, what="halves of a page")
             return [claim for part in parts for claim in part or ()]
-        return [_draft(one, page) for one in asked.value.claims[:most]]
+        return [_draft(one, page) for one in asked.value.claims]
 
     found = await asking.each(pages, read, what="pages")
     ranked = sorted(
@@ -91,6 +91,10 @@ async def distil(asking: Asking, question: Distil, documents: Sequence[Document]
     proven = [claim for *_, claim in ranked if _proven(claim)]
     unproven = [claim for *_, claim in ranked if not _proven(claim)]
     claims = await merged(asking, proven)
+    if len(claims) > question.at_most:
+        await asking.caller.note(
+            f"summarizer: of {len(claims)} claims the {question.at_most} most important were kept"
+        )
     return Distilled(claims=(*claims[: question.at_most], *unproven))
 
 
@@ -106,11 +110,11 @@ def _question(question: Distil, most: int) -> str:
 
 def _draft(one: Stated, page: Page) -> DraftClaim:
     cites = tuple(dict.fromkeys(_citation(cite, page) for cite in one.cites))
-    text = restored(" ".join(one.text.split()))
+    text = spoken(one.text)
     copied = any(cite.start is not None and cite.quote == text for cite in cites)
     return DraftClaim(
         facet=one.facet,
-        subject=restored(" ".join(one.subject.split())) or text[:_SCOPE],
+        subject=spoken(one.subject) or text[:_SCOPE],
         scope=_scope(one, cites, page),
         text=text,
         mode=ClaimMode.VERBATIM if copied else ClaimMode.ABSTRACTIVE,
@@ -130,10 +134,7 @@ def _citation(cite: Quoted, page: Page) -> Citation:
 
 def _scope(one: Stated, cites: Sequence[Citation], page: Page) -> dict[str, str]:
     """What the model says of the conditions, and what its place says, which no model overrules."""
-    said = {
-        restored(" ".join(pair.key.split())).lower(): restored(" ".join(pair.value.split()))
-        for pair in one.scope
-    }
+    said = {spoken(pair.key).lower(): spoken(pair.value) for pair in one.scope}
     known = {key: value for key, value in said.items() if key and value}
     first = next((cite for cite in cites if cite.start is not None), None)
     if first is None or first.start is None:

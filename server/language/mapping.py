@@ -13,7 +13,7 @@ from pydantic import Field
 
 from karkas.policies.distillates import Claim, Conflict
 from karkas.server.language.listing import listed, numbered, stated
-from karkas.server.language.neutral import barred, line, restored
+from karkas.server.language.neutral import barred, line, spoken
 from karkas.server.language.prompt import Asking, Number
 from karkas.server.offline.subjects import key
 from karkas.server.offline.words import terms
@@ -214,4 +214,4 @@ def _joined(nodes: Sequence[MapMechanism]) -> str:
 
 
 def _words(said: str) -> str:
-    return restored(" ".join(said.split())).strip(" .")
+    return spoken(said).strip(" .")

@@ -50,8 +50,13 @@ def barred(text: str) -> str:
 
 
 def restored(text: str) -> str:
-    """A model's own words with the marks that it copied turned back."""
+    """A model's words with the marks that it copied turned back."""
     return text.translate(_BACK)
+
+
+def spoken(text: str) -> str:
+    """A model's own words: as `restored`, on one line, without invisible characters."""
+    return restored(line(text)).strip()
 
 
 _BACK = {ord("‹"): "<", ord("⁅"): "[", ord("⁆"): "]", ord(UNSEEN): None}

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from karkas.server.language.neutral import barred, line, restored
+from karkas.server.language.neutral import barred, line, spoken
 from karkas.server.language.prompt import Asking, Number
 from karkas.server.offline.scouting import what_next as ranked_by_words
 from karkas.server.protocol import Wire
@@ -90,7 +90,7 @@ def _choices(shown: Sequence[Candidate], judged: dict[int, Scored]) -> tuple[Cho
         Choice(
             key=shown[at].key,
             relevance=judged[at].relevance / 10 if at in judged else 0.0,
-            why=restored(" ".join(judged[at].why.split())) if at in judged else "not judged by the model",
+            why=spoken(judged[at].why) if at in judged else "not judged by the model",
         )
         for at in sorted(range(len(shown)), key=standing)
     )
@@ -98,5 +98,5 @@ def _choices(shown: Sequence[Candidate], judged: dict[int, Scored]) -> tuple[Cho
 
 def _queries(said: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     old = {query.casefold() for query in known}
-    new = dict.fromkeys(restored(" ".join(query.split())) for query in said)
+    new = dict.fromkeys(spoken(query) for query in said)
     return tuple(query for query in new if query and query.casefold() not in old)[:3]

@@ -123,6 +123,7 @@ async def test_the_most_important_claims_of_all_pages_are_kept(
 
     claims = await distilled(models(script, holds=2048), caller, *many(markdown), at_most=2)
     assert [claim.score for claim in claims] == [0.9, 0.5]
+    assert caller.notes == ["summarizer: of 4 claims the 2 most important were kept"]
 
 
 async def test_open_queries_and_the_number_of_claims_vary_and_the_rest_is_shared(
@@ -220,6 +221,15 @@ async def test_marks_that_stood_in_for_others_do_not_stay_in_a_claim(
     [claim] = await distilled(models(saying(said)), caller, document)
     assert claim.text == "A turn ends with <|im_end|>."
     assert claim.cites[0].quote == "ends with <|im_end|> there"
+
+
+async def test_invisible_characters_of_a_model_do_not_reach_a_claim(
+    models: Models, caller: Any, markdown: Markdown
+) -> None:
+    said = stated("r\u202e is\x08 8.\U000e0041", "is 8 by default", when="now\x1b[31m")
+    [claim] = await distilled(models(saying(said)), caller, markdown(TEXT))
+    assert claim.text == "r is 8."
+    assert claim.scope["when"] == "now[31m"
 
 
 async def test_orders_in_a_document_stay_behind_bars(models: Models, caller: Any, markdown: Markdown) -> None:
