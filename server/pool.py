@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import structlog
-from karkas.server.answers import ask_typed
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import BudgetReachedError, ContextTooLongError, ModelUnavailableError
+from karkas.server.answers import ask_typed
 from karkas.server.asking import Asked, Prompt
 from karkas.server.config import DEFAULT, ModelsConfig, RoleSettings
 from karkas.server.counting import Counting
