@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from karkas.policies.distillates import (
     Claim,
@@ -40,7 +41,7 @@ UNSUPPORTED = 12
 """Weak spots for claims that their passages do not carry."""
 _SHOWN = 40
 """Conflicts and weak spots out of which the model may raise questions."""
-_A_PAIR = 100
+_A_PAIR = 130
 """Tokens that the verdict on one pair may take."""
 _A_QUESTION = 130
 
@@ -54,6 +55,15 @@ class Weighed(BaseModel):
 class Weighings(BaseModel):
     partial: ClassVar[bool] = True
     pairs: list[Weighed] = Field(max_length=PORTION)
+
+
+@cache
+def weighings_of(pairs: int) -> type[Weighings]:
+    """Where the server's grammar holds, one verdict on each pair; fewer are an answer all the same."""
+    number = Field(ge=1, le=PORTION, json_schema_extra={"maximum": pairs})
+    weighed: Any = create_model("Weighed", __base__=Weighed, pair=(int, number))
+    each = Field(max_length=PORTION, json_schema_extra={"minItems": pairs, "maxItems": pairs})
+    return create_model("Weighings", __base__=Weighings, pairs=(list[weighed], each))
 
 
 class Raised(BaseModel):
@@ -132,6 +142,10 @@ async def _conflicts(asking: Asking, question: Review, documents: Sequence[Docum
             found += [_judged(pair, weighed[at], by)] if weighed[at].step >= CONFLICT else []
         elif pair.by_rule:
             found.append(pair.conflict)
+    if len(weighed) < len(pairs.open):
+        await asking.caller.note(
+            f"{Role.REVIEWER}: {len(pairs.open) - len(weighed)} of {len(pairs.open)} pairs of claims were not judged"
+        )
     below = sum(one.step < CONFLICT for one in weighed.values())
     if below:
         await asking.caller.note(
@@ -146,7 +160,7 @@ async def _weigh(asking: Asking, shown: Sequence[str]) -> dict[int, Weighed]:
     try:
         asked = await asking.ask(
             "conflicts",
-            Weighings,
+            weighings_of(len(shown)),
             question=f"pairs\n{listed}\nend of pairs",
             max_tokens=_A_PAIR * len(shown) + 40,
         )

@@ -6,9 +6,10 @@ The pages are those that the summarizer was shown, so that a server finds them i
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import cache
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from karkas.policies.distillates import Claim, ClaimMode, SupportLabel
 from karkas.policies.errors import ContextTooLongError, TruncatedAnswerError
@@ -16,11 +17,12 @@ from karkas.server.documents import Document
 from karkas.server.language.neutral import barred, line
 from karkas.server.language.passages import Page
 from karkas.server.language.prompt import Asking
+from karkas.server.protocol import Role
 from karkas.server.questions import CheckSupport, SupportChecked, Supported
 
 MOST = 16
 """Claims of one page that are judged in one answer."""
-_A_CLAIM = 90
+_A_CLAIM = 110
 """Tokens that the verdict on one claim may take."""
 _WEIGHT = (SupportLabel.CONTRADICTED, SupportLabel.ENTAILED, SupportLabel.UNCLEAR)
 """Over several pages the first of these that one of them gives holds."""
@@ -37,6 +39,15 @@ class Verdict(BaseModel):
 class Verdicts(BaseModel):
     partial: ClassVar[bool] = True
     verdicts: list[Verdict] = Field(max_length=MOST)
+
+
+@cache
+def verdicts_on(claims: int) -> type[Verdicts]:
+    """Where the server's grammar holds, one verdict on each claim; fewer are an answer all the same."""
+    number = Field(ge=1, le=MOST, json_schema_extra={"maximum": claims})
+    verdict: Any = create_model("Verdict", __base__=Verdict, claim=(int, number))
+    each = Field(max_length=MOST, json_schema_extra={"minItems": claims, "maxItems": claims})
+    return create_model("Verdicts", __base__=Verdicts, verdicts=(list[verdict], each))
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,11 @@ async def check_support(
     for answered in await asking.each(portions, lambda portion: _judge(asking, portion), what="pages"):
         for one in answered or ():
             found[one.claim].append(one)
+    left = sum(claim.id not in found for claim in claims)
+    if left:
+        await asking.caller.note(
+            f"{Role.REVIEWER}: {left} of {len(claims)} claims were not held against their passages"
+        )
     return SupportChecked(
         claims=tuple(
             min(found[claim.id], key=lambda one: _WEIGHT.index(one.label))
@@ -109,7 +125,7 @@ async def _judge(asking: Asking, portion: _Portion) -> list[Supported]:
     try:
         asked = await asking.ask(
             "support",
-            Verdicts,
+            verdicts_on(len(portion.claims)),
             documents=portion.page.text,
             question=f"claims\n{listed}\nend of claims",
             max_tokens=_A_CLAIM * len(portion.claims) + 40,

@@ -27,7 +27,6 @@ from karkas.server.language.review import (
     PORTION,
     Questions,
     Raised,
-    Weighed,
     Weighings,
     review,
 )
@@ -75,7 +74,7 @@ def weighing(step: int, *, why: str = "One says 8, the other 16.") -> Script:
         if answer is Questions:
             return Questions(questions=[])
         numbers = re.findall(r"^pair (\d+)$", prompt.question, re.MULTILINE)
-        return Weighings(pairs=[Weighed(pair=int(one), why=why, step=step) for one in numbers])
+        return answer(pairs=[{"pair": int(one), "why": why, "step": step} for one in numbers])
 
     return script
 
@@ -241,8 +240,12 @@ async def test_a_portion_that_fails_costs_only_its_own_pairs(
 
     def script(prompt: Prompt, answer: type[Any]) -> Any:
         nonlocal calls
-        calls += answer is Weighings
-        return InvalidAnswerError() if calls == 1 and answer is Weighings else weighing(9)(prompt, answer)
+        calls += issubclass(answer, Weighings)
+        return (
+            InvalidAnswerError()
+            if calls == 1 and issubclass(answer, Weighings)
+            else weighing(9)(prompt, answer)
+        )
 
     asked = models(script)
     found = await reviewed(asked, caller, *claims, documents=pages)
@@ -263,8 +266,9 @@ async def test_a_verdict_on_no_pair_counts_for_none_and_the_graver_of_two_counts
 ) -> None:
     def script(_prompt: Prompt, answer: type[Any]) -> Any:
         said = [(1, 8), (1, 0), (5, 10)]
-        weighings = Weighings(pairs=[Weighed(pair=pair, why="", step=step) for pair, step in said])
-        return Questions(questions=[]) if answer is Questions else weighings
+        if answer is Questions:
+            return Questions(questions=[])
+        return answer(pairs=[{"pair": pair, "why": "", "step": step} for pair, step in said])
 
     found = await reviewed(models(script), caller, *sides, documents=two)
     assert [one.label for one in found.conflicts] == ["8"]
@@ -290,7 +294,7 @@ async def test_questions_of_the_model_come_from_a_numbered_conflict_or_weak_spot
     models: Models, caller: Any, two: list[Document], sides: list[Claim]
 ) -> None:
     def script(prompt: Prompt, answer: type[Any]) -> Any:
-        if answer is Weighings:
+        if issubclass(answer, Weighings):
             return weighing(9)(prompt, answer)
         raised = [(1, "Which  default\nholds?", "release notes"), (40, "x", "y"), (1, " ", "y")]
         return Questions(

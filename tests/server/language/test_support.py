@@ -10,9 +10,10 @@ from karkas.policies.errors import BudgetReachedError, InvalidAnswerError, Model
 from karkas.server.asking import Prompt
 from karkas.server.documents import Document
 from karkas.server.language.prompt import Asking
-from karkas.server.language.support import MOST, Verdict, Verdicts, check_support
+from karkas.server.language.support import MOST, Verdicts, check_support, verdicts_on
 from karkas.server.protocol import Request, Role
 from karkas.server.questions import CheckSupport, SupportChecked, Supported
+from karkas.server.schemas import schema_of
 
 Markdown = Callable[..., Document]
 Models = Callable[..., Any]
@@ -48,8 +49,8 @@ async def check(models: Any, caller: Any, *claims: Claim, documents: list[Docume
 
 def judging(*labels: str) -> Callable[[Prompt, type[Any]], Verdicts]:
     """The first claims get these labels, in order."""
-    return lambda _prompt, _answer: Verdicts(
-        verdicts=[Verdict(claim=at, why="so", label=label) for at, label in enumerate(labels, 1)]
+    return lambda _prompt, answer: answer(
+        verdicts=[{"claim": at, "why": "so", "label": label} for at, label in enumerate(labels, 1)]
     )
 
 
@@ -132,9 +133,9 @@ async def test_what_several_pages_say_is_weighed(
     one, other = long(markdown, "The rank", "a.md"), long(markdown, "Alpha", "b.md")
     said = dict(zip(("The rank number 0 ", "Alpha number 249 "), pages, strict=True))
 
-    def script(prompt: Prompt, _answer: type[Any]) -> Verdicts:
+    def script(prompt: Prompt, answer: type[Any]) -> Verdicts:
         held = [label for words, label in said.items() if words in prompt.documents]
-        return judging(*held[:1])(prompt, Verdicts)
+        return judging(*held[:1])(prompt, answer)
 
     cites = (one, "The rank number 0 of"), (other, "Alpha number 249 of")
     found = await check(
@@ -148,10 +149,10 @@ async def test_a_page_that_fails_costs_only_its_own_claims(
 ) -> None:
     one, other = long(markdown, "The rank", "a.md"), long(markdown, "Alpha", "b.md")
 
-    def script(prompt: Prompt, _answer: type[Any]) -> Verdicts | Exception:
+    def script(prompt: Prompt, answer: type[Any]) -> Verdicts | Exception:
         if "The rank number 0 " in prompt.documents:
             return InvalidAnswerError("prose")
-        return judging("entailed")(prompt, Verdicts)
+        return judging("entailed")(prompt, answer)
 
     found = await check(
         models(script, holds=4_096),
@@ -171,10 +172,10 @@ async def test_a_budget_that_ends_leaves_what_was_judged(
     claims = [claim(f"c-{at}", f"Claim {at}.", (page, "The rank is 8")) for at in range(MOST + 1)]
     calls = 0
 
-    def script(prompt: Prompt, _answer: type[Any]) -> Verdicts | Exception:
+    def script(prompt: Prompt, answer: type[Any]) -> Verdicts | Exception:
         nonlocal calls
         calls += 1
-        return judging("entailed")(prompt, Verdicts) if calls == 1 else BudgetReachedError()
+        return judging("entailed")(prompt, answer) if calls == 1 else BudgetReachedError()
 
     found = await check(models(script), caller, *claims, documents=[page])
     assert list(found) == ["c-0"]
@@ -202,9 +203,9 @@ async def test_numbers_of_no_claim_and_second_thoughts_make_nothing_better(
 ) -> None:
     page = markdown("The rank is 8 by default.\n")
 
-    def script(_prompt: Prompt, _answer: type[Any]) -> Verdicts:
+    def script(_prompt: Prompt, answer: type[Any]) -> Any:
         said = ((1, "unclear"), (1, "entailed"), (7, "entailed"))
-        return Verdicts(verdicts=[Verdict(claim=at, why="", label=label) for at, label in said])
+        return answer(verdicts=[{"claim": at, "why": "", "label": label} for at, label in said])
 
     found = await check(models(script), caller, claim("c-1", "x", (page, "The rank is 8")), documents=[page])
     assert {name: one.label for name, one in found.items()} == {"c-1": SupportLabel.UNCLEAR}
@@ -221,3 +222,16 @@ async def test_attack_a_claim_that_closes_the_list_stays_behind_its_bar(
     outside = [line for line in prompt.question.split("\n") if not line.startswith("|")]
     assert outside == ["claims", "claim 1, cites passage 1", "end of claims"]
     assert "<|" not in prompt.user
+
+
+async def test_a_grammar_asks_for_a_verdict_on_each_claim_and_fewer_are_noted(
+    models: Models, caller: Any, markdown: Markdown
+) -> None:
+    page = markdown("The rank is 8 by default.\n")
+    claims = [claim(f"c-{at}", f"Claim {at}.", (page, "The rank is 8")) for at in range(3)]
+    found = await check(models(judging("entailed", "entailed")), caller, *claims, documents=[page])
+    assert list(found) == ["c-0", "c-1"]
+    assert any("1 of 3 claims" in note for note in caller.notes)
+    verdicts = schema_of(verdicts_on(3))["properties"]["verdicts"]
+    assert (verdicts["minItems"], verdicts["maxItems"]) == (3, 3)
+    assert verdicts["items"]["properties"]["claim"]["maximum"] == 3
