@@ -330,6 +330,15 @@ def test_the_rendering_shows_both_sides_of_a_conflict_with_their_sources() -> No
     assert "characters 13" in to_markdown(made())
 
 
+def test_a_judged_conflict_is_shown_with_its_step_and_the_reviewers_reason() -> None:
+    conflict = content()["conflicts"][0]
+    judged = {"label": "7", "score": 0.7, "reviewer": "reviewer/llm 1 (qwen): One is per batch."}
+    page = to_markdown(made(conflicts=[conflict | judged]))
+    assert "step 7 of 10, by a model" in page
+    assert "reviewer/llm 1 (qwen): One is per batch." in page
+    assert "candidate, score 0.93" in to_markdown(made())
+
+
 def test_the_rendering_is_honest_about_who_made_it() -> None:
     page = to_markdown(made())
     assert "extractive engine: every sentence is copied" in page

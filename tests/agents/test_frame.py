@@ -135,6 +135,15 @@ def test_the_text_for_the_editor_shows_what_each_claim_says_and_where() -> None:
     assert "c-2: “The ratio is 8.”" in text[ruled:free]
 
 
+def test_a_judged_conflict_comes_with_what_the_reviewer_said_of_it() -> None:
+    found = distillate()
+    free, ruled = found.conflicts
+    ruled = ruled.model_copy(update={"label": "7", "reviewer": "reviewer/llm 1 (qwen): One is per batch."})
+    text = drafted(found.model_copy(update={"conflicts": (free, ruled)}))
+    assert "#   step 7 of 10: reviewer/llm 1 (qwen): One is per batch." in text
+    assert "step" not in drafted()
+
+
 def test_a_conflict_is_decided_by_taking_away_a_comment_sign_and_two_choices() -> None:
     text = drafted().replace(
         '# - {conflict: k-ruled, verdict: c-1 | c-2 | both | neither, reason: "..."}',
