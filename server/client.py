@@ -70,6 +70,13 @@ class Client:
             )
         self.base_url = base_url.rstrip("/")
         self._key = key
+        self._headers = [
+            (b"Accept-Encoding", b"identity"),
+            (b"Content-Type", b"application/json"),
+            (b"User-Agent", b"karkas"),
+            *([(b"Authorization", b"Bearer " + key.encode())] if key else []),
+        ]
+        self._urls: dict[str, httpx.URL] = {}
         self._timeout_s = timeout_s
         self._given = transport
         self._transport = transport
@@ -171,18 +178,13 @@ class Client:
         import aiohttp
         import httpx
 
-        headers = [("Accept-Encoding", "identity"), ("User-Agent", "karkas")]
-        content = None
-        if body is not None:
-            content = to_json(body)
-            headers.append(("Content-Type", "application/json"))
-        if self._key:
-            headers.append(("Authorization", f"Bearer {self._key}"))
+        if (url := self._urls.get(path)) is None:
+            url = self._urls[path] = httpx.URL(f"{self.base_url}{path}")
         request = httpx.Request(
             method,
-            httpx.URL(f"{self.base_url}{path}"),
-            headers=headers,
-            content=content,
+            url,
+            headers=self._headers,
+            content=None if body is None else to_json(body),
             extensions={"timeout": {"read": min(self._timeout_s, limit_s), "connect": _CONNECT_S}},
         )
         try:

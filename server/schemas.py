@@ -77,7 +77,8 @@ class _Grammar:
     def read(self, node: Any, at: tuple[str, ...]) -> dict[str, Any]:  # noqa: PLR0911 - one a keyword
         if node is False or (isinstance(node, dict) and node.get("enum") == []):
             raise self._error(at, "allows no value")
-        match {} if node is True else node:
+        node = {} if node is True else node
+        match node:
             case {"$comment": str(comment)} if comment == _BOUNDED:
                 return {key: value for key, value in node.items() if key not in _ANNOTATIONS}
             case {"allOf": _}:

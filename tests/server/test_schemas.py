@@ -253,7 +253,7 @@ def check(schema: dict[str, Any]) -> None:
             for member in schema["properties"].values():
                 check(member)
         case "object":
-            assert "maxProperties" in schema or schema["additionalProperties"] is False
+            assert schema["maxProperties"] == MOST_KEYS
             check(schema["additionalProperties"])
 
 
