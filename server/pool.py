@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import BudgetReachedError, ContextTooLongError, ModelUnavailableError
 from karkas.server.answers import ask_typed
-from karkas.server.asking import Asked, Prompt
+from karkas.server.asking import Asked, Models, Prompt
 from karkas.server.config import DEFAULT, ModelsConfig, RoleSettings
 from karkas.server.counting import Counting
 from karkas.server.endpoints import Endpoint, Endpoints, Patience, Served, unavailable
@@ -57,6 +57,7 @@ class ModelPool:
     ) -> None:
         """Opens nothing. `version` is the language-model engine's."""
         self._config = config
+        self._names = {role: config.name_for(role) for role in Role}
         self._environ = environ
         self._version = version
         self._patience = patience or Patience()
@@ -75,20 +76,25 @@ class ModelPool:
     ) -> None:
         self._entered -= 1
         if not self._entered:
-            closing, self._open = self._open, {}
+            closing, self._open, self._info = self._open, {}, None
             for endpoints in closing.values():
                 await endpoints.aclose()
 
-    async def info(self) -> EngineInfo:
-        """Which models answer. Raises `ModelUnavailableError` where a name is still to be asked of a server."""
-        if self._info is None:
-            async with self:
-                names = {role: await self._name(role) for role in Role}
+    def asked_by(self, caller: Caller) -> Models:
+        """The same models; what they wait for is told to `caller`, and only as long as it has patience."""
+        return _AskedBy(self, caller)
+
+    async def info(self, caller: Caller | None = None) -> EngineInfo:
+        """See `Models`."""
+        if self._info is not None:
+            return self._info
+        async with self:
+            names = {role: await self._name(role, caller or Caller()) for role in Role}
             usual = max(names.values(), key=list(names.values()).count)
             others = (f"{role}: {name}" for role, name in names.items() if name != usual)
             model = "; ".join((usual, *others))
             self._info = EngineInfo(kind="llm", name="language-model", version=self._version, model=model)
-        return self._info
+            return self._info
 
     async def ask(
         self,
@@ -105,10 +111,10 @@ class ModelPool:
             role = request.role
             endpoints = self._endpoints(role)
             served = await endpoints.served(caller)
-            info = await self.info()
-            settings = self._settings(role)
+            info = await self.info(caller)
+            settings = self._config.roles.get(role) or RoleSettings()
             room = await self._room(endpoints, served, prompt, max_tokens)
-            thinking = self._config.models[self._config.name_for(role)].thinking
+            thinking = self._config.models[self._names[role]].thinking
             chat = ChatRequest(
                 model=settings.adapter or served.model,
                 messages=(
@@ -135,17 +141,17 @@ class ModelPool:
             values = await ask_typed(call.send, chat, answer, room=room, note=caller.note)
             return Asked(values, call.usage)
 
-    async def count(self, role: Role, text: str) -> int:
+    async def count(self, role: Role, text: str, caller: Caller | None = None) -> int:
         """See `Models`."""
         async with self:
             endpoints = self._endpoints(role)
-            served = await endpoints.served(Caller())
+            served = await endpoints.served(caller or Caller())
             return await self._counting.count(endpoints.best.client, served.model, text)
 
-    async def context(self, role: Role) -> int:
+    async def context(self, role: Role, caller: Caller | None = None) -> int:
         """See `Models`."""
         async with self:
-            return (await self._endpoints(role).served(Caller())).context
+            return (await self._endpoints(role).served(caller or Caller())).context
 
     async def _room(self, endpoints: Endpoints, served: Served, prompt: Prompt, max_tokens: int) -> int:
         """Tokens that an answer may take at most. vLLM clamps `max_tokens` without a word; the caller should know."""
@@ -162,20 +168,16 @@ class ModelPool:
             )
         return min(wished, free - counted)
 
-    def _settings(self, role: Role) -> RoleSettings:
-        return self._config.roles.get(role) or RoleSettings()
-
-    async def _name(self, role: Role) -> str:
-        configured = self._settings(role).adapter or self._config.models[self._config.name_for(role)].model
-        return configured or (await self._endpoints(role).served(Caller())).model
+    async def _name(self, role: Role, caller: Caller) -> str:
+        settings = self._config.roles.get(role) or RoleSettings()
+        configured = settings.adapter or self._config.models[self._names[role]].model
+        return configured or (await self._endpoints(role).served(caller)).model
 
     def _endpoints(self, role: Role) -> Endpoints:
-        name = self._config.name_for(role)
+        name = self._names[role]
         if name not in self._open:
             settings = self._config.models[name]
-            adapters = (
-                self._settings(each).adapter or "" for each in Role if self._config.name_for(each) == name
-            )
+            adapters = (of.adapter for each, of in self._config.roles.items() if self._names[each] == name)
             endpoints = Endpoints(
                 settings,
                 adapters=filter(None, adapters),
@@ -198,6 +200,35 @@ class ModelPool:
                 f" {variable}=..., then `karkas runs resume RUN`"
             )
         return self._environ[variable]
+
+
+@dataclass(frozen=True)
+class _AskedBy:
+    """The pool as one caller asks it."""
+
+    pool: ModelPool
+    caller: Caller
+
+    async def info(self) -> EngineInfo:
+        return await self.pool.info(self.caller)
+
+    async def ask(
+        self,
+        prompt: Prompt,
+        answer: type[AnswerT],
+        *,
+        request: Request[Any],
+        caller: Caller,
+        max_tokens: int,
+        n: int = 1,
+    ) -> Asked[AnswerT]:
+        return await self.pool.ask(prompt, answer, request=request, caller=caller, max_tokens=max_tokens, n=n)
+
+    async def count(self, role: Role, text: str) -> int:
+        return await self.pool.count(role, text, self.caller)
+
+    async def context(self, role: Role) -> int:
+        return await self.pool.context(role, self.caller)
 
 
 @dataclass(kw_only=True)

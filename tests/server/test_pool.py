@@ -165,10 +165,13 @@ async def start() -> AsyncIterator[Start]:
 
 
 def pool_of(
-    *servers: FakeServer, roles: dict[Role, RoleSettings] | None = None, **settings: Any
+    *servers: FakeServer,
+    roles: dict[Role, RoleSettings] | None = None,
+    patience: Patience | None = None,
+    **settings: Any,
 ) -> ModelPool:
     model = ModelSettings(base_url=tuple(server.url for server in servers), **settings)
-    return ModelPool(ModelsConfig({"default": model}, roles or {}), environ={}, patience=IMPATIENT)
+    return ModelPool(ModelsConfig({"default": model}, roles or {}), environ={}, patience=patience)
 
 
 async def ask(
@@ -332,9 +335,22 @@ async def test_where_no_server_comes_up_the_run_parks_with_the_address_and_what_
 ) -> None:
     server = await start()
     await server.stop()
-    async with pool_of(server) as pool:
+    async with pool_of(server, patience=IMPATIENT) as pool:
         with pytest.raises(ModelUnavailableError, match=rf"{server.url}.*karkas serve.*karkas runs resume"):
             await ask(pool, Recording(waiting=waiting))
+
+
+async def test_a_person_who_waits_is_not_made_to_wait_long_before_the_first_question_either(
+    start: Start,
+) -> None:
+    """Names, sizes and counts are asked of a server as well."""
+    server, caller = await start(), Recording(waiting=True)
+    await server.stop()
+    models = pool_of(server, patience=Patience(unattended_s=600.0, waiting_s=0.5)).asked_by(caller)
+    asking = (models.info(), models.context(Role.SCOUT), models.count(Role.SCOUT, "words"))
+    for error in await asyncio.gather(*asking, return_exceptions=True):
+        assert isinstance(error, ModelUnavailableError)
+    assert any(server.url in doing for doing in caller.doing)
 
 
 async def test_a_model_without_a_name_is_the_one_that_the_server_lists(start: Start) -> None:
