@@ -55,7 +55,7 @@ async def judge_action(asking: Asking, question: JudgeAction) -> Judged:
     before = "\n".join(
         (
             "the person's task", neutral(question.task), "end of the task", "",
-            "the person's frame", framed(question.frame) or "(none)", "end of the frame", "",
+            "the person's frame", framed(question.frame) or "(none)", "end of the frame", "", "",
         )
     )  # fmt: skip
     pieces = _pieces(question.shown)

@@ -1,9 +1,12 @@
+import asyncio
 import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from karkas.agents.prompts import instructions
 from karkas.policies.actions import Evidence
@@ -26,6 +29,7 @@ from karkas.policies.errors import (
 )
 from karkas.server.asking import Prompt
 from karkas.server.language.judge import PARTS, Judgement, Objection, judge_action, judge_map
+from karkas.server.language.neutral import neutral
 from karkas.server.language.prompt import Asking
 from karkas.server.protocol import Request, Role
 from karkas.server.questions import JudgeAction, Judged, JudgeMap
@@ -213,6 +217,24 @@ async def test_attack_an_action_cannot_leave_its_bars(models: Models, caller: An
     assert outside(one).replace(code(one), "") == outside(other).replace(code(other), "")
     assert "<|" not in one.user
     assert not re.search(r"[\r\v\x85\u2028]", one.user)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(st.text(max_size=2_000))
+@example("\r\n|+ x\n" + "\x00" * 900)
+def test_attack_whatever_is_shown_all_of_it_stands_behind_bars_and_nothing_else_does(
+    models: Models, caller: Any, shown: str
+) -> None:
+    asked = models(says("object"))
+    asyncio.run(action(asked, caller, shown))
+    ((prompt, _),) = asked.asked
+    before, _, rest = prompt.question.partition("\nthe action\n")
+    lines = rest.split("\n")
+    assert lines[-3:] == ["end of the action", "", f"the code is {code(prompt)}"]
+    assert "end of the frame" in before
+    assert all(line.startswith(("| ", "|+ ")) or line == "|" for line in lines[:-3])
+    told = "".join(line[3:] if line[:2] == "|+" else f"\n{line[2:]}" for line in lines[:-3])
+    assert told.split() == neutral(shown).split()
 
 
 async def test_attack_a_long_line_cannot_pretend_to_be_two(models: Models, caller: Any) -> None:
