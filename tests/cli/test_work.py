@@ -3,11 +3,16 @@
 import json
 import os
 import re
+import socket
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+
+from karkas.project import Project
+from karkas.server.endpoints import Patience
 
 from .conftest import KARKAS, Cli
 
@@ -172,13 +177,49 @@ def test_resuming_a_run_that_was_stopped_says_so_and_why(framed: Path, cli: Cli)
     assert cli("runs", "resume", run, "--json").json["id"] == run
 
 
-def test_without_a_language_model_other_tasks_are_refused_with_what_is_possible(
+def test_a_task_that_needs_a_language_model_parks_with_what_is_possible_and_how_it_goes_on(
     framed: Path, cli: Cli
 ) -> None:
     ended = cli("act", "courier", "rewrite the depot in Rust")
-    assert ended.code == 1
-    assert "publish" in ended.out
-    assert "--tool" in ended.out
+    assert ended.code == 3
+    for needed in ("publish", "--tool", "[model] in karkas.toml"):
+        assert needed in ended.out
+    run = cli("runs", "list", "--json").json[0]["id"]
+    assert f"karkas runs resume {run}" in ended.out
+    assert cli("runs", "resume", run).code == 3
+    assert cli("audit", "verify").code == 0
+
+
+def test_a_server_that_is_down_parks_the_run_with_what_to_do(
+    root: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with (root / "karkas.toml").open("a") as file:
+        file.write(f'[models.gone]\nbase_url = "{address}"\nmodel = "m"\n')
+    monkeypatch.setattr("karkas.server.pool.Patience", partial(Patience, waiting_s=0.1))
+    ended = cli("explore", "courier", "--source", str(DOCUMENTS))
+    (run,) = cli("runs", "list", "--json").json
+    assert (ended.code, run["status"]) == (3, "parked")
+    assert address in ended.out
+    assert f"karkas runs resume {run['id']}" in ended.out
+    assert "claims out of" not in ended.out
+
+
+def test_a_run_of_another_engine_goes_on_only_when_a_person_switches(root: Path, cli: Cli) -> None:
+    assert cli("explore", "courier", "--source", str(DOCUMENTS)).code == 3
+    (run,) = cli("runs", "list", "--json").json
+    assert run["engine"].startswith("offline ")
+    with Project.open(root) as project:
+        project.store.runs.release_engine(run["id"], by="test", reason="another one began it")
+        project.store.runs.set_engine(run["id"], "language-model 1 (qwen)")
+    shown = cli("runs", "show", run["id"]).out
+    assert "language-model 1 (qwen)" in shown
+    ended = cli("runs", "resume", run["id"], "--switch-engine")
+    assert ended.code == 3, "it waits for its frame, and asks no engine any more"
+    assert cli("runs", "list", "--json").json[0]["engine"] is None
+    assert "none was asked" in cli("runs", "show", run["id"]).out
+    assert cli("audit", "verify").code == 0
 
 
 def test_a_protected_path_is_denied(framed: Path, cli: Cli) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from karkas import runner
 from karkas.agents.tools import tool
 from karkas.policies.actions import Effect
-from karkas.policies.errors import ConfinementError, EngineError, NotFoundError, ProjectError, SettingsError
+from karkas.policies.errors import ConfinementError, NotFoundError, ProjectError, SettingsError
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Stage, Zone
-from karkas.project import Project, find_root
+from karkas.project import Project, find_root, person
 
 TOOLS = """
+from karkas import runner
 from karkas.agents.tools import tool
 from karkas.policies.actions import Effect
 
@@ -166,9 +168,27 @@ def test_an_unknown_zone_is_not_found_and_the_nearest_is_named(root: Path) -> No
 def test_the_offline_engine_answers_where_no_server_is_named(root: Path) -> None:
     with Project.open(root) as project:
         assert project.engine().info.kind == "extractive"
+        assert project.models() is None
+
+
+def test_all_runs_of_a_project_share_the_models_that_its_file_names(root: Path) -> None:
     declare(root, '[model]\nbase_url = "http://127.0.0.1:8000"\n')
-    with Project.open(root) as project, pytest.raises(EngineError, match="base_url"):
-        project.engine()
+    with Project.open(root) as project:
+        assert project.engine().info.kind == "llm"
+        assert project.models() is project.models() is not None
+
+
+def test_a_run_that_the_offline_engine_began_goes_on_with_it_until_a_person_switches(root: Path) -> None:
+    with Project.open(root) as project:
+        run = project.store.runs.create("explore")
+        project.store.runs.set_engine(run.id, str(project.engine().info))
+    declare(root, '[model]\nbase_url = "http://127.0.0.1:8000"\n')
+    with Project.open(root) as project:
+        assert runner.context(project, run.id).engine.info.kind == "extractive"
+        runner.reopen(project, run.id, switch_engine=True)
+        assert runner.context(project, run.id).engine.info.kind == "llm"
+        released = project.store.audit.log(subject=f"run:{run.id}")[-1]
+        assert (released.event, released.actor) == ("run_engine_released", person())
 
 
 def test_tools_of_the_file_and_of_python_join_the_built_in_ones(root: Path) -> None:

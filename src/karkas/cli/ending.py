@@ -63,12 +63,14 @@ def print_error(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def tell(project: "Project", run: "Run", *, json: bool) -> None:
+def tell(project: "Project", run: "Run", *, json: bool, told_engine: bool = False) -> None:
     """Says how the run stands and what to do next, then exits with its code."""
     gates = waiting(project, run)
     if json:
         screen.as_json(run_json(run) | {"gates": [gate.id for gate in gates]})
     else:
+        if run.engine and not told_engine:
+            screen.line(f"engine: {engine(run)}")
         tell_summary(project, run, gates)
     leave(run)
 
@@ -116,7 +118,11 @@ def tell_summary(project: "Project", run: "Run", gates: "list[Gate]") -> None:
 
     Reasons, errors and outputs are tools' and agents' words: theirs are always indented.
     """
-    screen.line(f"run {run.id}: {run.status}{f', {run.reason}' if run.reason else ''}")
+    stuck = run.status.value == "parked" and not gates
+    screen.line(f"run {run.id}: {run.status}{f', {run.reason}' if run.reason and not stuck else ''}")
+    if stuck and run.reason:
+        screen.told(run.reason, indent="  ")
+        screen.line(f"  then: karkas runs resume {run.id}")
     if run.error:
         screen.told(run.error, indent="  ")
         screen.line(f"  mend it, then: karkas runs resume {run.id}")
@@ -134,6 +140,13 @@ def tell_summary(project: "Project", run: "Run", gates: "list[Gate]") -> None:
     for gate in gates:
         screen.line(f"  waits at gate {gate.id} ({gate.kind}, {gate.level})")
         screen.line(f"    {next_step(gate)}")
+
+
+def engine(run: "Run") -> str:
+    """Who answered the agents."""
+    if run.engine is None:
+        return "none was asked"
+    return f"{run.engine}; no language model" if run.engine.startswith("offline ") else run.engine
 
 
 def next_step(gate: "Gate") -> str:

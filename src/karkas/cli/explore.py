@@ -70,9 +70,10 @@ def explore(
             deadline=deadline,
         )
         run = ending.drive(opened, run, quiet=json)
-        if not json:
+        mapped = bool(ending.values(run).get("distillate"))
+        if mapped and not json:
             _tell_map(opened, zone)
-        ending.tell(opened, run, json=json)
+        ending.tell(opened, run, json=json, told_engine=mapped)
 
 
 def _checked(project: "Project", spec: str) -> str:

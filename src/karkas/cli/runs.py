@@ -7,6 +7,7 @@ import typer
 from karkas.cli.options import JsonOption, ProjectOption, open_project, room
 
 if TYPE_CHECKING:
+    from karkas.settings import Settings
     from karkas.storage import Run
 
 app = room("List, show, resume and stop runs.")
@@ -101,7 +102,7 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
             [
                 ("run", f"{found.id}, {found.workflow}"),
                 ("input", [f"{name}: {value}" for name, value in found.input.items()] or "none"),
-                ("engine", found.engine or "not begun"),
+                ("engine", ending.engine(found)),
                 ("created", f"{found.created_at.astimezone():%Y-%m-%d %H:%M:%S}"),
                 (
                     "changed",
@@ -116,14 +117,28 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
 
 
 @app.command()
-def resume(run: RunArgument, *, json: JsonOption = False, project: ProjectOption = None) -> None:
+def resume(
+    run: RunArgument,
+    *,
+    switch_engine: Annotated[
+        bool,
+        typer.Option(
+            "--switch-engine", help="Go on with the engine that is configured now, whoever began it."
+        ),
+    ] = False,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
     """Go on with a run: after Ctrl-C or a crash, after a decision at its gates, or after mending what made it fail.
 
-    Nothing that was done is done again: actions are in the ledger, and what was read is stored.
+    Nothing that was done is done again: actions are in the ledger, and what was read is stored. A run keeps to the
+    engine that began it; only --switch-engine, on the record, lets another model take over, or a model the offline
+    engine's place.
 
     \b
     Examples:
       karkas runs resume r-3f9a
+      karkas runs resume r-3f9a --switch-engine
     """
     from karkas.cli import ending, screen
     from karkas.runner import reopen
@@ -131,14 +146,23 @@ def resume(run: RunArgument, *, json: JsonOption = False, project: ProjectOption
 
     with open_project(project) as opened:
         before = opened.store.runs.get(run)
-        found = reopen(opened, run)
+        found = reopen(opened, run, switch_engine=switch_engine)
         if before.status is RunStatus.STOPPED and not json:
             why = f": {before.reason}" if before.reason else ""
             screen.say(f"run {found.id} was stopped{why}; it is opened again")
+        if _keeps_offline(found, opened.settings) and not json:
+            screen.say(
+                f"run {found.id} was begun by the offline engine and goes on with it; --switch-engine lets the model"
+                " take over"
+            )
         if found.options != before.options and not json:
             file = found.workflow.rpartition(":")[0]
             screen.say(f"{file} changed since the run was begun; it goes on with the file as it is now")
         ending.tell(opened, ending.drive(opened, found, quiet=json), json=json)
+
+
+def _keeps_offline(run: "Run", settings: "Settings") -> bool:
+    return bool(run.engine and run.engine.startswith("offline ") and settings.language_models)
 
 
 @app.command()
@@ -151,7 +175,8 @@ def stop(
 ) -> None:
     """Stop a run: its waiting gates are cancelled and its unused permits are void.
 
-    An exploration that is at work ends its step and writes what it has as a valid distillate.
+    A process that is at work on it notices within seconds and ends: calls of a model are given up, a tool that has
+    begun is waited for. What was stored stays; `karkas runs resume` opens the run again and goes on from there.
 
     \b
     Examples:
