@@ -180,12 +180,13 @@ class Client:
 
         if (url := self._urls.get(path)) is None:
             url = self._urls[path] = httpx.URL(f"{self.base_url}{path}")
+        silence_s = min(self._timeout_s, limit_s)
         request = httpx.Request(
             method,
             url,
             headers=self._headers,
             content=None if body is None else to_json(body),
-            extensions={"timeout": {"read": min(self._timeout_s, limit_s), "connect": _CONNECT_S}},
+            extensions={"timeout": {"read": silence_s, "connect": _CONNECT_S}},
         )
         try:
             async with asyncio.timeout(limit_s):
@@ -195,7 +196,7 @@ class Client:
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, aiohttp.ClientError) as error:
-            raise self._lost(error) from error
+            raise self._lost(error, silence_s) from error
         except TimeoutError:
             raise self._fault(f"had not ended its answer after {limit_s:.0f} s") from None
 
@@ -236,7 +237,7 @@ class Client:
             retry_after=response.headers.get("retry-after"),
         )
 
-    def _lost(self, error: Exception) -> PassingFaultError:
+    def _lost(self, error: Exception, silence_s: float) -> PassingFaultError:
         import aiohttp
         import httpx
 
@@ -244,6 +245,10 @@ class Client:
         words = cause.os_error.strerror if isinstance(cause, aiohttp.ClientConnectorError) else str(error)
         unconnected = (httpx.ConnectError, aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
         never = isinstance(error, unconnected) or isinstance(cause, unconnected)
+        if isinstance(error, httpx.ReadTimeout):
+            return self._fault(
+                f"said nothing for {silence_s:g} s; where it only is slow, timeout_s in karkas.toml allows more"
+            )
         how = "cannot be reached" if never else "was lost in the middle of a call"
         return PassingFaultError(
             f"the model server at {self.base_url} {how}: {words or type(error).__name__}", reached=not never
