@@ -2,6 +2,8 @@
 
 from datetime import date
 from enum import StrEnum
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, JsonValue, WithJsonSchema, create_model
 
+from karkas.server import language
 from karkas.server.schemas import (
     LARGEST_INTEGER,
     LARGEST_NUMBER,
@@ -238,6 +241,9 @@ def check(schema: dict[str, Any]) -> None:
         for member in schema["anyOf"]:
             check(member)
         return
+    if "enum" in schema:
+        assert schema["enum"]
+        return
     assert set(schema) <= KNOWN[schema["type"]]
     match schema["type"]:
         case "string":
@@ -267,3 +273,18 @@ def test_whatever_a_tool_declares_is_bounded_or_named(schema: dict[str, Any]) ->
         return
     assert got.pop("$comment") == "bounded"
     check(got)
+
+
+def test_everything_that_the_language_engine_asks_for_is_bounded() -> None:
+    modules = [
+        import_module(f"{language.__name__}.{found.name}") for found in iter_modules(language.__path__)
+    ]
+    answers = [
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind.__module__ == module.__name__
+    ]
+    assert answers
+    for answer in answers:
+        check(schema_of(answer))
