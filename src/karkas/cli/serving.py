@@ -17,7 +17,17 @@ import typer
 from karkas.cli import exits, progress, screen
 from karkas.policies.errors import KarkasError
 from karkas.server.config import ModelSettings
-from karkas.server.process import ENDED, Launch, Probe, Record, ServeError, State, Supervisor, Watchbook
+from karkas.server.process import (
+    ENDED,
+    Launch,
+    Patience,
+    Probe,
+    Record,
+    ServeError,
+    State,
+    Supervisor,
+    Watchbook,
+)
 
 ANSWERING = frozenset({State.READY, State.FOUND})
 POLL_SECONDS = 0.2
@@ -189,7 +199,7 @@ def status(book: Watchbook, chosen: Iterable[tuple[str, ModelSettings]], *, json
         rows = [[str(one[key] or "") for key in ("name", "state", "at", "pid", "restarts")] for one in found]
         screen.table(("name", "state", "at", "pid", "restarts"), rows)
         for one in found:
-            if one["detail"]:
+            if one["detail"] and not one["answers"]:
                 screen.say(f"\n{one['name']}: {one['detail']}")
     if not all(one["answers"] for one in found):
         raise typer.Exit(exits.FAILED)
@@ -205,7 +215,7 @@ async def _standing(book: Watchbook, name: str, model: ModelSettings) -> dict[st
         await probe.close()
     watched = record is not None and record.state not in ENDED
     state = record.state.value if record else "not running"
-    if answers and not watched:
+    if answers and not watched and state != State.LEFT:
         state = "not watched"
     return {
         "name": name,
@@ -251,7 +261,7 @@ def _stop(book: Watchbook, name: str) -> None:
     if record is None:
         return
     if record.state is State.LEFT and record.group is not None:
-        asyncio.run(record.group.stop(STOP_SECONDS / 3))
+        asyncio.run(record.group.stop(Patience().stop))
         book.write(record.model_copy(update={"state": State.STOPPED, "detail": "", "pid": None}))
         return
     if record.state in ENDED:
