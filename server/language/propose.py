@@ -68,11 +68,12 @@ def _answer_for(tools: str) -> type[BaseModel]:
     calls: Any = reduce(or_, (_call(tool["name"], tool["parameters"]) for tool in json.loads(tools)))
     if get_args(calls):
         calls = Annotated[calls, Field(discriminator="tool")]
+    one_or_none: Any = calls | None
     return create_model(
         "Proposal",
         __config__=_CLOSED,
         why=(Annotated[str, Field(max_length=_WHY)], ...),
-        call=(calls | None, ...),
+        call=(one_or_none, ...),
     )
 
 

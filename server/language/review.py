@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import GenericAlias
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field, create_model
@@ -61,9 +62,10 @@ class Weighings(BaseModel):
 def weighings_of(pairs: int) -> type[Weighings]:
     """Where the server's grammar holds, one verdict on each pair; fewer are an answer all the same."""
     number = Field(ge=1, le=PORTION, json_schema_extra={"maximum": pairs})
-    weighed: Any = create_model("Weighed", __base__=Weighed, pair=(int, number))
+    weighed = create_model("Weighed", __base__=Weighed, pair=(int, number))
+    many: Any = GenericAlias(list, weighed)
     each = Field(max_length=PORTION, json_schema_extra={"minItems": pairs, "maxItems": pairs})
-    return create_model("Weighings", __base__=Weighings, pairs=(list[weighed], each))
+    return create_model("Weighings", __base__=Weighings, pairs=(many, each))
 
 
 class Raised(BaseModel):

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import GenericAlias
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, create_model
@@ -45,9 +46,10 @@ class Verdicts(BaseModel):
 def verdicts_on(claims: int) -> type[Verdicts]:
     """Where the server's grammar holds, one verdict on each claim; fewer are an answer all the same."""
     number = Field(ge=1, le=MOST, json_schema_extra={"maximum": claims})
-    verdict: Any = create_model("Verdict", __base__=Verdict, claim=(int, number))
+    verdict = create_model("Verdict", __base__=Verdict, claim=(int, number))
+    many: Any = GenericAlias(list, verdict)
     each = Field(max_length=MOST, json_schema_extra={"minItems": claims, "maxItems": claims})
-    return create_model("Verdicts", __base__=Verdicts, verdicts=(list[verdict], each))
+    return create_model("Verdicts", __base__=Verdicts, verdicts=(many, each))
 
 
 @dataclass(frozen=True)

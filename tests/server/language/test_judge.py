@@ -28,7 +28,7 @@ from karkas.policies.errors import (
     TruncatedAnswerError,
 )
 from karkas.server.asking import Prompt
-from karkas.server.language.judge import PARTS, Judgement, Objection, judge_action, judge_map
+from karkas.server.language.judge import PARTS, Judgement, judge_action, judge_map
 from karkas.server.language.neutral import neutral
 from karkas.server.language.prompt import Asking
 from karkas.server.protocol import Request, Role
@@ -52,11 +52,9 @@ def code(prompt: Prompt) -> str:
 def says(
     verdict: str, *, reason: str = "because", findings: tuple[tuple[str, str], ...] = ()
 ) -> Callable[[Prompt, type[Any]], Judgement]:
-    return lambda prompt, _answer: Judgement(
-        code=code(prompt),
-        findings=[Objection(text=text, quote=quote) for text, quote in findings],
-        reason=reason,
-        verdict=verdict,
+    listed = [{"text": text, "quote": quote} for text, quote in findings]
+    return lambda prompt, answer: answer.model_validate(
+        {"code": code(prompt), "findings": listed, "reason": reason, "verdict": verdict}
     )
 
 
