@@ -26,6 +26,8 @@ SICK = 3
 """So many faults in a row, or one call that cannot reach it, and a server gets no more until it passes a probe."""
 PROBE_S, LONGEST_PROBE_S = 0.5, 30.0
 """The pause before the second probe of a sick server, and the longest that it grows to."""
+QUIET_S = 2.0
+"""Nothing is said of a wait that is shorter, unless something is known to be wrong."""
 PROMPT_WEIGHT = 16
 """A token of the prompt takes about this part of the time of one that is written."""
 
@@ -352,9 +354,9 @@ class Endpoints:
             elif waited >= patience:
                 waiter.slot.set_exception(unavailable(why, waited))
             else:
-                waiter.caller.progress(
-                    f"waits: {why or 'for the model server'}", done=int(waited), total=int(patience)
-                )
+                if why or waited > QUIET_S:
+                    doing = f"waits: {why or 'the model server has not answered yet'}"
+                    waiter.caller.progress(doing, done=int(waited), total=int(patience))
                 continue
             self._line.leave(waiter, run=waiter.caller.run, first=waiter.caller.waiting)
 
