@@ -83,8 +83,10 @@ def _alike(
         if sources[first] == sources[second] or one.claim.id == other.claim.id:
             continue
         words, named = overlap(one.terms, other.terms), keys[first] == keys[second] != ""
+        if not (named or words >= _ALIKE) or one.claim.text == other.claim.text:
+            continue
         scope = shared_scope(one.claim, other.claim, OWN_SCOPE)
-        if scope is None or not (named or words >= _ALIKE) or one.claim.text == other.claim.text:
+        if scope is None:
             continue
         rank = words + _NAMED_ALIKE * named + _TOLD_APART * _told_apart(one, other)
         yield rank, _pair(one, other, scope, SAME_SUBJECT if named else SAME_WORDS, rank)
