@@ -1,6 +1,6 @@
 """Mapping a zone: the distillate composed, verified and written, and the critic's pass over it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,26 +16,24 @@ from karkas.policies.distillates import (
     ClaimMode,
     Distillate,
     Honesty,
-    NotCovered,
     RunInfo,
-    SourceStatus,
     SupportLabel,
     distillate_id,
 )
 from karkas.policies.errors import DistillateError, StorageError
 from karkas.policies.gates import CriticStatus
 from karkas.policies.zones import Stage
-from karkas.server.questions import Reviewed
+from karkas.server.offline import OfflineEngine
+from karkas.server.protocol import Engine, Reply
+from karkas.server.questions import Composed, Reviewed
 from karkas.storage import Store
 from karkas.workflows.context import Context
 from karkas.workflows.corpus import Corpus, documents_of, save
 from karkas.workflows.fallback import or_offline
+from karkas.workflows.gaps import drawn_by_rule, not_covered
 
 FOLDER = "zones"
 """Folder of the zones' files in the project; agents' tools may not write there."""
-
-NAMED = 5
-"""Sources that one line of `not_covered` names; it counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +70,26 @@ async def write_map(
     """
     documents = await context.stored(documents_of, context, corpus)
     context.progress(f"summarizer composes {len(claims)} claims")
-    reply, fallen = await or_offline(
-        context,
-        lambda engine: compose(
+
+    def composed(engine: Engine) -> Awaitable[Reply[Composed]]:
+        return compose(
             engine,
             zone=zone,
             claims=claims,
             conflicts=found.conflicts,
             open_questions=found.open_questions,
             documents=documents,
-        ),
-        what="the summary and the map",
-    )
+        )
+
+    reply, fallen = await or_offline(context, composed, what="the summary and the map")
     # The claims are the language model's all the same.
     engine = reply.engine if fallen is None else context.caller.engine or context.engine.info
     stop = context.caller.cut or stop
     gaps = not_covered(corpus, stop, partly_read=partly_read)
-    if fallen is not None:
-        gaps += (
-            NotCovered(topic="a summary and a map by the language model", why=f"composed by rule: {fallen}"),
-        )
+    if engine.kind == "llm":
+        gaps += drawn_by_rule(reply.value, (await composed(OfflineEngine())).value, why=fallen)
     run = await context.stored(context.store.runs.get, context.run)
+    spent = spent.model_copy(update={"tokens": run.spent.tokens, "model_calls": run.spent.model_calls})
     content = {
         "sources": corpus.records,
         "claims": tuple(claims),
@@ -176,33 +173,6 @@ def honesty(claims: Sequence[Claim], dropped: int) -> Honesty:
     )
     abstractive = any(claim.mode is ClaimMode.ABSTRACTIVE for claim in claims)
     return Honesty(abstractive=abstractive, unsupported_claims=unsupported, dropped_claims=dropped)
-
-
-def not_covered(corpus: Corpus, stop: StopReason, *, partly_read: bool) -> tuple[NotCovered, ...]:
-    """What the distillate does not speak of: sources that were not read, in words."""
-    found = []
-    if stop in {StopReason.BUDGET, StopReason.DEADLINE, StopReason.STOPPED, StopReason.SATURATED}:
-        found.append(NotCovered(topic="sources not reached", why=f"the exploration ended first: {stop}"))
-    if partly_read:
-        found.append(
-            NotCovered(
-                topic="parts of the sources read last", why=f"{stop} while the language model read them"
-            )
-        )
-    reasons: dict[str, list[str]] = {}
-    for record in corpus.records:
-        if record.status in {SourceStatus.SKIPPED, SourceStatus.UNREADABLE}:
-            where = next(iter(record.locator.values()), record.id)
-            reasons.setdefault(f"{record.status}: {record.reason}", []).append(where)
-    found += [
-        NotCovered(
-            topic=", ".join(places[:NAMED])
-            + (f" and {len(places) - NAMED} more" if len(places) > NAMED else ""),
-            why=why,
-        )
-        for why, places in sorted(reasons.items())
-    ]
-    return tuple(found)
 
 
 def text_of(store: Store) -> Callable[[str], str | None]:

@@ -184,9 +184,10 @@ class Project:
         """The models of all runs of this project, with their servers' limits; None where no server is configured."""
         configured = self.settings.language_models
         if self._models is None and configured is not None:
+            from karkas.server.language import VERSION
             from karkas.server.pool import ModelPool
 
-            self._models = ModelPool(configured, environ=os.environ)
+            self._models = ModelPool(configured, environ=os.environ, version=VERSION)
         return self._models
 
     def register(self, *tools: "Tool") -> None:
