@@ -178,7 +178,7 @@ class Project:
             return OfflineEngine(caller)
         from karkas.server.language import LanguageEngine
 
-        return LanguageEngine(models, caller)
+        return LanguageEngine(models if caller is None else models.asked_by(caller), caller)
 
     def models(self) -> "ModelPool | None":
         """The models of all runs of this project, with their servers' limits; None where no server is configured."""

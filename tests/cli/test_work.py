@@ -190,13 +190,14 @@ def test_a_task_that_needs_a_language_model_parks_with_what_is_possible_and_how_
     assert cli("audit", "verify").code == 0
 
 
+@pytest.mark.parametrize("named", ['model = "m"\n', ""])
 def test_a_server_that_is_down_parks_the_run_with_what_to_do(
-    root: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+    root: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with (root / "karkas.toml").open("a") as file:
-        file.write(f'[models.gone]\nbase_url = "{address}"\nmodel = "m"\n')
+        file.write(f'[models.gone]\nbase_url = "{address}"\n{named}')
     monkeypatch.setattr("karkas.server.pool.Patience", partial(Patience, waiting_s=0.1))
     ended = cli("explore", "courier", "--source", str(DOCUMENTS))
     (run,) = cli("runs", "list", "--json").json
