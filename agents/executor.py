@@ -139,7 +139,7 @@ async def propose(
                 "without a language model the executor can propose only what is mechanical: publishing a framed"
                 f' zone\'s report and map, for example `karkas act {zone} "publish the report to docs/{zone}.md"`,'
                 f" or a call that you name yourself: `karkas act {zone} TASK --tool TOOL --args JSON`. To let it"
-                " propose this, name a model server under [model] in karkas.toml and resume the run"
+                " propose this, name a model server under [model] in karkas.toml, then `karkas runs resume RUN`"
             )
         return publish(zone, task, frame, distillate, trusted=trusted, engine=str(engine.info))
     question = Propose(

@@ -71,7 +71,7 @@ async def write_map(
     documents = await context.stored(documents_of, context, corpus)
     context.progress(f"summarizer composes {len(claims)} claims")
 
-    def composed(engine: Engine) -> Awaitable[Reply[Composed]]:
+    def ask(engine: Engine) -> Awaitable[Reply[Composed]]:
         return compose(
             engine,
             zone=zone,
@@ -81,13 +81,13 @@ async def write_map(
             documents=documents,
         )
 
-    reply, fallen = await or_offline(context, composed, what="the summary and the map")
+    reply, fallen = await or_offline(context, ask, what="the summary and the map")
     # The claims are the language model's all the same.
     engine = reply.engine if fallen is None else context.caller.engine or context.engine.info
     stop = context.caller.cut or stop
     gaps = not_covered(corpus, stop, partly_read=partly_read)
     if engine.kind == "llm":
-        gaps += drawn_by_rule(reply.value, (await composed(OfflineEngine())).value, why=fallen)
+        gaps += drawn_by_rule(reply.value, (await ask(OfflineEngine())).value, why=fallen)
     run = await context.stored(context.store.runs.get, context.run)
     spent = spent.model_copy(update={"tokens": run.spent.tokens, "model_calls": run.spent.model_calls})
     content = {

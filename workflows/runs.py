@@ -147,7 +147,8 @@ async def _park(context: Context, error: KarkasError) -> Run:
                 by=run.engine,
                 reason="a language model is needed",
             )
-    return await _leave(context, RunStatus.PARKED, reason=str(error))
+    reason = str(error).replace("runs resume RUN", f"runs resume {context.run}")
+    return await _leave(context, RunStatus.PARKED, reason=reason)
 
 
 async def _proceed(

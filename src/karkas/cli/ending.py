@@ -122,7 +122,8 @@ def tell_summary(project: "Project", run: "Run", gates: "list[Gate]") -> None:
     screen.line(f"run {run.id}: {run.status}{f', {run.reason}' if run.reason and not stuck else ''}")
     if stuck and run.reason:
         screen.told(run.reason, indent="  ")
-        screen.line(f"  then: karkas runs resume {run.id}")
+        if run.id not in run.reason:
+            screen.line(f"  then: karkas runs resume {run.id}")
     if run.error:
         screen.told(run.error, indent="  ")
         screen.line(f"  mend it, then: karkas runs resume {run.id}")
