@@ -25,8 +25,6 @@ _LONG = 1200
 """A longer block is cut, prose at ends of sentences, everything else at ends of lines."""
 _GAP = 24
 """Code points of markup, such as a fence or a bullet, that may stand between two blocks of one passage."""
-_WINDOW = 20_000
-"""Code points in which sentences are looked for at a time; over megabytes of one block that would take minutes."""
 _SMALLEST = 200
 """A passage of fewer code points is not halved any more."""
 
@@ -238,17 +236,11 @@ def _cut(text: str, block: Block) -> Iterator[tuple[int, int]]:
         return
     body = text[block.start : block.end]
     prose = block.kind in {BlockKind.PARAGRAPH, BlockKind.ITEM, BlockKind.DOCSTRING}
-    ends = _sentence_ends(body) if prose else _line_ends(body)
+    ends = [stop for _, stop in sentence_spans(body)] if prose else _line_ends(body)
     for start, end in _filled(ends, len(body), body):
         piece = body[start:end]
         if piece.strip():
             yield block.start + end - len(piece.lstrip()), block.start + start + len(piece.rstrip())
-
-
-def _sentence_ends(body: str) -> list[int]:
-    return [
-        at + end for at in range(0, len(body), _WINDOW) for _, end in sentence_spans(body[at : at + _WINDOW])
-    ]
 
 
 def _line_ends(body: str) -> list[int]:

@@ -45,6 +45,8 @@ _ARGUMENT = re.compile(r"[*`]{0,2}(\w+)[*`]{0,2}(?:\s*\([^)]*\))?:")
 _ITEM = 260
 """A list item up to this length is one claim, however many sentences it has."""
 _LEAD_IN = 120
+_WINDOW = 20_000
+"""Code points in which sentences are looked for at a time; over megabytes of one block it would take minutes."""
 _LONGEST = 420
 """Code points; a longer sentence is no claim that a person reads."""
 
@@ -85,6 +87,20 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     >>> [t[a:b] for t in ["See Fig. 3. It is `a. b` here."] for a, b in sentence_spans(t)]
     ['See Fig. 3.', 'It is `a. b` here.']
     """
+    spans: list[tuple[int, int]] = []
+    at = 0
+    while at < len(text):
+        end = min(at + _WINDOW, len(text))
+        found = _spans(text[at:end])
+        if end < len(text) and len(found) > 1:
+            found.pop()  # the window may have cut it
+            end = at + found[-1][1]
+        spans += [(at + start, at + stop) for start, stop in found]
+        at = end
+    return spans
+
+
+def _spans(text: str) -> list[tuple[int, int]]:
     from razdel import sentenize
 
     spans: list[tuple[int, int]] = []

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from karkas.policies.distillates import ClaimMode, SourceRank
 from karkas.server.documents import Block, BlockKind, Document
-from karkas.server.offline.sentences import passages, sentence_spans
+from karkas.server.offline.sentences import _spans, passages, sentence_spans
 
 
 def _document(text: str, kind: BlockKind = BlockKind.PARAGRAPH) -> Document:
@@ -75,3 +75,10 @@ def test_every_passage_is_where_it_says(text: str, kind: BlockKind) -> None:
         assert text[passage.start : passage.end] == passage.quote
         assert passage.text
         assert passage.text in passage.quote
+
+
+def test_sentences_of_a_block_longer_than_a_window_are_those_of_the_whole() -> None:
+    block = "See Fig. 3 for it. The rank r is 8 (as above. Always). It holds. " * 400
+    expected = [block[start:stop] for start, stop in _spans(block)]
+    assert [block[start:stop] for start, stop in sentence_spans(block)] == expected
+    assert len(block) > 20_000
