@@ -24,6 +24,9 @@ SHARE = 4
 FULL = 0.9
 """Above this part of the KV cache nothing more is sent: what runs there still grows."""
 
+ARRIVED = 0.75
+"""As long as less of what was sent runs, the rest is still on its way, and more would only join it there."""
+
 EASY, LATE = 2.0, 4.0
 """Answers that take less than twice the best time say that there is room, more than four times that they queue."""
 FORGET = 1.01
@@ -64,9 +67,9 @@ class Limit:
         ):
             # A queue that shrinks because ever more of it runs is a burst, no overload.
             share = ours * (self._running + slack) / (load.running + load.waiting)
-            self._value = max(share, self._running / SHARE, 1.0)
+            self._value = min(max(min(share, ours), self._running / SHARE, 1.0), MOST)
             self._step = STEP
-        elif wanted and load.waiting == 0 and load.cache < FULL:
+        elif wanted and load.waiting == 0 and load.cache < FULL and load.running >= ARRIVED * ours:
             self._value = min(MOST, self._value + self._step)
             self._step *= 2
         else:

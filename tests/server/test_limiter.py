@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from karkas.server.limiter import MOST, START, Limit, Line
@@ -71,6 +71,13 @@ def test_nothing_is_added_while_the_cache_is_nearly_full() -> None:
     assert limit.value == START
 
 
+def test_nothing_is_added_while_what_was_sent_has_not_arrived() -> None:
+    limit = Limit()
+    for _ in range(10):
+        limit.looked(Load(20, 0, 0.1, 0), ours=256, wanted=True)
+    assert limit.value == START
+
+
 def test_sequences_that_end_together_do_not_look_like_a_smaller_server() -> None:
     limit = Limit()
     settle(limit, lambda look: 0 if look % 3 == 2 else 16)
@@ -116,6 +123,7 @@ def test_without_metrics_long_answers_are_not_taken_for_a_queue() -> None:
 LOOKS = st.builds(Load, st.integers(0, 5000), st.integers(0, 5000), st.floats(0, 1), st.integers(0, 100))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(LOOKS, st.integers(0, 5000), st.booleans(), st.booleans())))
 def test_whatever_a_server_says_the_limit_lets_something_through_and_stays_bounded(
     looks: list[tuple[Load, int, bool, bool]],
@@ -163,6 +171,7 @@ def drained(line: Line[str]) -> list[str]:
     return served
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=80))
 def test_a_run_that_waits_sees_every_other_run_served_once_at_most_between_its_turns(
     comers: list[str],
@@ -183,6 +192,7 @@ def test_a_run_that_waits_sees_every_other_run_served_once_at_most_between_its_t
                 assert all(turns == 1 for turns in passed[other].values())
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_waiter_is_lost_or_served_twice(data: st.DataObject) -> None:
     line = Line[int]()
