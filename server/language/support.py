@@ -72,9 +72,9 @@ async def check_support(
     claims = [claim for claim in question.claims if claim.mode is ClaimMode.ABSTRACTIVE]
     if not claims:
         return SupportChecked(claims=())
-    portions = [
-        portion for page in await asking.pages(documents) for portion in await _portions(asking, page, claims)
-    ]
+    # The last page first: where a server's cache holds fewer pages than there are, it forgot the first ones.
+    pages = reversed(await asking.pages(documents))
+    portions = [portion for page in pages for portion in await _portions(asking, page, claims)]
     found: dict[str, list[Supported]] = defaultdict(list)
     for answered in await asking.each(portions, lambda portion: _judge(asking, portion), what="pages"):
         for one in answered or ():
