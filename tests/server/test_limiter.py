@@ -185,7 +185,7 @@ def test_a_run_that_waits_sees_every_other_run_served_once_at_most_between_its_t
             line.advance()
             waits[served] -= 1
             passed[served] = Counter()
-            for other in passed:
+            for other in "abcd":
                 passed[other] = (
                     passed[other] + Counter([served]) if waits[other] and other != served else Counter()
                 )
