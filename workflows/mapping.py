@@ -163,7 +163,7 @@ async def criticise_map(context: Context, *, zone: str, artifact: str) -> None:
         data={"distillate": distillate.id, "status": report.status.value, "reason": report.reason},
     )
     judged = report.status in {CriticStatus.PASSED, CriticStatus.OBJECTED, CriticStatus.UNSURE}
-    if judged and context.zones()[zone].stage is Stage.MAPPED:
+    if judged and distillate.claims and context.zones()[zone].stage is Stage.MAPPED:
         await context.stored(context.store.zones.set_stage, zone, Stage.CRITICISED, actor=report.critic)
 
 

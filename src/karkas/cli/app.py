@@ -150,8 +150,8 @@ def _log_to_terminal(asked: bool) -> None:  # noqa: FBT001
 
 
 @app.callback(
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 parked at gates, 4 stopped by a budget or deadline,"
-    " 130 interrupted. KARKAS_DEBUG=1 shows tracebacks."
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 parked at gates or without its model, 4 stopped by a budget"
+    " or deadline, 130 interrupted. KARKAS_DEBUG=1 shows tracebacks."
 )
 def karkas(
     *,
