@@ -18,7 +18,7 @@ from karkas.server.faults import PassingFaultError
 from karkas.server.limiter import Limit, Line
 from karkas.server.metrics import load_of
 from karkas.server.protocol import Caller, Usage
-from karkas.server.wire import ServedModel
+from karkas.server.served import Served, served_by
 
 LOOK_S = 0.5
 """Between two looks at a server's load while it works for us."""
@@ -45,17 +45,6 @@ class Patience:
 
     def of(self, caller: Caller) -> float:
         return self.waiting_s if caller.waiting else self.unattended_s
-
-
-@dataclass(frozen=True)
-class Served:
-    """What the servers of a model say about it. `vllm`: they know vLLM's own fields `priority` and
-    `chat_template_kwargs`, or at least ignore them (SGLang); other servers may reject what they do not know.
-    """
-
-    model: str
-    context: int
-    vllm: bool
 
 
 class Endpoint:
@@ -294,7 +283,13 @@ class Endpoints:
         self._serve()
 
     async def _ask(self, endpoint: Endpoint) -> Served:
-        served = self._described(await endpoint.client.models(), endpoint.client.base_url)
+        served = served_by(
+            await endpoint.client.models(),
+            address=endpoint.client.base_url,
+            settings=self._settings,
+            adapters=self._adapters,
+            before=self._served,
+        )
         if endpoint.fault is not None:
             await endpoint.client.probe(served.model)
         try:
@@ -303,36 +298,6 @@ class Endpoints:
             metrics = None
         endpoint.tells_load = load_of(metrics or "") is not None
         return served
-
-    def _described(self, lines: tuple[ServedModel, ...], address: str) -> Served:
-        """Raises `RequestRejectedError` where it does not serve what is configured."""
-        listed = {line.id: line for line in lines}
-        there = ", ".join(sorted(listed)) or "none"
-        model = self._settings.model or (self._served.model if self._served else None)
-        if model is None:
-            alone = [line.id for line in lines if line.parent is None]
-            if len(alone) != 1:
-                raise RequestRejectedError(
-                    f"the model server at {address} lists {len(alone)} models; name one of them as `model` in"
-                    f" karkas.toml: {there}"
-                )
-            model = alone[0]
-        if missing := sorted({model, *self._adapters} - listed.keys()):
-            raise RequestRejectedError(
-                f"the model server at {address} does not list {', '.join(map(repr, missing))}; it lists: {there}."
-                " Correct `model` or `adapter` in karkas.toml, or load it there"
-            )
-        line = listed[model]
-        said = line.max_model_len or (listed[line.parent].max_model_len if line.parent in listed else None)
-        known = [tokens for tokens in (self._settings.context, said) if tokens]
-        if not known:
-            raise RequestRejectedError(
-                f"the model server at {address} does not say how many tokens {model!r} holds; say it as `context` in"
-                " karkas.toml"
-            )
-        if self._served is not None:
-            known.append(self._served.context)
-        return Served(model, min(known), vllm=said is not None)
 
     async def _lose_patience(self) -> None:
         self._give_up()

@@ -17,8 +17,9 @@ START = 256
 MOST = 4096
 
 STEP = 2
-SLACK = 8
-"""One request in eight may queue at the server: where none does, a slot idles while the next request travels."""
+SLACK, LEAST_SLACK = 8, 4.0
+"""One request in eight may queue at the server, and some in any case: where none does, a slot idles while the next
+request is on its way."""
 SHARE = 4
 """A quarter of what the server runs is never given up, or clients that do not yield would have it all."""
 FULL = 0.9
@@ -57,7 +58,7 @@ class Limit:
         last, self._last = self._last, load
         # Sequences that ended together are missed until the server's next step: the last few looks count too.
         self._running = max(load.running, self._running * 0.9)
-        slack = max(2.0, self._running / SLACK)
+        slack = max(LEAST_SLACK, self._running / SLACK)
         if last is not None and load.preempted > last.preempted:
             self._lower(0.9 * min(self._value, ours))
         elif (

@@ -24,9 +24,10 @@ from karkas.policies.errors import (
     RequestRejectedError,
 )
 from karkas.server.asking import Asked, Prompt
+from karkas.server.call import ATTEMPTS
 from karkas.server.config import ModelsConfig, ModelSettings, RoleSettings
 from karkas.server.endpoints import Patience
-from karkas.server.pool import ATTEMPTS, ModelPool
+from karkas.server.pool import ModelPool
 from karkas.server.protocol import Caller, Instructions, Question, Request, Role, Usage, Wire
 
 IMPATIENT = Patience(unattended_s=1.0, waiting_s=0.5)

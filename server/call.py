@@ -1,0 +1,130 @@
+"""One request to a model, repeated over its servers until one of them answers it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
+
+from karkas.policies.distillates import EngineInfo
+from karkas.policies.errors import BudgetReachedError, ModelUnavailableError
+from karkas.server.endpoints import Endpoint, Endpoints, unavailable
+from karkas.server.faults import PassingFaultError
+from karkas.server.protocol import Caller, Request, Usage
+from karkas.server.wire import ChatAnswer, ChatRequest
+
+ATTEMPTS = 4
+"""Times that one request may reach a server and get no answer: some requests kill the server, each time anew."""
+LONGEST_PAUSE_S = 60.0
+"""However long a server asks us to stay away (`Retry-After`), it is asked again after this."""
+BACK_OFF = wait_exponential(multiplier=0.5, max=15.0) + wait_random(0.0, 0.5)
+
+log = structlog.get_logger("karkas.models")
+
+
+@dataclass(kw_only=True)
+class Call:
+    """All requests for one answer: each is repeated over the servers until one answers it."""
+
+    endpoints: Endpoints
+    caller: Caller
+    request: Request[Any]
+    info: EngineInfo
+    prefix: str
+    patience_s: float
+    clock: Callable[[], float]
+    usage: Usage = field(default_factory=lambda: Usage(calls=0))
+    _failed: set[Endpoint] = field(default_factory=set)
+    """Servers that gave no answer to the request that is being sent."""
+
+    async def send(self, chat: ChatRequest) -> ChatAnswer:
+        """Raises `BudgetReachedError`, `ModelUnavailableError`, or a lasting fault."""
+        reached = 0
+        begun: float | None = None
+        self._failed.clear()
+
+        async def attempt() -> ChatAnswer:
+            nonlocal reached, begun
+            try:
+                return await self._attempt(chat)
+            except PassingFaultError as fault:
+                reached += fault.reached
+                begun = begun or self.clock()
+                raise
+
+        def over(_: RetryCallState) -> bool:
+            assert begun is not None
+            silent_s = self.clock() - max(begun, self.endpoints.answered_at)
+            return reached >= ATTEMPTS or silent_s >= self.patience_s
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(PassingFaultError),
+            stop=over,
+            wait=self._pause,
+            before_sleep=self._told,
+            reraise=True,
+        )
+        try:
+            return await retrying(attempt)
+        except PassingFaultError as fault:
+            if reached >= ATTEMPTS:
+                raise ModelUnavailableError(
+                    f"{fault}; {reached} attempts at this request failed. See the server's log, then `karkas runs"
+                    " resume RUN`"
+                ) from fault
+            raise unavailable(str(fault), self.patience_s) from fault
+
+    async def _attempt(self, chat: ChatRequest) -> ChatAnswer:
+        slot = self.endpoints.slot(self.caller, n=chat.n, prefix=self.prefix, avoid=self._failed)
+        async with slot as endpoint:
+            if not await self.caller.before(self.info, self.request):
+                raise BudgetReachedError
+            begun = self.clock()
+            try:
+                told = self._progress(chat) if self.caller.waiting else None
+                answer = await endpoint.client.chat(chat, told=told)
+            except PassingFaultError as fault:
+                self.endpoints.failed(endpoint, fault)
+                self._failed.add(endpoint)
+                if fault.reached:
+                    await self._spent(Usage(wall_s=self.clock() - begun))
+                raise
+            self.endpoints.answered(endpoint, answer.usage)
+        await self._spent(answer.usage)
+        return answer
+
+    async def _spent(self, usage: Usage) -> None:
+        self.usage += usage
+        await self.caller.after(usage)
+
+    def _pause(self, state: RetryCallState) -> float:
+        """At once where another server may take it, or where only waiting for any server is left."""
+        fault = _fault(state)
+        if self.endpoints.others(self._failed) or not (fault.busy or fault.reached):
+            return 0.0
+        if fault.retry_after is not None:
+            return min(fault.retry_after, LONGEST_PAUSE_S)
+        return BACK_OFF(state)
+
+    def _told(self, state: RetryCallState) -> None:
+        fault = _fault(state)
+        pause = state.next_action.sleep if state.next_action else 0.0
+        log.warning(
+            "model_call_retried", reason=str(fault), attempt=state.attempt_number, pause_s=round(pause, 1)
+        )
+        self.caller.progress(f"asks again: {fault}")
+
+    def _progress(self, chat: ChatRequest) -> Callable[[int], None]:
+        doing = f"the {self.request.role} writes"
+
+        def told(tokens: int) -> None:
+            self.caller.progress(doing, done=tokens, total=chat.n * chat.max_tokens)
+
+        return told
+
+
+def _fault(state: RetryCallState) -> PassingFaultError:
+    fault = state.outcome.exception() if state.outcome else None
+    assert isinstance(fault, PassingFaultError)
+    return fault
