@@ -121,6 +121,8 @@ class _Page:
         cycles = f"{one.run.cycles} {'cycle' if one.run.cycles == 1 else 'cycles'} of reading"
         yield from (f"# Zone {one.zone}", "", f"> {escaped(made_by(one))}", ">")
         yield f"> {counted}; {doubts}. It ended after {cycles}: {_STOPPED[one.run.stop_reason]}."
+        if one.honesty.dropped_claims:
+            yield f"> {one.honesty.dropped_claims} more were drafted and dropped: what they quote stands in no source."
         yield "> Each note at the end says where a sentence stands. `karkas distillate verify FILE` proves the quotes."
         yield from (
             "> Links and bold type of the sources are left out here; the YAML file has the exact text.",

@@ -1,13 +1,14 @@
 import json
 import sys
 from collections import Counter
+from io import StringIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from karkas.cli import screen
+from karkas.cli import progress, screen
 
 honest = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 
@@ -36,6 +37,30 @@ def test_a_pipe_gets_long_lines_unbroken(capsys: pytest.CaptureFixture[str]) -> 
     screen.table(("name",), [("word " * 200 + "end",)])
     screen.say("word " * 200 + "end")
     assert capsys.readouterr().out.count("\n") == 3
+
+
+def test_an_error_is_indented_however_often_it_wraps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen, "console", lambda: Console(file=sys.stdout, width=40))
+    screen.told(f"{'word ' * 30}end\n\nshort", indent="  ")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 5
+    assert all(line == line.rstrip() and line[:2] in {"  ", ""} for line in lines)
+
+
+@pytest.mark.parametrize(("columns", "cut"), [(200, False), (60, True)])
+def test_how_far_work_is_stands_on_a_narrow_terminal_too(
+    columns: int, cut: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    terminal = StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress.shown() as shown:
+        shown("waits: the model server at http://127.0.0.1:8000 cannot be reached", done=5, total=20)
+    assert " 5 of 20" in terminal.getvalue()
+    assert ("reached 5 of 20" in terminal.getvalue()) is not cut
 
 
 @pytest.mark.parametrize("width", [50, 60, 80])

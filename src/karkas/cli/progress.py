@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from karkas.policies.rendering import visible_line
 from karkas.workflows.context import Progress, silent
 
+BEFORE = 11
+"""Columns that the spinner and the time take."""
+
 
 @contextmanager
 def shown(*, quiet: bool = False) -> Iterator[Progress]:
@@ -25,6 +28,9 @@ def shown(*, quiet: bool = False) -> Iterator[Progress]:
 
         def progress(doing: str, /, *, done: int = 0, total: int | None = None) -> None:
             far = f" {done} of {total}" if total is not None else ""
-            line.update(task, description=visible_line(doing) + far)
+            room = console.width - BEFORE - len(far)
+            text = visible_line(doing)
+            short = text if len(text) <= room else f"{text[: room - 1]}…"
+            line.update(task, description=short + far)
 
         yield progress

@@ -62,6 +62,9 @@ def list_(
         )
         if orphans:
             screen.say("broken off: the process that ran it is gone; karkas runs resume RUN goes on")
+        for run in runs:
+            if run.status.value == "parked" and run.reason:
+                screen.line(f"{run.id} waits for more than a decision: karkas runs show {run.id}")
         if any(_interrupted(run) for run in runs):
             screen.say("interrupted: karkas runs resume RUN goes on")
 
@@ -70,6 +73,10 @@ def _status(run: "Run", *, broken_off: bool) -> str:
     if _interrupted(run):
         return "interrupted"
     return "broken off" if broken_off else run.status.value
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _interrupted(run: "Run") -> bool:
@@ -106,7 +113,7 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
                 ("created", f"{found.created_at.astimezone():%Y-%m-%d %H:%M:%S}"),
                 (
                     "changed",
-                    f"{found.changed_at.astimezone():%Y-%m-%d %H:%M:%S}, taken up {found.segment} times",
+                    f"{found.changed_at.astimezone():%Y-%m-%d %H:%M:%S}, taken up {_times(found.segment)}",
                 ),
                 ("spent", f"{spent.wall_s:.1f} s, {work}"),
             ]

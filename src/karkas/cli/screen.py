@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -57,7 +57,7 @@ def quote(text: str, *, mark: str = "  | ") -> None:
 
 def told(text: str, *, indent: str = "") -> None:
     """Prints text that was made visible when it was recorded, such as a tool's error, each line indented."""
-    console().print(Text("\n".join(f"{indent}{one}" for one in visible_once(text).split("\n"))))
+    _print_trimmed(console(), Padding(Text(visible_once(text)), (0, 0, 0, len(indent)), expand=False))
 
 
 def heading(text: str) -> None:
@@ -124,9 +124,9 @@ def _escaped_unless_printable(match: re.Match[str]) -> str:
     return char if visible(char) == char else json.dumps(char)[1:-1]
 
 
-def _print_trimmed(out: Console, grid: Table) -> None:
+def _print_trimmed(out: Console, shown: RenderableType) -> None:
     """Prints without the blanks that pad the last column."""
     with out.capture() as captured:
-        out.print(grid)
+        out.print(shown)
     for one in captured.get().splitlines():
         print(one.rstrip())
