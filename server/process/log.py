@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections import deque
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -11,7 +12,9 @@ from karkas.policies.rendering import visible_line
 
 BOUND_BYTES = 16_000_000
 READ_BYTES = 1_000_000
-KEPT_LINES = 200
+KEPT_LINES = 400
+ERRORS = 8
+LINES = 12
 
 _DOING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), doing)
@@ -63,6 +66,9 @@ _ENDED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
+_ERROR = re.compile(r"(?:^|\] )(?:\w+\.)*\w*(?:Error|Exception)\b.*:|\berror: ")
+
+
 class ServeLog:
     """`path` takes what the server says. A server that is started again goes on in the same file."""
 
@@ -98,14 +104,12 @@ class ServeLog:
             os.truncate(self.path, 0)
             self._offset = 0
 
-    def why(self, *, lines: int = 12) -> str:
-        """What its last lines say about its end: what to do where that is known, and the lines themselves."""
+    def why(self) -> str:
+        """What to do, where what it said is known, and its own words; it goes on a sentence that says that it ended."""
         self.read()
         mend = _first(_ENDED, self._last)
-        # A traceback's last lines count, not the shutdown that follows.
-        last = [one for one in self._last if one.strip()][-lines:]
-        quoted = "\n".join(f"  | {visible_line(one)}" for one in last) or "  | (it said nothing)"
-        return f"{f'{mend}. ' if mend else ''}The end of {self.path}:\n{quoted}"
+        quoted = "\n".join(f"  | {visible_line(one)}" for one in _telling(list(self._last)))
+        return f"{f'; {mend}' if mend else ''}\nIn {self.path}:\n{quoted or '  | (nothing)'}"
 
     def _new_lines(self) -> list[str]:
         if not self.path.exists():
@@ -122,6 +126,18 @@ class ServeLog:
         lines = re.split(r"[\r\n]+", whole.decode("utf-8", "replace"))[:-1]
         self._last.extend(lines)
         return lines
+
+
+def _telling(lines: list[str]) -> list[str]:
+    """The errors with the line after each, without the ways there: an engine's is the cause and comes first, and the
+    server's own ends the log. Where there are none, the last lines.
+    """
+    errors = [
+        line
+        for before, line in pairwise(["", *lines])
+        if _ERROR.search(line) or (_ERROR.search(before) and line.startswith(" "))
+    ]
+    return errors[-ERRORS:] or [line for line in lines if line.strip()][-LINES:]
 
 
 def _first(known: tuple[tuple[re.Pattern[str], str], ...], lines: "deque[str]") -> str | None:

@@ -44,7 +44,7 @@ class Patience:
     ask: float = 10.0
     """For one answer about its health."""
     stop: float = 20.0
-    """For an orderly end, before it is killed."""
+    """For an orderly end, before it is killed; a quarter of it where it answers nobody yet."""
     settled: float = 600.0
     """Of service, after which earlier deaths are forgotten."""
     first_wait: float = 2.0
@@ -119,8 +119,8 @@ class Supervisor:
                     await self._serve()
         except _DiedError as error:
             raise ServeError(
-                f"{self._launch.name} died {self._launch.restarts + 1} times in a row, the last time: {error}."
-                f" {self._output.why()}"
+                f"{self._launch.name} died {self._launch.restarts + 1} times in a row, the last time: {error}"
+                f"{self._output.why()}"
             ) from error
 
     async def _use_what_runs(self) -> None:
@@ -167,13 +167,15 @@ class Supervisor:
         except _DiedError as error:
             if not self._was_ready:
                 raise ServeError(
-                    f"{self._launch.name} could not be started: {error}. {self._output.why()}"
+                    f"{self._launch.name} could not be started: {error}{self._output.why()}"
                 ) from error
             if ready_at is None or time.monotonic() - ready_at < self._patience.settled:
                 raise
             self._tell(State.RESTARTING, str(error), restarts=self._record.restarts + 1)
         finally:
-            await self._end(group, process)
+            await self._end(
+                group, process, orderly_s=self._patience.stop if ready_at else self._patience.stop / 4
+            )
 
     async def _until_ready(self, process: asyncio.subprocess.Process, began: float) -> None:
         while time.monotonic() - began < self._launch.ready_s:
@@ -202,12 +204,12 @@ class Supervisor:
         if process.returncode is not None:
             raise _DiedError(f"it {_how(process.returncode)}")
 
-    async def _end(self, group: Group, process: asyncio.subprocess.Process) -> None:
+    async def _end(self, group: Group, process: asyncio.subprocess.Process, *, orderly_s: float) -> None:
         """Whatever happened, nothing of the group lives on: a killed API server leaves its engine behind."""
         if process.returncode is None:
             self._tell(State.STOPPING)
         try:
-            await (group.stop(self._patience.stop) if process.returncode is None else group.kill())
+            await (group.stop(orderly_s) if process.returncode is None else group.kill())
         finally:
             group.signal(signal.SIGKILL)
         await process.wait()

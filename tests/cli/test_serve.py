@@ -97,6 +97,28 @@ def test_it_serves_in_a_terminal_until_it_is_asked_to_end(served: Path, number: 
     assert record.group.members() == []
 
 
+def test_a_second_ctrl_c_does_not_wait(served: Path) -> None:
+    with subprocess.Popen(
+        [KARKAS, "serve"],
+        cwd=served,
+        env=os.environ | {"FAKE": "stubborn"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert next(line for line in lines if line.startswith("Ctrl-C"))
+        process.send_signal(signal.SIGINT)
+        assert next(line for line in lines if line.endswith("default: stopping\n"))
+        record = Watchbook(served / ".karkas").read("default")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=15)  # an orderly end would wait for 20
+    assert process.returncode == 0
+    assert record is not None
+    assert record.group is not None
+    assert record.group.members() == []
+
+
 def test_it_serves_in_the_background_shows_itself_and_is_stopped(served: Path, karkas: Cli, cli: Cli) -> None:
     assert cli("serve", "--status").code == 1
     started = karkas("serve", "--detach")

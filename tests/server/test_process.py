@@ -134,7 +134,7 @@ async def test_what_it_is_doing_is_told_while_it_starts(watch: Watch) -> None:
 async def test_one_that_dies_at_once_is_not_started_again_and_its_own_words_say_why(watch: Watch) -> None:
     async with watch.serving(watch.launch("dies")) as task:
         with pytest.raises(
-            ServeError, match=r"exit code 1.*does not know --frobnicate; correct args(?s:.*)\| vllm: error"
+            ServeError, match=r"exit code 1; .*does not know --frobnicate; correct args(?s:.*)\| vllm: error"
         ):
             await task
     assert [one.state for one in watch.told].count(
@@ -382,6 +382,27 @@ def test_a_full_disk_stops_it_before_it_starts(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 5_000_000}))
     with pytest.raises(ServeError, match="has 5 MB left"):
         check_disk(tmp_path)
+
+
+ENDING = """\
+(EngineCore pid=7) ERROR 11-22 08:11:43 [core.py:133] Traceback (most recent call last):
+(EngineCore pid=7) ERROR 11-22 08:11:43 [core.py:133]   File "core.py", line 1, in run
+(EngineCore pid=7) ERROR 11-22 08:11:43 [core.py:133] ValueError: Free memory on device (1/80 GiB) on startup is less than desired GPU memory utilization (0.9).
+(APIServer pid=6) Traceback (most recent call last):
+  File "/opt/vllm/launcher.py", line 9, in main
+    run()
+RuntimeError: Engine core initialization failed. See root cause above.
+"""
+
+
+def test_what_ended_it_is_found_among_the_ways_there(tmp_path: Path) -> None:
+    log = ServeLog(tmp_path / "serve.log")
+    log.open().close()
+    log.path.write_text(ENDING)
+    mend, where, *quoted = log.why().splitlines()
+    assert mend == "; the GPU is in use; free it, or lower gpu_memory_utilization"
+    assert where == f"In {log.path}:"
+    assert [line.partition("Error: ")[2][:11] for line in quoted] == ["Free memory", "Engine core"]
 
 
 def test_a_log_is_bounded_while_its_server_writes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
