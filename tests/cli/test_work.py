@@ -1,5 +1,6 @@
 """The whole way on the command line: explore, read, frame, act, decide, undo, prove."""
 
+import asyncio
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from karkas.project import Project
+from karkas.runner import advance, begin
 from karkas.server.endpoints import Patience
 
 from .conftest import KARKAS, Cli
@@ -186,6 +188,7 @@ def test_a_task_that_needs_a_language_model_parks_with_what_is_possible_and_how_
         assert needed in ended.out
     run = cli("runs", "list", "--json").json[0]["id"]
     assert f"karkas runs resume {run}" in ended.out
+    assert f"karkas runs show {run}" in cli("runs", "list").out
     assert cli("runs", "resume", run).code == 3
     assert cli("audit", "verify").code == 0
 
@@ -286,6 +289,21 @@ def test_a_users_workflow_runs_parks_and_goes_on(framed: Path, cli: Cli) -> None
     assert cli("run", "flow.py:flow", "--input", '{"topic": "parcels"}').code == 3
     assert cli("queue", "approve", gate_of(cli)).code == 0
     assert (framed / "n.md").read_text() == "parcels"
+
+
+def test_of_a_run_in_the_terminal_models_are_told_that_a_person_waits(root: Path, cli: Cli) -> None:
+    (root / "flow.py").write_text(
+        "from karkas import END, START, Workflow, WorkflowState\n\n"
+        "class State(WorkflowState, total=False):\n    waits: bool\n\n"
+        "def look(state, runtime):\n    return {'waits': runtime.context.caller.waiting}\n\n"
+        "flow = Workflow(State)\nflow.add_node('look', look)\n"
+        "flow.add_edge(START, 'look').add_edge('look', END)\n"
+    )
+    assert cli("run", "flow.py:flow", "--json").json["result"]["values"] == {"waits": True}
+    with Project.open(root) as project:
+        run = asyncio.run(advance(project, begin(project, "flow.py:flow", {}).id))
+        assert run.result is not None
+        assert run.result["values"] == {"waits": False}
 
 
 @pytest.mark.parametrize(
