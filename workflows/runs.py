@@ -137,16 +137,12 @@ async def _park(context: Context, error: KarkasError) -> Run:
     """Parks a run that its engine cannot take further. One that only a language model can take further is let go of
     by the offline engine that began it.
     """
-    offline = context.engine.info
-    if isinstance(error, ModelNeededError) and offline.kind == "extractive":
-        run = await context.stored(context.store.runs.get, context.run)
-        if run.engine == str(offline):
-            await context.stored(
-                context.store.runs.release_engine,
-                context.run,
-                by=run.engine,
-                reason="a language model is needed",
-            )
+    runs, engine = context.store.runs, context.engine.info
+    if isinstance(error, ModelNeededError) and engine.kind == "extractive":
+        run = await context.stored(runs.get, context.run)
+        if run.engine == str(engine):
+            needed = "a language model is needed"
+            await context.stored(runs.release_engine, context.run, by=str(engine), reason=needed)
     reason = str(error).replace("runs resume RUN", f"runs resume {context.run}")
     return await _leave(context, RunStatus.PARKED, reason=reason)
 
