@@ -40,21 +40,29 @@ class Call:
 
     async def send(self, chat: ChatRequest) -> ChatAnswer:
         """Raises `BudgetReachedError`, `ModelUnavailableError`, or a lasting fault."""
-        reached = 0
-        begun: float | None = None
         self._failed.clear()
+        try:
+            return await self._attempt(chat)
+        except PassingFaultError as fault:
+            return await self._again(chat, fault)
+
+    async def _again(self, chat: ChatRequest, first: PassingFaultError) -> ChatAnswer:
+        begun = self.clock()
+        repeating = False
+        reached = 0
 
         async def attempt() -> ChatAnswer:
-            nonlocal reached, begun
+            nonlocal reached, repeating
             try:
+                if not repeating:
+                    raise first
                 return await self._attempt(chat)
             except PassingFaultError as fault:
+                repeating = True
                 reached += fault.reached
-                begun = begun or self.clock()
                 raise
 
         def over(_: RetryCallState) -> bool:
-            assert begun is not None
             silent_s = self.clock() - max(begun, self.endpoints.answered_at)
             return reached >= ATTEMPTS or silent_s >= self.patience_s
 

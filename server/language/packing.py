@@ -20,6 +20,8 @@ async def packed(
 
     `sizes` are the items' bytes. An item that alone takes more has a range of its own.
     """
+    if sizes and sum(sizes) + len(sizes) - 1 <= room:  # no tokenizer makes more tokens than bytes
+        return [(0, len(sizes))]
     ends = [0]
     rate = _RATE
     while (begin := ends[-1]) < len(sizes):
