@@ -49,6 +49,10 @@ _ENDED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "the GPU's memory is too small; lower max_model_len or max_num_seqs",
         ),
         (
+            r"user-specified max_model_len \(\d+\) is greater",
+            "the model holds fewer tokens; lower max_model_len",
+        ),
+        (
             r"no available memory for the cache blocks|larger than the available kv cache",
             "no memory is left for what it reads; raise gpu_memory_utilization or lower max_model_len",
         ),
