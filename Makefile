@@ -64,8 +64,11 @@ check: $(STAMP)  ## Lint, format and types: ruff, mypy (strict), pyright.
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(STAMP)  ## Measures explorations, and sentence ranking: make bench SOURCES="folder pkg:NAME" SCITLDR=scitldr-a-dev.jsonl
+bench: $(STAMP)  ## Measures explorations, calls, ranking: make bench SOURCES="folder pkg:NAME" SCITLDR=scitldr-a-dev.jsonl URL=http://...
 	$(BIN)/python benchmarks/explore.py $(or $(SOURCES),pkg:tenacity pkg:httpx pkg:anyio)
+	$(BIN)/python benchmarks/latency.py
+	@if [ -n "$(URL)" ]; then $(BIN)/python benchmarks/throughput.py $(URL); \
+		else echo "throughput was not measured; name a vLLM server: URL=http://127.0.0.1:8000"; fi
 	@if [ -n "$(SCITLDR)" ]; then $(BIN)/python benchmarks/scitldr.py $(SCITLDR); \
 		else echo "sentence ranking was not measured; name its data: SCITLDR=path/to/scitldr-a-dev.jsonl"; fi
 
