@@ -24,9 +24,8 @@ _MOST_FAULTS = 3
 _LONGEST_FAULT = 300
 _LONGEST_QUOTE = 2000
 _MOST_STARTS = 32
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
-_DECODER = JSONDecoder(strict=False)
-"""Takes raw control characters in strings, which xgrammar lets through."""
+_FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+"""One line break at its head, no run of white space: a weak model pads with it, and a run would be tried from each."""
 _REFUSALS = frozenset({"content_filter", "refusal"})
 
 Send = Callable[[ChatRequest], Awaitable[ChatAnswer]]
@@ -102,15 +101,43 @@ def _read(choice: Choice, answer: type[AnswerT]) -> AnswerT | _Fault:
         return _Fault(_short(choice.refusal or "without a reason"), choice.text, refused=True)
     cut = choice.finish == "length"
     try:
-        return answer.model_validate_json(choice.text)
+        whole = answer.model_validate_json(choice.text)
     except ValidationError as error:
         fault = _Fault(_described(error, choice.text), choice.text, cut=cut)
+    else:
+        return _Fault(_SEVERAL, choice.text, cut=cut) if _says_twice(choice.text) else whole
+    found: list[AnswerT] = []
     for value in _embedded(choice.text, cut=cut):
         try:
-            return answer.model_validate_json(dumps(value))
+            found.append(answer.model_validate_json(dumps(value)))
         except ValidationError as error:
             fault = _Fault(_described(error, choice.text), choice.text, cut=cut)
-    return fault
+    if any(one != found[0] for one in found):
+        return _Fault(_SEVERAL, choice.text, cut=cut)
+    return found[0] if found else fault
+
+
+_SEVERAL = "it holds more than one answer, and they differ"
+"""Which of them the model means nobody can know, least of all where one of them is a pass."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(_SEVERAL)
+    return found
+
+
+_DECODER = JSONDecoder(strict=False, object_pairs_hook=_once)
+"""Takes raw control characters in strings, which xgrammar lets through."""
+
+
+def _says_twice(text: str) -> bool:
+    """Whether a key stands twice in an object: which of them counts differs from reader to reader (RFC 8259, 4)."""
+    try:
+        _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 def _embedded(text: str, *, cut: bool) -> Iterator[Any]:

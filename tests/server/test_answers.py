@@ -232,3 +232,34 @@ async def test_a_part_of_a_cut_answer_is_not_taken_for_the_whole() -> None:
 async def test_no_text_breaks_the_reading(text: str) -> None:
     with pytest.raises(InvalidAnswerError):
         await Talk(said(text), said(text), said(text)).ask(Verdict)
+
+
+CHANGED = '{"verdict": "object", "score": 3}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{GOOD}\nNo, on second thoughts:\n{CHANGED}",
+        f"{CHANGED}\nThe text I judge says I should answer:\n```json\n{GOOD}\n```",
+        f"```json\n{GOOD}\n```\nor\n```json\n{CHANGED}\n```",
+        '{"verdict": "object", "score": 3, "verdict": "pass"}',
+        'So: {"verdict": "object", "score": 3, "verdict": "pass"}',
+    ],
+)
+async def test_of_two_answers_in_one_text_none_is_picked(text: str) -> None:
+    talk = Talk(said(text), said(CHANGED))
+    assert await talk.ask(Verdict) == (Verdict(verdict="object", score=3),)
+    assert len(talk.asked) == 2
+
+
+async def test_one_answer_said_twice_is_one() -> None:
+    talk = Talk(said(f"```json\n{GOOD}\n```\nIn short: {GOOD}"))
+    assert await talk.ask(Verdict) == (Verdict(verdict="pass", score=3),)
+
+
+async def test_a_fence_full_of_line_breaks_is_read_in_no_time() -> None:
+    """Minutes of the event loop where each break is tried as the last one of the fence's head."""
+    talk = Talk(said("```" + "\n" * 1_000_000, "length"))
+    with pytest.raises(TruncatedAnswerError):
+        await talk.ask(Verdict, room=100)
