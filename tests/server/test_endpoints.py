@@ -3,9 +3,11 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from karkas.policies.errors import ModelUnavailableError
 from karkas.server.config import ModelSettings
 from karkas.server.endpoints import Endpoint, Endpoints, Patience
 from karkas.server.faults import PassingFaultError
@@ -146,3 +148,38 @@ async def test_a_server_leaves_after_some_faults_in_a_row_and_a_busy_one_stays()
     assert endpoint.ready
     endpoints.failed(endpoint, PassingFaultError("odd"))
     assert not endpoint.ready
+
+
+async def test_a_request_does_not_return_to_a_server_that_failed_it_while_another_answers() -> None:
+    endpoints = endpoints_of(10, 1)
+    failing, other = endpoints.each
+    async with endpoints.slot(Caller(), n=1, avoid=[failing]) as endpoint:
+        assert endpoint is other
+        waiting = asyncio.create_task(first_of(endpoints, avoid=[failing]))
+        await settled()
+        assert not waiting.done(), "it rather waits for its turn"
+    assert await waiting is other
+    other.ready = False
+    assert await first_of(endpoints, avoid=[failing]) is failing
+
+
+async def first_of(endpoints: Endpoints, *, avoid: list[Endpoint]) -> Endpoint:
+    async with endpoints.slot(Caller(), n=1, avoid=avoid) as endpoint:
+        return endpoint
+
+
+async def test_whoever_comes_long_after_the_servers_died_has_its_own_patience() -> None:
+    now = 0.0
+    settings = ModelSettings(base_url="http://server")
+    endpoints = Endpoints(settings, patience=Patience(unattended_s=100.0), clock=lambda: now)
+    now = 1000.0
+    waiting = asyncio.create_task(first_of(endpoints, avoid=[]))
+    await settled()
+    now = 1099.0
+    endpoints._give_up()
+    await settled()
+    assert not waiting.done()
+    now = 1100.0
+    endpoints._give_up()
+    with pytest.raises(ModelUnavailableError, match="100 s"):
+        await waiting
