@@ -206,6 +206,10 @@ class Client:
         return self._transport
 
     async def _bounded(self, response: "httpx.Response", limit: int) -> AsyncIterator[bytes]:
+        if (coding := response.headers.get("content-encoding", "identity")) != "identity":
+            raise self._fault(
+                f"compressed its answer ({coding!r}), which was not asked for"
+            )  # a bomb, for one
         size = 0
         async for data in response.aiter_bytes():
             size += len(data)

@@ -1,6 +1,7 @@
 """What a server does wrong, and what becomes of it: only what may pass is worth another attempt."""
 
 import asyncio
+import gzip
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -267,6 +268,11 @@ async def babble(writer: asyncio.StreamWriter) -> None:
     writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
 
 
+async def bomb(writer: asyncio.StreamWriter) -> None:
+    body = gzip.compress(b" " * 50_000_000)
+    writer.write(HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
 @pytest.mark.parametrize(
     ("speak", "timeout_s", "says"),
     [
@@ -276,6 +282,7 @@ async def babble(writer: asyncio.StreamWriter) -> None:
         (hang_up, 60, "lost"),
         (hang_up_at_once, 60, "lost"),
         (babble, 60, "lost"),
+        (bomb, 60, "compressed"),
     ],
 )
 async def test_a_server_that_stalls_floods_or_breaks_off_ends_the_call(
