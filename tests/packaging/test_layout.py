@@ -98,9 +98,14 @@ def test_importing_karkas_imports_nothing_heavy() -> None:
     assert out.split() == []
 
 
+def normal(name: str) -> str:
+    """A distribution's name as the packaging standard compares it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def test_every_declared_dependency_is_used() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = {re.split(r"[\[<>=~!;]", one)[0].lower() for one in project["dependencies"]}
+    declared = {normal(re.split(r"[\[<>=~!;]", one)[0]) for one in project["dependencies"]}
     used = {
         name.split(".")[0]
         for folder in (*(ROOT / room for room in ROOMS), PACKAGE)
@@ -108,5 +113,5 @@ def test_every_declared_dependency_is_used() -> None:
         for name in imported(path)
     }
     providers = packages_distributions()
-    provided = {provider.lower() for name in used for provider in providers.get(name, [])}
+    provided = {normal(provider) for name in used for provider in providers.get(name, [])}
     assert sorted(declared - provided) == []
