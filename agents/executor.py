@@ -12,7 +12,7 @@ from karkas.agents.prompts import instructions
 from karkas.agents.tools import ToolBox
 from karkas.policies.actions import Action, Evidence, Proposal, Variant, canonical
 from karkas.policies.distillates import Distillate, SourceStatus
-from karkas.policies.errors import ModelNeededError, ToolError
+from karkas.policies.errors import KarkasError, ModelNeededError, ToolError
 from karkas.policies.frames import Frame
 from karkas.policies.provenance import ArgumentOrigin, Material, Origin, leaves, trace
 from karkas.policies.routing import path_matches
@@ -29,7 +29,8 @@ class Plan:
     """What is to be proposed: one call, or several variants to choose from, why, and on what evidence.
 
     `materials` are texts that the values may have come from, for their provenance; `by_model` says that a language
-    model wrote the calls; `zones` are touched besides those that the routing finds.
+    model wrote the calls, and `unfit` says why some of them were left out; `zones` are touched besides those that the
+    routing finds.
     """
 
     calls: tuple[ToolCall, ...]
@@ -39,6 +40,7 @@ class Plan:
     by_model: bool = False
     proposer: str = ""
     zones: tuple[ZoneName, ...] = ()
+    unfit: tuple[str, ...] = ()
 
 
 def call(tool: str, /, why: str = "", **args: JsonValue) -> ToolCall:
@@ -158,12 +160,21 @@ async def propose(
             answer=Proposed,
         )
     )
+    fit, unfit = [], []
+    for each in reply.value.calls[:at_most]:
+        try:
+            _action(each, tools)
+        except KarkasError as error:
+            unfit.append(f"{each.tool}: {error}")
+        else:
+            fit.append(each)
     return Plan(
-        calls=reply.value.calls[:at_most],
-        why=reply.value.why,
+        calls=tuple(fit),
+        why=reply.value.why if fit or not unfit else f"what the model proposed cannot be done: {unfit[0]}",
         materials=materials_of(frame, distillate, trusted=trusted),
         by_model=True,
         proposer=f"executor/{reply.engine}",
+        unfit=tuple(unfit),
     )
 
 

@@ -67,6 +67,8 @@ async def propose_action(state: ActState, runtime: Runtime[Context]) -> Plan:
         at_most=1 if zone_state.level is ControlLevel.AUTONOMOUS else VARIANTS,
         feedback=feedback(state, "act"),
     )
+    for why in plan.unfit:
+        await context.caller.note(f"executor: a call that cannot be made was left out: {why}")
     return with_zone(plan, zone)
 
 

@@ -96,7 +96,8 @@ def _folder(cwd: str, workspace: Workspace) -> Path:
 def _program(name: str, folder: Path, workspace: Workspace, readable: tuple[str, ...] | None) -> Path:
     """The absolute path of what will run; unresolved, since a virtual environment's Python goes by its link."""
     found = folder / name if "/" in name else Path(shutil.which(name, path=PATH) or "")
-    if not found.is_file() or not os.access(found, os.X_OK):
+    # Path.is_file raises where a name is too long for the file system.
+    if not os.path.isfile(found) or not os.access(found, os.X_OK):  # noqa: PTH113
         raise ToolError(
             f"there is no program {visible_line(name)}; give a path from the folder it runs in, or one of {PATH}"
         )

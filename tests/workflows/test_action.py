@@ -28,8 +28,9 @@ from karkas.policies.gates import (
 )
 from karkas.policies.permits import PermitStatus
 from karkas.policies.zones import ControlLevel, Zone
-from karkas.server.questions import JudgeAction, Judged, ToolCall
+from karkas.server.questions import JudgeAction, Judged, Propose, Proposed, ToolCall
 from karkas.storage import RunStatus, open_checkpointer
+from karkas.workflows.act import act_workflow
 from karkas.workflows.define import Workflow
 from karkas.workflows.lanes import WorkflowState, feedback, outcome
 from karkas.workflows.runs import advance
@@ -465,3 +466,28 @@ def test_an_action_in_a_loop_passes_a_gate_of_its_own_each_time(bench: Bench) ->
     assert bench.advance(context, graph).status is RunStatus.DONE
     assert COUNT == ["rung", "rung"]
     assert len(bench.project.store.gates.list()) == 2
+
+
+def test_a_models_call_that_cannot_be_made_is_left_out_and_costs_the_others_nothing(bench: Bench) -> None:
+    calls = (
+        write("notes/a.md", "hello\n"),
+        write("../b.md", "hello\n"),
+        write("notes/" + "c" * 300, "hello\n"),
+    )
+    bench.engine.replies = {Propose: lambda _: Proposed(calls=calls, why="as asked")}
+    run, _ = bench.run(act_workflow(), zone="notes", task="say hello")
+    assert [len(gate.variants) for gate in bench.waiting()] == [1]
+    noted = [
+        one for one in bench.project.store.audit.log(subject=f"run:{run.id}") if one.event == "engine_noted"
+    ]
+    assert len(noted) == 2
+
+
+def test_where_no_call_of_a_model_can_be_made_nothing_is_proposed_and_why_is_said(bench: Bench) -> None:
+    bench.engine.replies = {Propose: lambda _: Proposed(calls=(write("/etc/passwd", ""),), why="as asked")}
+    run, _ = bench.run(act_workflow(), zone="notes", task="say hello")
+    assert run.status is RunStatus.DONE
+    ended = (run.result or {})["outcomes"]["act"]
+    assert ended["status"] == "nothing"
+    assert "/etc/passwd is absolute" in ended["why"]
+    assert bench.waiting() == []

@@ -208,6 +208,7 @@ def test_it_may_touch_anything_and_says_what_its_arguments_name(workspace: Works
     ("argv", "cwd", "error", "said"),
     [
         (["no-such-program"], ".", ToolError, "no program"),
+        (["./" + "a" * 300], ".", ToolError, "no program"),
         (["docs/a.md"], ".", ToolError, "no program"),
         ([".git/hook"], ".", ConfinementError, "protected"),
         (["ls"], "nowhere", ToolError, "no folder"),
