@@ -84,8 +84,8 @@ class ServeLog:
     def open(self) -> IO[bytes]:
         """The file to write to, and the place from which `read` goes on."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.rotate()
         file = open(self.path, "ab", opener=_private)  # noqa: SIM115 - the caller closes it; the mode counts
+        self.rotate()
         self._offset = os.fstat(file.fileno()).st_size
         self._last.clear()
         return file
@@ -153,4 +153,5 @@ def _first(known: tuple[tuple[re.Pattern[str], str], ...], lines: "deque[str]") 
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    """No link is followed: a command in the workspace could have planted one."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

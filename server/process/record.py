@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from karkas.server.process.command import ServeError
 from karkas.server.process.group import Group
@@ -43,14 +45,17 @@ class Record(BaseModel):
     state: State
     detail: str = ""
     since: datetime
-    supervisor: int
-    pid: int | None = None
+    supervisor: int = Field(gt=0)
+    pid: int | None = Field(default=None, gt=1)
     started: int | None = None
     restarts: int = 0
 
     @property
     def group(self) -> Group | None:
-        return None if self.pid is None else Group(self.pid, self.started)
+        """None also where the machine was started since: whoever has that number now is somebody else."""
+        if self.pid is None or self.since.timestamp() < _booted():
+            return None
+        return Group(self.pid, self.started)
 
 
 class Watchbook:
@@ -125,3 +130,8 @@ class Watchbook:
 
     def path(self, name: str, kind: str) -> Path:
         return self._records / f"{quote(name, safe='')}.{kind}"
+
+
+def _booted() -> float:
+    """Seconds since the epoch at which this machine was started; 0 where the system does not say."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else 0.0

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +322,44 @@ def test_a_pid_that_is_somebody_elses_by_now_is_left_alone() -> None:
         assert process.poll() is None
         process.communicate(b"\n")
         assert process.returncode == 0
+
+
+def written(**what: Any) -> Record:
+    told: dict[str, Any] = {
+        "name": "default",
+        "model": "m",
+        "base_url": "http://127.0.0.1:8000",
+        "log": "log",
+    }
+    told |= {"state": State.READY, "since": datetime.now().astimezone(), "supervisor": 4711}
+    return Record.model_validate(told | what)
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"pid": 0}, {"pid": 1}, {"pid": -5}, {"supervisor": -1}, {"supervisor": 0}]
+)
+def test_a_record_with_a_number_that_stands_for_everybody_is_none(
+    tmp_path: Path, numbers: dict[str, int]
+) -> None:
+    """kill(2): 0 is the own group, -1 is all that one may kill, 1 is whoever started the machine."""
+    book = Watchbook(tmp_path)
+    with book.held("default"):
+        book.write(written().model_copy(update=numbers))
+        assert book.read("default") is None
+
+
+def test_a_group_of_before_the_machine_was_started_is_somebody_elses() -> None:
+    assert written(pid=4712).group is not None
+    assert written(pid=4712, since=datetime(2001, 1, 1, tzinfo=UTC)).group is None
+
+
+def test_a_link_in_place_of_the_log_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "BOUND_BYTES", 5)
+    (tmp_path / "precious").write_text("do not touch")
+    (tmp_path / "serve.log").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match=r"serve\.log"):
+        ServeLog(tmp_path / "serve.log").open()
+    assert (tmp_path / "precious").read_text() == "do not touch"
 
 
 def test_the_flags_are_those_of_the_settings(root: Path) -> None:
