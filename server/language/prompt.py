@@ -80,7 +80,8 @@ class Asking:
     async def room(self, task: str, *, max_tokens: int, beside: str = "") -> int:
         """Tokens that are left for items, beside the instructions, `beside` and the answer; at least a few."""
         told = self.request.instructions
-        fixed = await self.count("\n\n".join((told.shared, told.role, told.tasks[task], beside)))
+        stable = await self.count("\n\n".join((told.shared, told.role, told.tasks[task])))
+        fixed = stable + (await self.count(beside) if beside else 0)
         context = await self.context()
         return max(context - fixed - max_tokens - _FRAME, context // 8)
 
