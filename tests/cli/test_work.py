@@ -15,6 +15,7 @@ import yaml
 from karkas.project import Project
 from karkas.runner import advance, begin
 from karkas.server.endpoints import Patience
+from karkas.server.protocol import Caller
 
 from .conftest import KARKAS, Cli
 
@@ -208,6 +209,26 @@ def test_a_server_that_is_down_parks_the_run_with_what_to_do(
     assert address in ended.out
     assert f"karkas runs resume {run['id']}" in ended.out
     assert "claims out of" not in ended.out
+
+
+@pytest.mark.parametrize(("until", "attended"), [((), {True}), (("--until", "07:00"), {False})])
+def test_nobody_waits_for_an_exploration_of_the_night(
+    root: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, until: tuple[str, ...], attended: set[bool]
+) -> None:
+    asked: set[bool] = set()
+
+    class Watched(Patience):
+        def of(self, caller: Caller) -> float:
+            asked.add(caller.waiting)
+            return 0.1
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with (root / "karkas.toml").open("a") as file:
+        file.write(f'[models.gone]\nbase_url = "{address}"\n')
+    monkeypatch.setattr("karkas.server.pool.Patience", Watched)
+    assert cli("explore", "courier", "--source", str(DOCUMENTS), *until).code == 3
+    assert asked == attended
 
 
 def test_a_run_of_another_engine_goes_on_only_when_a_person_switches(root: Path, cli: Cli) -> None:

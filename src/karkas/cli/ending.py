@@ -20,6 +20,8 @@ BAD = {"denied", "failed", "unknown", "expired"}
 def drive(project: "Project", run: "Run", *, quiet: bool = False, patience_s: float = 0.0) -> "Run":
     """Advances a run with progress shown. Ctrl-C leaves it to be resumed, and says how.
 
+    Nobody waits for a run with a deadline: it lets others go first, and bears with a server that is started again.
+
     Raises `LeaseError` where another process still advances it after `patience_s`.
     """
     try:
@@ -36,7 +38,8 @@ def drive(project: "Project", run: "Run", *, quiet: bool = False, patience_s: fl
             reraise=True,
         )
         with _event_loop() as loop, progress.shown(quiet=quiet) as shown:
-            return loop.run(patiently(advance, project, run.id, progress=shown, waiting=True))
+            attended = run.deadline is None
+            return loop.run(patiently(advance, project, run.id, progress=shown, waiting=attended))
     except KeyboardInterrupt:
         print_error(f"interrupted; nothing is lost. Go on: karkas runs resume {run.id}")
         raise typer.Exit(exits.INTERRUPTED) from None
