@@ -1,6 +1,7 @@
 """One request to a model, repeated over its servers until one of them answers it."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import BudgetReachedError, ModelUnavailableError
+from karkas.server.counting import estimated
 from karkas.server.endpoints import Endpoint, Endpoints, unavailable
 from karkas.server.faults import PassingFaultError
 from karkas.server.protocol import Caller, Request, Usage
@@ -85,21 +87,23 @@ class Call:
 
     async def _attempt(self, chat: ChatRequest) -> ChatAnswer:
         slot = self.endpoints.slot(self.caller, n=chat.n, prefix=self.prefix, avoid=self._failed)
-        async with slot as endpoint:
-            if not await self.caller.before(self.info, self.request):
-                raise BudgetReachedError
-            begun = self.clock()
-            try:
-                told = self._progress(chat) if self.caller.waiting else None
-                answer = await endpoint.client.chat(chat, told=told)
-            except PassingFaultError as fault:
-                self.endpoints.failed(endpoint, fault)
-                self._failed.add(endpoint)
-                if fault.reached:
-                    await self._spent(Usage(wall_s=self.clock() - begun))
-                raise
-            self.endpoints.answered(endpoint, answer.usage)
-        await self._spent(answer.usage)
+        with ExitStack() as ends:
+            async with slot as endpoint:
+                if not await self.caller.before(self.info, self.request):
+                    raise BudgetReachedError
+                ends.enter_context(self.caller.under_way(_most(chat)))
+                begun = self.clock()
+                try:
+                    told = self._progress(chat) if self.caller.waiting else None
+                    answer = await endpoint.client.chat(chat, told=told)
+                except PassingFaultError as fault:
+                    self.endpoints.failed(endpoint, fault)
+                    self._failed.add(endpoint)
+                    if fault.reached:
+                        await self._spent(Usage(wall_s=self.clock() - begun))
+                    raise
+                self.endpoints.answered(endpoint, answer.usage)
+            await self._spent(answer.usage)
         return answer
 
     async def _spent(self, usage: Usage) -> None:
@@ -130,6 +134,11 @@ class Call:
             self.caller.progress(doing, done=tokens, total=chat.n * chat.max_tokens)
 
         return told
+
+
+def _most(chat: ChatRequest) -> int:
+    """Tokens that a call may cost, prompt and answers."""
+    return sum(estimated(message.content) for message in chat.messages) + chat.n * chat.max_tokens
 
 
 def _fault(state: RetryCallState) -> PassingFaultError:

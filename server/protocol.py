@@ -6,6 +6,7 @@ answer honestly.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
@@ -102,6 +103,13 @@ class Caller:
         """
         del engine, request
         return True
+
+    def under_way(self, tokens: int) -> AbstractContextManager[None]:
+        """Entered as soon as `before` has allowed a call, and left when it has ended in whatever way: by then it may
+        cost as many `tokens`, which are reserved.
+        """
+        del tokens
+        return nullcontext()
 
     async def after(self, usage: Usage) -> None:
         """Called as soon as it is known what one call cost, also where its answer was of no use."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from karkas.policies.budgets import Budget, Spent, StopReason, must_stop
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 PROMPT = "prompt_used"
 """The event that says which text a role was first asked with."""
+
+NOTHING = Spent()
 
 
 class RunCaller(Caller):
@@ -35,6 +39,8 @@ class RunCaller(Caller):
         """Why a language model was refused a call, so that its answer is not all that it could be."""
         self._taken_up: Run | None = None
         self._spent = Spent()
+        self._under_way: list[int] = []
+        self._ended = asyncio.Event()
         self._pinned: str | None = None
         self._prompts: set[tuple[str, str]] = set()
 
@@ -47,8 +53,26 @@ class RunCaller(Caller):
         if engine.kind != "llm":
             return self._limit(run) is None
         await self._note_prompt(request, name)
+        while self._limit(run) is None and self._limit(run, self._reserved()) is not None:
+            self._ended.clear()
+            await self._ended.wait()
         self.cut = self._limit(run) or self.cut
         return self.cut is None
+
+    @contextmanager
+    def under_way(self, tokens: int) -> Iterator[None]:
+        """What is in flight counts as spent, so that many calls at the same time exceed a budget by one at most: the
+        next one waits until it is known what they cost.
+        """
+        self._under_way.append(tokens)
+        try:
+            yield
+        finally:
+            self._under_way.remove(tokens)
+            self._ended.set()
+
+    def _reserved(self) -> Spent:
+        return Spent(tokens=sum(self._under_way), model_calls=len(self._under_way))
 
     async def after(self, usage: Usage) -> None:
         spent = Spent(tokens=usage.tokens, model_calls=usage.calls)
@@ -77,10 +101,10 @@ class RunCaller(Caller):
         noted = [one.data for one in events if one.event == PROMPT and isinstance(one.data, dict)]
         return self._store.runs.get(self.run), {(str(one["role"]), str(one["version"])) for one in noted}
 
-    def _limit(self, run: Run) -> StopReason | None:
+    def _limit(self, run: Run, reserved: Spent = NOTHING) -> StopReason | None:
         """Sources and cycles are counted where they are read; here counts what every call may spend."""
         budget = Budget.model_validate(run.budget.model_copy(update={"sources": None, "cycles": None}))
-        spent = self._spent + Spent(wall_s=time.monotonic() - self.began)
+        spent = self._spent + Spent(wall_s=time.monotonic() - self.began) + reserved
         return must_stop(budget, spent, deadline=run.deadline, now=self._store.clock())
 
     async def _note_prompt(self, request: Request[Any], engine: str) -> None:

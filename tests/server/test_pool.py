@@ -6,8 +6,8 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,10 +135,22 @@ class Recording(Caller):
     calls: int = 0
     spent: list[Usage] = field(default_factory=list)
     doing: list[str] = field(default_factory=list)
+    reserved: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    """What each call was known to have cost when it ended."""
 
     async def before(self, engine: EngineInfo, request: Request[Any]) -> bool:
         self.calls += 1
         return self.calls <= self.allowed
+
+    @contextmanager
+    def under_way(self, tokens: int) -> Iterator[None]:
+        self.reserved.append(tokens)
+        spent = len(self.spent)
+        try:
+            yield
+        finally:
+            self.ended.append(sum(usage.tokens for usage in self.spent[spent:]))
 
     async def after(self, usage: Usage) -> None:
         self.spent.append(usage)
@@ -215,6 +227,21 @@ async def test_a_reached_budget_sends_nothing(start: Start) -> None:
             await ask(pool, Recording(allowed=0))
         await ask(pool)
     assert len(server.chats) == 1
+
+
+async def test_what_a_call_may_cost_is_reserved_until_it_is_known_what_it_did_cost(start: Start) -> None:
+    server, caller = await start(faults=[web.Response(status=500)]), Recording()
+    async with pool_of(server) as pool:
+        await ask(pool, caller, n=2)
+        assert caller.ended == [0, 30]
+        assert all(tokens >= 2 * 100 + 10 for tokens in caller.reserved)
+        server.delay_s = 60
+        given_up = asyncio.create_task(ask(pool, caller))
+        await until(lambda: server.now > 0)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+    assert caller.ended == [0, 30, 0]
 
 
 async def test_an_answer_of_no_use_is_counted_and_asked_again(start: Start) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -71,6 +72,34 @@ def test_a_budget_ends_the_calls_that_come_after_it_is_spent(bench: Bench, budge
     assert ask(caller, THOUSAND, THOUSAND, THOUSAND) == [True, True, False]
     assert caller.cut is StopReason.BUDGET
     assert bench.project.store.runs.get(caller.run).spent == Spent(tokens=3000, model_calls=3)
+
+
+@pytest.mark.parametrize(("budget", "most"), [(Budget(tokens=5000), 6), (Budget(model_calls=5), 5)])
+def test_a_crowd_of_calls_at_once_exceeds_no_budget_by_more_than_one(
+    bench: Bench, budget: Budget, most: int
+) -> None:
+    """A call may cost 1400 tokens, and costs 1000; of those that fail, or are given up, nothing stays reserved."""
+    caller = caller_of(bench, budget=budget)
+
+    async def call(number: int) -> bool:
+        if not await caller.before(SCRIPTED, QUESTION):
+            return False
+        with suppress(ValueError), caller.under_way(1400):
+            await asyncio.sleep(0)
+            if number % 3 == 0:
+                raise ValueError(number)
+            await caller.after(THOUSAND)
+            return True
+        return False
+
+    async def calls() -> list[bool]:
+        async with asyncio.timeout(60):
+            return await asyncio.gather(*map(call, range(64)))
+
+    allowed = asyncio.run(calls())
+    assert 4 < sum(allowed) <= most
+    assert caller.cut is StopReason.BUDGET
+    assert bench.project.store.runs.get(caller.run).spent.model_calls == sum(allowed)
 
 
 def test_what_an_earlier_process_spent_counts(bench: Bench) -> None:
