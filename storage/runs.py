@@ -73,6 +73,10 @@ class Run(BaseModel):
     finished_at: datetime | None
 
 
+RELEASED = "reason"
+"""Why a run was let go of by its engine; a pinning has none."""
+
+
 class Runs:
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -114,15 +118,19 @@ class Runs:
             return _run(find(session, RunRow, name))
 
     def proven(self, name: str) -> Run:
-        """As `get`, where workflow, input and options are as a person gave them; else `AuditError`.
+        """As `get`, where workflow, input and options are as a person gave them, and the engine is the one that is
+        pinned on the record; else `AuditError`.
 
-        They say which code runs, and what counts as the person's own words.
+        They say which code runs, what counts as the person's own words, and whose answers the run is made of.
         """
         with self._records.database.read() as session:
             row = find(session, RunRow, name)
             anew = self._records.audit.proven(session, f"run:{row.id}", "run_begun_anew")
             created = self._records.audit.proven(session, f"run:{row.id}", "run_created")
-            if (anew["begun"] if isinstance(anew, dict) else created) != _begun_with(row):
+            last = self._records.audit.proven(session, f"run:{row.id}", "run_engine_")
+            pinned = last["engine"] if isinstance(last, dict) and RELEASED not in last else None
+            begun = anew["begun"] if isinstance(anew, dict) else created
+            if begun != _begun_with(row) or row.engine != pinned:
                 raise AuditError(
                     f"run {row.id} is not as it was begun: its row was changed outside karkas, so it does not go on."
                     " Begin a new one; `karkas audit verify`"
@@ -234,7 +242,7 @@ class Runs:
         with self._records.change() as change:
             row = find(change.session, RunRow, run)
             if row.engine is not None:
-                data: dict[str, JsonValue] = {"engine": row.engine, "reason": reason}
+                data: dict[str, JsonValue] = {"engine": row.engine, RELEASED: reason}
                 change.note("run_engine_released", f"run:{row.id}", actor=by, data=data)
                 row.engine = None
                 row.changed_at = change.now

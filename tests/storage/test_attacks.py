@@ -166,6 +166,33 @@ def test_a_run_whose_row_was_changed_does_not_go_on(store: Store, tamper: Tamper
     assert [line for line in store.verify() if run.id in line]
 
 
+@pytest.mark.parametrize("evil", [None, "another 1 (model)"])
+def test_a_run_whose_engine_was_changed_in_its_row_switches_to_no_other(
+    store: Store, tamper: Tamper, evil: str | None
+) -> None:
+    run = store.runs.create("explore")
+    store.runs.set_engine(run.id, "language-model 1 (qwen)")
+    assert store.runs.proven(run.id).engine == "language-model 1 (qwen)"
+    tamper("UPDATE run SET engine = :evil", evil=evil)
+    with pytest.raises(AuditError):
+        store.runs.proven(run.id)
+
+
+def test_a_run_that_was_let_go_of_is_pinned_to_the_next_engine_and_to_no_earlier_one(
+    store: Store, tamper: Tamper
+) -> None:
+    run = store.runs.create("explore")
+    store.runs.set_engine(run.id, "one")
+    store.runs.release_engine(run.id, by="ada", reason="switched")
+    assert store.runs.proven(run.id).engine is None
+    tamper("UPDATE run SET engine = 'one'")
+    with pytest.raises(AuditError):
+        store.runs.proven(run.id)
+    tamper("UPDATE run SET engine = NULL")
+    store.runs.set_engine(run.id, "two")
+    assert store.runs.proven(run.id).engine == "two"
+
+
 def test_options_that_a_person_set_hold_and_others_do_not(store: Store, tamper: Tamper) -> None:
     run = store.runs.create("flows.py:publish", options={"file_version": "1"})
     store.runs.set_options(run.id, {"file_version": "2"}, by="ada", reason="flows.py changed")
