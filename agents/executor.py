@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
 from karkas.agents.distillate import to_markdown
 from karkas.agents.frame import frame_text
 from karkas.agents.prompts import instructions
-from karkas.agents.tools import ToolBox
+from karkas.agents.tools import ToolBox, Workspace
 from karkas.policies.actions import Action, Evidence, Proposal, Variant, canonical
 from karkas.policies.distillates import Distillate, SourceStatus
 from karkas.policies.errors import KarkasError, ModelNeededError, ToolError
@@ -160,22 +160,29 @@ async def propose(
             answer=Proposed,
         )
     )
-    fit, unfit = [], []
-    for each in reply.value.calls[:at_most]:
-        try:
-            _action(each, tools)
-        except KarkasError as error:
-            unfit.append(f"{each.tool}: {error}")
-        else:
-            fit.append(each)
     return Plan(
-        calls=tuple(fit),
-        why=reply.value.why if fit or not unfit else f"what the model proposed cannot be done: {unfit[0]}",
+        calls=reply.value.calls[:at_most],
+        why=reply.value.why,
         materials=materials_of(frame, distillate, trusted=trusted),
         by_model=True,
         proposer=f"executor/{reply.engine}",
-        unfit=tuple(unfit),
     )
+
+
+def doable(plan: Plan, tools: ToolBox, workspace: Workspace) -> Plan:
+    """The plan without the calls that their tools cannot take or show as things are: models name files that are not
+    there, and one such variant must not cost the others.
+    """
+    calls, unfit = [], []
+    for each in plan.calls:
+        try:
+            tools[each.tool].show(_action(each, tools), workspace)
+        except KarkasError as error:
+            unfit.append(f"{each.tool}: {error}")
+        else:
+            calls.append(each)
+    why = plan.why if calls or not unfit else f"what was proposed cannot be done: {unfit[0]}"
+    return replace(plan, calls=tuple(calls), why=why, unfit=tuple(unfit))
 
 
 def publish(

@@ -7,7 +7,7 @@ from langgraph.graph import END, START
 from langgraph.runtime import Runtime
 
 from karkas.agents.distillate import load
-from karkas.agents.executor import Plan, named_call, propose
+from karkas.agents.executor import Plan, doable, named_call, propose
 from karkas.policies.distillates import Distillate
 from karkas.policies.errors import FrameError, WorkflowError
 from karkas.policies.zones import ControlLevel, Stage
@@ -67,6 +67,8 @@ async def propose_action(state: ActState, runtime: Runtime[Context]) -> Plan:
         at_most=1 if zone_state.level is ControlLevel.AUTONOMOUS else VARIANTS,
         feedback=feedback(state, "act"),
     )
+    if plan.by_model:
+        plan = await context.stored(doable, plan, context.tools, context.workspace)
     for why in plan.unfit:
         await context.caller.note(f"executor: a call that cannot be made was left out: {why}")
     return with_zone(plan, zone)

@@ -469,11 +469,8 @@ def test_an_action_in_a_loop_passes_a_gate_of_its_own_each_time(bench: Bench) ->
 
 
 def test_a_models_call_that_cannot_be_made_is_left_out_and_costs_the_others_nothing(bench: Bench) -> None:
-    calls = (
-        write("notes/a.md", "hello\n"),
-        write("../b.md", "hello\n"),
-        write("notes/" + "c" * 300, "hello\n"),
-    )
+    missing = ToolCall(tool="edit_file", args={"path": "notes/b.md", "old": "one", "new": "two"})
+    calls = (missing, write("notes/a.md", "hello\n"), write("notes/" + "c" * 300, "hello\n"))
     bench.engine.replies = {Propose: lambda _: Proposed(calls=calls, why="as asked")}
     run, _ = bench.run(act_workflow(), zone="notes", task="say hello")
     assert [len(gate.variants) for gate in bench.waiting()] == [1]
@@ -487,7 +484,8 @@ def test_where_no_call_of_a_model_can_be_made_nothing_is_proposed_and_why_is_sai
     bench.engine.replies = {Propose: lambda _: Proposed(calls=(write("/etc/passwd", ""),), why="as asked")}
     run, _ = bench.run(act_workflow(), zone="notes", task="say hello")
     assert run.status is RunStatus.DONE
-    ended = (run.result or {})["outcomes"]["act"]
+    result: Any = run.result
+    ended = result["outcomes"]["act"]
     assert ended["status"] == "nothing"
     assert "/etc/passwd is absolute" in ended["why"]
     assert bench.waiting() == []
