@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 import karkas
 from karkas.cli.app import ROOMS, app
-from karkas.server.config import ServeSettings
-from karkas.settings import Settings
+from karkas.policies.zones import Scope, Zone
+from karkas.server.config import ModelSettings, RoleSettings, ServeSettings
+from karkas.settings import ActSettings, Budgets, ExploreSettings, Settings, StorageSettings, parse
 
 from .conftest import Desk
 
@@ -110,12 +113,73 @@ def test_every_command_stands_on_the_page_of_commands() -> None:
     assert [call for call in calls if call not in text] == []
 
 
-def test_every_key_of_the_settings_is_explained() -> None:
+SECTIONS: dict[str, type[BaseModel]] = {
+    "[zones.NAME]": Zone,
+    "[model]": ModelSettings,
+    "[model.serve]": ServeSettings,
+    "[roles.ROLE]": RoleSettings,
+    "[budgets]": Budgets,
+    "[explore]": ExploreSettings,
+    "[act]": ActSettings,
+    "[storage]": StorageSettings,
+}
+ELSEWHERE = {"name": "the table's own name", "serve": "a table of its own"}
+WORDS = {"none": None, "empty": Scope().model_dump(mode="json"), "needed": PydanticUndefined}
+
+
+def table(section: str) -> dict[str, Any]:
+    """The keys of a section with their defaults, as the page of the configuration has them."""
     text = (ROOT / "docs/configuration.md").read_text("utf-8")
-    sections = [info.annotation for info in Settings.model_fields.values()]
-    tables: list[Any] = [*(get_args(one)[1] if get_args(one) else one for one in sections), ServeSettings]
-    keys = [f"`{key}`" for model in tables for key in model.model_fields if key != "name"]
-    assert [key for key in keys if key not in text] == []
+    ((_, body),) = re.findall(
+        rf"^(##+) `{re.escape(section)}`$(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL
+    )
+    found: dict[str, Any] = {}
+    for names_, defaults in re.findall(r"^\| (`.+?`) \| (.+?) \|", body, re.MULTILINE):
+        values = [
+            WORDS[one] if one in WORDS else tomllib.loads(f"it = {one.strip('`')}")["it"]
+            for one in defaults.split(", ")
+        ]
+        found |= dict(zip([name.strip("`") for name in names_.split(", ")], values, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_of_the_settings_is_explained_with_its_default(section: str) -> None:
+    fields = SECTIONS[section].model_fields
+    defaults = {
+        name: PydanticUndefined if info.is_required() else to_jsonable_python(info.get_default())
+        for name, info in fields.items()
+        if name not in ELSEWHERE
+    }
+    assert table(section) == defaults
+
+
+def test_every_section_of_the_settings_stands_there() -> None:
+    text = (ROOT / "docs/configuration.md").read_text("utf-8")
+    assert [
+        name for name in Settings.model_fields if not re.search(rf"^##+ `\[{name}[.\]]", text, re.MULTILINE)
+    ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_every_piece_of_karkas_toml_is_valid(page: Path) -> None:
+    for block in re.findall(r"^```toml\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        parse(block, page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_every_test_and_benchmark_that_is_named_is_there(page: Path) -> None:
+    named = re.findall(r"\b(test_\w+\.py|benchmarks/\w+\.py)\b", page.read_text("utf-8"))
+    there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    there |= {names(path) for path in (ROOT / "benchmarks").glob("*.py")}
+    assert set(named) <= there
+
+
+def test_every_module_of_the_model_side_has_its_place() -> None:
+    text = (ROOT / "docs/architecture.md").read_text("utf-8").partition("## The model side")[2]
+    modules = [path.stem for folder in ("server", "server/language") for path in (ROOT / folder).glob("*.py")]
+    kept = {"__init__", "engine"}
+    assert [name for name in modules if name not in kept and not re.search(rf"`{name}(\.py)?`", text)] == []
 
 
 def test_every_public_name_is_explained() -> None:
