@@ -31,6 +31,8 @@ class Spent(BaseModel):
 
     wall_s: float = Field(default=0.0, ge=0)
     tokens: int = Field(default=0, ge=0)
+    cached_tokens: int = Field(default=0, ge=0)
+    """Those of `tokens` that the server found in its prefix cache, and so did not compute."""
     model_calls: int = Field(default=0, ge=0)
     sources: int = Field(default=0, ge=0)
     cycles: int = Field(default=0, ge=0)

@@ -75,7 +75,7 @@ class RunCaller(Caller):
         return Spent(tokens=sum(self._under_way), model_calls=len(self._under_way))
 
     async def after(self, usage: Usage) -> None:
-        spent = Spent(tokens=usage.tokens, model_calls=usage.calls)
+        spent = Spent(tokens=usage.tokens, cached_tokens=usage.cached_tokens, model_calls=usage.calls)
         self._spent += spent
         await asyncio.to_thread(self._store.runs.add_spent, self.run, spent)
 

@@ -89,7 +89,8 @@ async def write_map(
     if engine.kind == "llm":
         gaps += drawn_by_rule(reply.value, (await ask(OfflineEngine())).value, why=fallen)
     run = await context.stored(context.store.runs.get, context.run)
-    spent = spent.model_copy(update={"tokens": run.spent.tokens, "model_calls": run.spent.model_calls})
+    by_models = {name: getattr(run.spent, name) for name in ("tokens", "cached_tokens", "model_calls")}
+    spent = spent.model_copy(update=by_models)
     content = {
         "sources": corpus.records,
         "claims": tuple(claims),

@@ -71,7 +71,7 @@ def test_a_budget_ends_the_calls_that_come_after_it_is_spent(bench: Bench, budge
     caller = caller_of(bench, budget=budget)
     assert ask(caller, THOUSAND, THOUSAND, THOUSAND) == [True, True, False]
     assert caller.cut is StopReason.BUDGET
-    assert bench.project.store.runs.get(caller.run).spent == Spent(tokens=3000, model_calls=3)
+    assert bench.project.store.runs.get(caller.run).spent == Spent(tokens=3000, cached_tokens=1920, model_calls=3)
 
 
 @pytest.mark.parametrize(("budget", "most"), [(Budget(tokens=5000), 6), (Budget(model_calls=5), 5)])

@@ -104,7 +104,10 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
             )
             return
         spent = found.spent
-        work = f"{spent.tokens} tokens in {spent.model_calls} calls, {spent.sources} sources, {spent.cycles} cycles"
+        tokens = f"{spent.tokens} tokens" + (
+            f" ({spent.cached_tokens} cached)" if spent.cached_tokens else ""
+        )
+        work = f"{tokens} in {spent.model_calls} calls, {spent.sources} sources, {spent.cycles} cycles"
         screen.facts(
             [
                 ("run", f"{found.id}, {found.workflow}"),
