@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, Field, create_model
 
 from karkas.policies.distillates import Claim, ClaimMode, SupportLabel
-from karkas.policies.errors import ContextTooLongError, TruncatedAnswerError
+from karkas.policies.errors import ContextTooLongError
 from karkas.server.documents import Document
 from karkas.server.language.neutral import barred, line
 from karkas.server.language.passages import Page
@@ -59,6 +59,15 @@ class _Portion:
     page: Page
     claims: tuple[Claim, ...]
     shown: tuple[str, ...]
+
+    def halves(self) -> tuple["_Portion", ...]:
+        """Nothing where there is but one claim."""
+        middle = len(self.claims) // 2
+        return tuple(
+            _Portion(self.page, self.claims[part], self.shown[part])
+            for part in (slice(middle), slice(middle, None))
+            if middle
+        )
 
 
 async def check_support(
@@ -132,8 +141,12 @@ async def _judge(asking: Asking, portion: _Portion) -> list[Supported]:
             question=f"claims\n{listed}\nend of claims",
             max_tokens=_A_CLAIM * len(portion.claims) + 40,
         )
-    except ContextTooLongError as error:
-        raise TruncatedAnswerError(str(error)) from error
+    except ContextTooLongError:
+        halves = portion.halves()
+        if not halves:
+            raise
+        parts = await asking.each(halves, lambda half: _judge(asking, half), what="halves of a page's claims")
+        return [one for part in parts for one in part or ()]
     said: dict[str, list[Supported]] = defaultdict(list)
     for verdict in asked.value.verdicts:
         if verdict.claim <= len(portion.claims):

@@ -134,13 +134,12 @@ class Project:
 
     def zones(self) -> dict[str, ZoneState]:
         """Every zone in force by name: those declared, then those only on the record. Records new ones."""
-        states = {
-            name: zone_state(zone, self.store.zones.observe(zone)) for name, zone in self._declared.items()
-        }
+        declared = dict(self._declared)  # another run may declare a zone meanwhile
+        states = {name: zone_state(zone, self.store.zones.observe(zone)) for name, zone in declared.items()}
         states |= {
             name: _undeclared(record)
             for name, record in self.store.zones.all().items()
-            if name not in self._declared
+            if name not in declared
         }
         return states
 

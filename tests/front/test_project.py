@@ -4,6 +4,7 @@ import py_compile
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,6 +164,19 @@ def test_an_unknown_zone_is_not_found_and_the_nearest_is_named(root: Path) -> No
     declare(root, "[zones.lora]\n")
     with Project.open(root) as project, pytest.raises(NotFoundError, match="did you mean lora"):
         project.zone("lorra")
+
+
+def test_zones_are_listed_while_another_run_declares_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(root, "[zones.lora]\n[zones.other]\n")
+    with Project.open(root) as project:
+        observe = project.store.zones.observe
+
+        def meanwhile(zone: Zone) -> Any:
+            project.declare(Zone(name=f"new-{zone.name}"))
+            return observe(zone)
+
+        monkeypatch.setattr(project.store.zones, "observe", meanwhile)
+        assert {"lora", "other"} <= project.zones().keys()
 
 
 def test_the_offline_engine_answers_where_no_server_is_named(root: Path) -> None:

@@ -6,7 +6,12 @@ import pytest
 from karkas.agents.prompts import instructions
 from karkas.policies.actions import Evidence
 from karkas.policies.distillates import Claim, ClaimMode, Confidence, Facet, Support, SupportLabel
-from karkas.policies.errors import BudgetReachedError, InvalidAnswerError, ModelUnavailableError
+from karkas.policies.errors import (
+    BudgetReachedError,
+    ContextTooLongError,
+    InvalidAnswerError,
+    ModelUnavailableError,
+)
 from karkas.server.asking import Prompt
 from karkas.server.documents import Document
 from karkas.server.language.prompt import Asking
@@ -235,3 +240,37 @@ async def test_a_grammar_asks_for_a_verdict_on_each_claim_and_fewer_are_noted(
     verdicts = schema_of(verdicts_on(3))["properties"]["verdicts"]
     assert (verdicts["minItems"], verdicts["maxItems"]) == (3, 3)
     assert verdicts["items"]["properties"]["claim"]["maximum"] == 3
+
+
+async def test_claims_that_are_too_many_beside_their_page_are_judged_in_halves(
+    models: Models, caller: Any, markdown: Markdown
+) -> None:
+    words = "The rank is 8 by default."
+    page = markdown(f"{words}\n")
+
+    def answers(prompt: Prompt, answer: type[Any]) -> Verdicts:
+        if "claim 3, " in prompt.question:
+            raise ContextTooLongError
+        return judging("entailed", "entailed")(prompt, answer)
+
+    claims = [claim(f"c-{at}", f"Rank is {at}.", (page, words)) for at in range(5)]
+    found = await check(models(answers), caller, *claims, documents=[page])
+    assert sorted(found) == [one.id for one in claims]
+    assert caller.notes == []
+
+
+async def test_a_claim_that_does_not_fit_beside_its_page_is_not_judged_and_that_is_noted(
+    models: Models, caller: Any, markdown: Markdown
+) -> None:
+    words = "The rank is 8 by default."
+    page = markdown(f"{words}\n")
+
+    def answers(prompt: Prompt, answer: type[Any]) -> Verdicts:
+        if "| Long" in prompt.question:
+            raise ContextTooLongError
+        return judging("entailed")(prompt, answer)
+
+    claims = [claim("c-1", "Long", (page, words)), claim("c-2", "Short", (page, words))]
+    found = await check(models(answers), caller, *claims, documents=[page])
+    assert sorted(found) == ["c-2"]
+    assert "1 of 2 claims were not held against their passages" in caller.notes[-1]
