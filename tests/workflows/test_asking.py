@@ -63,7 +63,7 @@ def events(bench: Bench, run: str, name: str) -> list[AuditEntry]:
     return [one for one in bench.project.store.audit.log(subject=f"run:{run}") if one.event == name]
 
 
-THOUSAND = Usage(calls=1, prompt_tokens=900, completion_tokens=100)
+THOUSAND = Usage(calls=1, prompt_tokens=900, completion_tokens=100, cached_tokens=640)
 
 
 @pytest.mark.parametrize("budget", [Budget(tokens=2000), Budget(model_calls=2)])
@@ -71,7 +71,9 @@ def test_a_budget_ends_the_calls_that_come_after_it_is_spent(bench: Bench, budge
     caller = caller_of(bench, budget=budget)
     assert ask(caller, THOUSAND, THOUSAND, THOUSAND) == [True, True, False]
     assert caller.cut is StopReason.BUDGET
-    assert bench.project.store.runs.get(caller.run).spent == Spent(tokens=3000, cached_tokens=1920, model_calls=3)
+    assert bench.project.store.runs.get(caller.run).spent == Spent(
+        tokens=3000, cached_tokens=1920, model_calls=3
+    )
 
 
 @pytest.mark.parametrize(("budget", "most"), [(Budget(tokens=5000), 6), (Budget(model_calls=5), 5)])
