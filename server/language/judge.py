@@ -12,9 +12,10 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from karkas.policies.distillates import Claim, Conflict, SourceRank
-from karkas.policies.errors import AnswerError, ContextTooLongError, TruncatedAnswerError
+from karkas.policies.errors import AnswerError
 from karkas.server.documents import Document
-from karkas.server.language.neutral import barred, line, neutral
+from karkas.server.language.listing import headed
+from karkas.server.language.neutral import barred, line, neutral, spoken
 from karkas.server.language.passages import Page, Passage
 from karkas.server.language.prompt import Asking
 from karkas.server.language.propose import framed
@@ -101,15 +102,12 @@ async def _judge(
     async def judge(part: _Part) -> Judged:
         of = f"{what}, part {part.number} of {len(parts)}" if len(parts) > 1 else what
         code = secrets.token_hex(_CODE)
-        try:
-            asked = await asking.ask(
-                task,
-                Judgement,
-                question=f"{before}{of}\n{part.shown}\nend of {what}\n\nthe code is {code}",
-                max_tokens=ANSWER,
-            )
-        except ContextTooLongError as error:
-            raise TruncatedAnswerError(str(error)) from error
+        asked = await asking.ask(
+            task,
+            Judgement,
+            question=f"{before}{of}\n{part.shown}\nend of {what}\n\nthe code is {code}",
+            max_tokens=ANSWER,
+        )
         return _judged(asked.value, code, whole)
 
     if len(parts) == 1:
@@ -125,9 +123,9 @@ def _judged(value: Judgement, code: str, whole: Page) -> Judged:
     findings = tuple(
         Finding(text=text, quote=_standing(one.quote, whole))
         for one in value.findings
-        if (text := " ".join(one.text.split()))
+        if (text := spoken(one.text))
     )
-    reason = " ".join(value.reason.split())
+    reason = spoken(value.reason)
     if value.code.strip().lower() != code:
         return Judged(
             verdict=UNSURE if value.verdict == PASS else value.verdict,
@@ -175,12 +173,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _shown_claim(claim: Claim, paths: dict[str, str]) -> str:
-    scope = ", ".join(f"{name} {value}" for name, value in claim.scope.items())
-    lines = [
-        f"claim, {claim.facet}, support {claim.support.label}",
-        f"| {line(claim.subject)}{f' (for {line(scope)})' if scope else ''}",
-        barred(claim.text),
-    ]
+    lines = [f"claim, {claim.facet}, support {claim.support.label}", headed(claim), barred(claim.text)]
     for span in claim.evidence[:QUOTES]:
         where = [f"| {line(paths[span.source])}"] if span.source in paths else []
         lines += ["quote", *where, barred(span.quote)]

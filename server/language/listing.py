@@ -16,6 +16,12 @@ def stated(claim: Claim | DraftClaim) -> str:
     return f"{claim.subject}{f' ({conditions})' if conditions else ''}: {claim.text}"
 
 
+def headed(claim: Claim) -> str:
+    """What a claim is of, and all that its scope says."""
+    scope = ", ".join(f"{name} {value}" for name, value in claim.scope.items())
+    return f"| {line(claim.subject)}{f' (for {line(scope)})' if scope else ''}"
+
+
 def numbered(number: int, claim: Claim | DraftClaim, said: str) -> str:
     return f"claim {number}, {claim.facet}\n{barred(line(said))}"
 

@@ -11,7 +11,7 @@ from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, create_model
 
-from karkas.server.language.neutral import barred, line, neutral, restored
+from karkas.server.language.neutral import barred, line, neutral, restored, spoken
 from karkas.server.language.prompt import Asking
 from karkas.server.protocol import Role
 from karkas.server.questions import Propose, Proposed, ToolCall, ToolSpec
@@ -108,7 +108,7 @@ def _args(tool: str, parameters: dict[str, Any]) -> Any:
 
 
 def _why(value: BaseModel) -> str:
-    return " ".join(str(getattr(value, "why")).split())  # noqa: B009
+    return spoken(str(getattr(value, "why")))  # noqa: B009
 
 
 def _shown(question: Propose, tools: Sequence[ToolSpec]) -> str:

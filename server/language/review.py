@@ -18,9 +18,10 @@ from karkas.policies.distillates import (
     WeakSpotKind,
     part_id,
 )
-from karkas.policies.errors import AnswerError, BudgetReachedError, ContextTooLongError, TruncatedAnswerError
+from karkas.policies.errors import AnswerError, BudgetReachedError, ContextTooLongError
 from karkas.server.documents import Document
-from karkas.server.language.neutral import barred, line
+from karkas.server.language.listing import headed
+from karkas.server.language.neutral import barred, line, spoken
 from karkas.server.language.pairs import Pair, pairs_of
 from karkas.server.language.prompt import Asking
 from karkas.server.offline.questions import open_questions
@@ -159,21 +160,18 @@ async def _conflicts(asking: Asking, question: Review, documents: Sequence[Docum
 async def _weigh(asking: Asking, shown: Sequence[str]) -> dict[int, Weighed]:
     """The verdicts by number; where one answer judges a pair twice, the higher step counts."""
     listed = "\n".join(f"pair {number}\n{pair}" for number, pair in enumerate(shown, 1))
-    try:
-        asked = await asking.ask(
-            "conflicts",
-            weighings_of(len(shown)),
-            question=f"pairs\n{listed}\nend of pairs",
-            max_tokens=_A_PAIR * len(shown) + 40,
-        )
-    except ContextTooLongError as error:
-        raise TruncatedAnswerError(str(error)) from error
+    asked = await asking.ask(
+        "conflicts",
+        weighings_of(len(shown)),
+        question=f"pairs\n{listed}\nend of pairs",
+        max_tokens=_A_PAIR * len(shown) + 40,
+    )
     in_order = sorted(asked.value.pairs, key=lambda one: one.step)
     return {one.pair: one for one in in_order if one.pair <= len(shown)}
 
 
 def _judged(pair: Pair, weighed: Weighed, by: str) -> Conflict:
-    why = " ".join(weighed.why.split())
+    why = spoken(weighed.why)
     return pair.conflict.model_copy(
         update={
             "label": str(weighed.step),
@@ -196,8 +194,7 @@ def _shown_pair(pair: Pair, paths: Mapping[str, str]) -> str:
 
 
 def _shown_claim(claim: Claim, paths: Mapping[str, str]) -> list[str]:
-    scope = ", ".join(f"{name} {value}" for name, value in claim.scope.items())
-    shown = [f"| {line(claim.subject)}{f' (for {line(scope)})' if scope else ''}", barred(claim.text)]
+    shown = [headed(claim), barred(claim.text)]
     for span in claim.evidence[:QUOTES]:
         shown += ["in", f"| {line(paths.get(span.source, span.source))}"]
         shown += ["it says", barred(span.quote)] if span.quote != claim.text else []
@@ -231,10 +228,10 @@ async def _raise(
             id=part_id("q", text),
             text=text,
             raised_by=sources[one.about - 1].id,
-            would_settle=" ".join(one.would_settle.split()) or text,
+            would_settle=spoken(one.would_settle) or text,
         )
         for one in asked.value.questions
-        if one.about <= len(first) and (text := " ".join(one.text.split()))
+        if one.about <= len(first) and (text := spoken(one.text))
     ]
 
 

@@ -15,7 +15,8 @@ from pydantic import BaseModel, Field, create_model
 from karkas.policies.distillates import Claim, ClaimMode, SupportLabel
 from karkas.policies.errors import ContextTooLongError
 from karkas.server.documents import Document
-from karkas.server.language.neutral import barred, line
+from karkas.server.language.listing import headed
+from karkas.server.language.neutral import barred, spoken
 from karkas.server.language.passages import Page
 from karkas.server.language.prompt import Asking
 from karkas.server.protocol import Role
@@ -121,11 +122,10 @@ def _cited(page: Page, claim: Claim) -> tuple[int, ...]:
 
 
 def _shown(claim: Claim, numbers: Sequence[int]) -> str:
-    scope = ", ".join(f"{name} {value}" for name, value in claim.scope.items())
     return "\n".join(
         (
             f"cites passage{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}",
-            f"| {line(claim.subject)}{f' (for {line(scope)})' if scope else ''}",
+            headed(claim),
             barred(claim.text),
         )
     )
@@ -151,6 +151,6 @@ async def _judge(asking: Asking, portion: _Portion) -> list[Supported]:
     for verdict in asked.value.verdicts:
         if verdict.claim <= len(portion.claims):
             claim = portion.claims[verdict.claim - 1]
-            why = " ".join(verdict.why.split())
-            said[claim.id].append(Supported(claim=claim.id, label=SupportLabel(verdict.label), why=why))
+            label = SupportLabel(verdict.label)
+            said[claim.id].append(Supported(claim=claim.id, label=label, why=spoken(verdict.why)))
     return [min(several, key=lambda one: _DOUBT.index(one.label)) for several in said.values()]
