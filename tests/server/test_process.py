@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from karkas.server.config import ModelSettings, ServeSettings
-from karkas.server.process import Launch, Patience, Record, ServeError, State, Supervisor, Watchbook
+from karkas.server.process import Launch, Patience, Probe, Record, ServeError, State, Supervisor, Watchbook
 from karkas.server.process import log as logs
 from karkas.server.process.command import check_disk
 from karkas.server.process.group import Group
@@ -234,6 +234,28 @@ async def test_a_port_with_another_model_or_something_else_is_refused(watch: Wat
     async with silent:
         with pytest.raises(ServeError, match=r"is taken: something else answers there"):
             await Supervisor(launch, root / ".karkas", lambda _: None, patience=BRISK).run()
+
+
+async def test_something_else_on_the_port_that_never_ends_its_answer_is_refused_and_heard_no_further() -> (
+    None
+):
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
+        )
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b" " * 65536)
+                await writer.drain()
+
+    async with await asyncio.start_server(flood, "127.0.0.1", 0) as server:
+        probe = Probe(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", key=None, ask_s=60)
+        found = await probe.look()
+        assert found is not None
+        assert "more than" in found.fault
+        assert await probe.healthy(), "it says so, and is not read to its end"
+        await probe.close()
 
 
 async def test_the_key_is_asked_for_by_the_server_and_stands_in_no_command_and_no_record(
