@@ -22,7 +22,8 @@ _BUSY = frozenset({429, 503})
 _SERVER_ERROR = 500
 _LASTING_SERVER_ERRORS = frozenset({501, 505})
 _TOO_LONG = re.compile(
-    r"context[ _](length|size|window)|input tokens exceed|prompt is too long|longer than the (maximum )?model",
+    r"context[ _](length|size|window)|input tokens exceed|prompt is too long|longer than the (maximum )?model"
+    r"|max_model_len",
     re.IGNORECASE,
 )
 """How vLLM, OpenAI (`context_length_exceeded`), llama.cpp, SGLang and others say it."""

@@ -86,6 +86,7 @@ async def test_retry_after_is_read_as_seconds_or_as_a_date(client: Client, route
     [
         (400, {"message": "This model's maximum context length is 16384 tokens. However, ..."}),
         (400, {"message": "too much", "code": "context_length_exceeded"}),
+        (400, {"message": "max_tokens=4200 cannot be greater than max_model_len=4096. Please request fewer"}),
         (
             400,
             {

@@ -87,6 +87,8 @@ async def test_its_refusals_are_told_apart(
         await client.chat(asking(server, model="nobody"), told=told)
     with pytest.raises(ContextTooLongError, match="16384"):
         await client.chat(asking(server, "word " * 40_000), told=told)
+    with pytest.raises(ContextTooLongError, match="16384"):
+        await client.chat(asking(server, max_tokens=40_000), told=told)
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {"type": "string"}}}}
     with pytest.raises(RequestRejectedError, match="not"):
         await client.chat(asking(server, response_format=schema), told=told)
