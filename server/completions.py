@@ -7,12 +7,11 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
+from karkas.server.counting import estimated
 from karkas.server.faults import PassingFaultError, fault
 from karkas.server.protocol import Usage
 from karkas.server.wire import ChatAnswer, ChatRequest, Choice
 
-_BYTES_PER_TOKEN = 2
-"""Fewer than the tokenizers of current models need for prose in English (4) or Russian (4 to 6), or for code (3)."""
 _LARGEST_TEMPLATE = 10_000
 """Tokens that a chat template may add."""
 _HIDDEN_REASONING = 32_768
@@ -173,14 +172,14 @@ def _usage(told: object, request: ChatRequest, choices: tuple[Choice, ...], wall
     characters = sum(len(message.content) for message in request.messages)
     prompt = _count(counts.get("prompt_tokens"), at_most=4 * characters + _LARGEST_TEMPLATE)
     if not prompt:
-        prompt = sum(_estimate(message.content) for message in request.messages)
+        prompt = sum(estimated(message.content) for message in request.messages)
     answered = any(choice.text or choice.reasoning or choice.refusal for choice in choices)
     written = _count(
         counts.get("completion_tokens"), at_most=request.n * (request.max_tokens + _HIDDEN_REASONING)
     )
     if written is None or (answered and not written):
         written = sum(
-            _estimate(choice.text + choice.reasoning + choice.refusal) for choice in choices if answered
+            estimated(choice.text + choice.reasoning + choice.refusal) for choice in choices if answered
         )
     details = counts.get("prompt_tokens_details")
     cached = _count(details.get("cached_tokens"), at_most=prompt) if isinstance(details, dict) else None
@@ -191,7 +190,3 @@ def _count(told: object, *, at_most: int) -> int | None:
     if isinstance(told, int) and not isinstance(told, bool) and 0 <= told <= at_most:
         return told
     return None
-
-
-def _estimate(text: str) -> int:
-    return len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN + 8

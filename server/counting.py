@@ -3,11 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import structlog
 
 from karkas.policies.errors import EngineError
-from karkas.server.client import Client
+
+if TYPE_CHECKING:
+    from karkas.server.client import Client
 
 REMEMBERED = 4096
 
@@ -35,7 +38,7 @@ class Counting:
         self._uncounting: set[str] = set()
         """Servers that have no `/tokenize`."""
 
-    async def count(self, client: Client, model: str, text: str) -> int:
+    async def count(self, client: "Client", model: str, text: str) -> int:
         if not text or client.base_url in self._uncounting:
             return estimated(text)
         key = (model, blake2b(text.encode("utf-8", "replace"), digest_size=16).digest())
@@ -55,7 +58,7 @@ class Counting:
             self._known.popitem(last=False)
         return told
 
-    async def fitting(self, client: Client, model: str, parts: Sequence[str], *, at_most: int) -> int:
+    async def fitting(self, client: "Client", model: str, parts: Sequence[str], *, at_most: int) -> int:
         """Tokens of all parts, or any upper bound within `at_most`: the longest parts are counted first, and the rest
         only where need be. Parts joined never have many more tokens than parts alone.
         """

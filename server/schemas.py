@@ -33,6 +33,7 @@ class SchemaError(KarkasError):
     """The type cannot be asked of a model; give each string, array and number a bound."""
 
 
+@lru_cache(maxsize=256)
 def schema_of(answer: type[BaseModel]) -> dict[str, Any]:
     """The schema of an answer. All properties are required, so that the model decides on each: a default means
     something only as null or as an empty value.
@@ -40,11 +41,6 @@ def schema_of(answer: type[BaseModel]) -> dict[str, Any]:
     Raises `SchemaError`, which names the field, for a string or array without `max_length`, a number without `ge` and
     `le`, keys that are free, and recursion.
     """
-    return _schema_of(answer)
-
-
-@lru_cache(maxsize=256)
-def _schema_of(answer: type[BaseModel]) -> dict[str, Any]:
     schema = answer.model_json_schema()
     return _Grammar(schema.get("$defs", {}), of=answer.__name__, foreign=False).read(schema, ())
 
