@@ -16,6 +16,7 @@ from karkas.policies.errors import (
     TruncatedAnswerError,
 )
 from karkas.policies.rendering import visible_line
+from karkas.server.language.neutral import neutral
 from karkas.server.protocol import AnswerT
 from karkas.server.wire import ChatAnswer, ChatRequest, Choice, Message
 
@@ -180,10 +181,16 @@ def _short(text: str) -> str:
 
 
 def _corrected(messages: tuple[Message, ...], fault: _Fault) -> tuple[Message, ...]:
-    """The prompt with what was wrong at its end. Roles take turns, since many chat templates insist on it."""
-    wrong = f"This answer is of no use: {fault.what}. Answer again, with JSON of the form asked for and nothing else."
+    """The prompt with what was wrong at its end. Roles take turns, since many chat templates insist on it.
+
+    What a model says may be a source's words: a turn of its own, spelled as the chat template spells it.
+    """
+    what = neutral(fault.what)
+    wrong = (
+        f"This answer is of no use: {what}. Answer again, with JSON of the form asked for and nothing else."
+    )
     if fault.text.strip():
-        quote = Message(role="assistant", content=fault.text[:_LONGEST_QUOTE])
+        quote = Message(role="assistant", content=neutral(fault.text[:_LONGEST_QUOTE]))
         return (*messages, quote, Message(role="user", content=wrong))
     last = messages[-1]
     if last.role != "user":
