@@ -141,9 +141,8 @@ def _tell_map(project: "Project", zone: str) -> None:
     if dropped := found.honesty.dropped_claims:
         screen.say(f"{_counted(dropped, 'drafted claim')} dropped: what was quoted stands in no source")
     if used and not found.claims:
-        screen.say(
-            "nothing was found that a source proves, so there is nothing to frame: name other sources, or another model"
-        )
+        others = "other sources" if found.engine.kind == "extractive" else "other sources, or another model"
+        screen.say(f"nothing was found that a source proves, so there is nothing to frame; name {others}")
     unread = [one for one in found.sources if one.status.value in {"skipped", "unreadable"}]
     if used == 0 and unread:
         first = next(iter(unread[0].locator.values()), unread[0].id)
