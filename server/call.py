@@ -104,6 +104,10 @@ class Call:
                     raise
                 self.endpoints.answered(endpoint, answer.usage)
             await self._spent(answer.usage)
+        if answer.model != chat.model and self.endpoints.first_from(answer.model, run=self.caller.run):
+            await self.caller.note(
+                f"{self.request.role}: {chat.model!r} was asked, and {answer.model[:100]!r} says that it answered"
+            )
         return answer
 
     async def _spent(self, usage: Usage) -> None:

@@ -104,6 +104,7 @@ class Endpoints:
         )
         self.answered_at = float("-inf")
         self._served: Served | None = None
+        self._others: set[tuple[str, str]] = set()
 
     def start(self) -> None:
         watches = [partial(self._watch, endpoint) for endpoint in self.each]
@@ -152,6 +153,12 @@ class Endpoints:
             tokens = usage.completion_tokens + usage.prompt_tokens // PROMPT_WEIGHT
             wanted, ours = bool(self._line), endpoint.in_flight
             endpoint.limit.answered(usage.wall_s, tokens, ours=ours, wanted=wanted)
+
+    def first_from(self, model: str, *, run: str) -> bool:
+        """Whether no answer of another model than the one asked has come to this run from `model` before."""
+        known = (model, run) in self._others
+        self._others.add((model, run))
+        return not known
 
     def failed(self, endpoint: Endpoint, fault: PassingFaultError) -> None:
         if fault.busy:

@@ -135,6 +135,7 @@ class Recording(Caller):
     calls: int = 0
     spent: list[Usage] = field(default_factory=list)
     doing: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     reserved: list[int] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
     """What each call was known to have cost when it ended."""
@@ -154,6 +155,9 @@ class Recording(Caller):
 
     async def after(self, usage: Usage) -> None:
         self.spent.append(usage)
+
+    async def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def progress(self, doing: str, /, *, done: int = 0, total: int | None = None) -> None:
         self.doing.append(doing)
@@ -227,6 +231,18 @@ async def test_a_reached_budget_sends_nothing(start: Start) -> None:
             await ask(pool, Recording(allowed=0))
         await ask(pool)
     assert len(server.chats) == 1
+
+
+async def test_that_another_model_answered_than_was_asked_is_on_the_record_once_a_run(start: Start) -> None:
+    """A proxy may put in whatever is cheap at night."""
+    said = {"message": {"content": '{"text": "so"}'}, "finish_reason": "stop"}
+    cheap = [web.json_response({"model": "small", "choices": [said]}) for _ in range(3)]
+    server, one, other = await start(faults=cheap), Recording(run="one"), Recording(run="other")
+    async with pool_of(server) as pool:
+        for caller in (one, one, other, other):
+            await ask(pool, caller)
+    noted = ["critic: 'big' was asked, and 'small' says that it answered"]
+    assert (one.notes, other.notes) == (noted, noted)
 
 
 async def test_what_a_call_may_cost_is_reserved_until_it_is_known_what_it_did_cost(start: Start) -> None:
