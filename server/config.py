@@ -118,3 +118,8 @@ class ModelsConfig:
             return first
         executors = self.name_for(Role.EXECUTOR)
         return next((name for name in self.models if name != executors), first)
+
+    def adapters_of(self, name: str) -> frozenset[str]:
+        """The adapters that roles ask of a model."""
+        asked = (of.adapter for role, of in self.roles.items() if self.name_for(role) == name)
+        return frozenset(filter(None, asked))

@@ -167,11 +167,9 @@ class ModelPool:
     def _endpoints(self, role: Role) -> Endpoints:
         name = self._names[role]
         if name not in self._open:
-            settings = self._config.models[name]
-            adapters = (of.adapter for each, of in self._config.roles.items() if self._names[each] == name)
             endpoints = Endpoints(
-                settings,
-                adapters=filter(None, adapters),
+                self._config.models[name],
+                adapters=self._config.adapters_of(name),
                 key=self._key(name),
                 patience=self._patience,
                 clock=self._clock,

@@ -231,8 +231,8 @@ def test_a_model_server_that_is_well_is_ok_and_was_asked_as_agents_ask(
         ("/v1/models", (401, '{"error": {"message": "no"}}'), ("problem", "401", "api_key_env")),
         ("/v1/models", (200, "<html>"), ("problem", "no list of models", "start")),
         ("/v1/models", (500, ""), ("problem", "500", "start")),
-        ("/v1/models", lists("a", "b"), ("problem", "does not say which", "one of: a, b")),
-        ("/v1/models", lists(), ("problem", "serves 0 models", "model")),
+        ("/v1/models", lists("a", "b"), ("problem", "lists 2 models", "`model` in karkas.toml: a, b")),
+        ("/v1/models", lists(), ("problem", "lists 0 models", "model")),
         ("/v1/chat/completions", says("Certainly!"), ("problem", "do not keep to the schema", "guidance")),
         ("/v1/chat/completions", says('{"works": "maybe"}'), ("problem", "do not keep to the schema", "guidance")),
         ("/v1/chat/completions", (400, '{"message": "no grammar"}'), ("problem", "no grammar", "guidance")),
@@ -263,8 +263,19 @@ def test_a_model_or_an_adapter_that_is_not_served_is_a_problem_that_lists_what_i
         f'[model]\nbase_url = "{server.url}"\n[roles.critic]\nadapter = "stict"\n'
     )
     check = found(cli, "model")
-    assert "'stict', which [roles.critic] names" in check["found"]
-    assert "strict" in check["mend"]
+    assert "does not list 'stict'" in check["found"]
+    assert "qwen, strict" in check["mend"]
+
+
+def test_a_context_that_nobody_says_is_a_problem_as_it_is_for_a_run(
+    cli: Cli, root: Path, server: Server
+) -> None:
+    server.answers["/v1/models"] = (200, json.dumps({"data": [{"id": "qwen"}]}))
+    serve_from(root, f'base_url = "{server.url}"')
+    check = found(cli, "model")
+    assert (check["status"], "`context`" in check["mend"]) == ("problem", True)
+    serve_from(root, "context = 16384")
+    assert found(cli, "model")["status"] == "ok"
 
 
 def test_a_server_that_is_down_is_a_problem_and_beside_one_that_answers_a_warning(

@@ -12,8 +12,10 @@ from karkas.policies.errors import ContextTooLongError, EngineError, KarkasError
 from karkas.server.client import Client
 from karkas.server.config import DEFAULT, ModelsConfig, ModelSettings
 from karkas.server.faults import PassingFaultError
+from karkas.server.pool import UNATTENDED
 from karkas.server.protocol import Role, Wire
 from karkas.server.schemas import response_format
+from karkas.server.served import Served, served_by
 from karkas.server.wire import ChatRequest, Message, ServedModel
 
 ANSWER_S = 30.0
@@ -102,15 +104,14 @@ async def _server(
             stops=True,
         )
         return Examined(name, address, (missing,))
-    client, served = None, None
+    client, model = None, None
     try:
         client = Client(address, key=environ[variable] if variable else None, timeout_s=ANSWER_S)
-        listed = {one.id: one for one in await client.models()}
-        model = _named(settings, listed)
-        if isinstance(model, Finding):
-            return Examined(name, address, (model,))
-        served = model.id
-        found = await _well(config, name, client, model, listed)
+        lines = await client.models()
+        adapters = config.adapters_of(name)
+        served = served_by(lines, address=address, settings=settings, adapters=adapters, before=None)
+        model = served.model
+        found = await _well(client, settings, served, lines)
     except PassingFaultError as error:
         table = "[model.serve]" if name == DEFAULT else f"[models.{name}.serve]"
         start = (
@@ -126,7 +127,7 @@ async def _server(
     finally:
         if client is not None:
             await client.aclose()
-    return Examined(name, address, tuple(found), served)
+    return Examined(name, address, tuple(found), model)
 
 
 def _told(error: KarkasError) -> Finding:
@@ -135,70 +136,43 @@ def _told(error: KarkasError) -> Finding:
 
 
 async def _well(
-    config: ModelsConfig,
-    name: str,
-    client: Client,
-    model: ServedModel,
-    listed: Mapping[str, ServedModel],
+    client: Client, settings: ModelSettings, served: Served, lines: Sequence[ServedModel]
 ) -> list[Finding]:
-    settings = config.models[name]
-    adapters = [one.id for one in listed.values() if one.parent == model.id]
-    also = f", adapters {', '.join(adapters)}" if adapters else ""
-    findings = [_context(settings, model, f"{client.base_url} serves {model.id}{also}")]
-    for role, body in config.roles.items():
-        if body.adapter is not None and config.name_for(role) == name and body.adapter not in listed:
-            found = f"it serves no adapter {body.adapter!r}, which [roles.{role}] names"
-            findings.append(Finding(found, f"served there: {', '.join(adapters) or 'none'}", stops=True))
-    metrics = await client.metrics()
-    vllm = metrics is not None and "vllm:" in metrics
-    findings.append(await _structured(client, model.id, vllm=vllm, thinking=settings.thinking))
-    if vllm and (caching := CACHING.search(metrics or "")) and caching[1] != "True":
+    findings = [
+        _context(client.base_url, served, lines),
+        await _structured(client, served, thinking=settings.thinking),
+    ]
+    metrics = await client.metrics() or ""
+    if (caching := CACHING.search(metrics)) and caching[1] != "True":
         findings.append(
             Finding(
                 "prefix caching is off, so that every prompt is computed anew",
                 "start vLLM with --enable-prefix-caching",
             )
         )
-    if await client.tokenize(model.id, "how many") is None:
+    if await client.tokenize(served.model, "how many") is None:
         findings.append(Finding("it has no /tokenize, so prompts are measured roughly and hold less"))
     return findings
 
 
-def _named(settings: ModelSettings, listed: Mapping[str, ServedModel]) -> ServedModel | Finding:
-    """The model that is asked there: the one that is named, or the only one that is no adapter."""
-    own = [one for one in listed.values() if one.parent is None]
-    if settings.model is not None:
-        if settings.model in listed:
-            return listed[settings.model]
-        return Finding(
-            f"it does not serve {settings.model!r}", f"set model to one of: {', '.join(listed)}", stops=True
-        )
-    if len(own) == 1:
-        return own[0]
-    found = f"it serves {len(own)} models, and karkas.toml does not say which to ask"
-    return Finding(found, f"set model to one of: {', '.join(one.id for one in own)}", stops=True)
+def _context(address: str, served: Served, lines: Sequence[ServedModel]) -> Finding:
+    adapters = [one.id for one in lines if one.parent == served.model]
+    also = f", adapters {', '.join(adapters)}" if adapters else ""
+    text = f"{address} serves {served.model}{also}, {served.context:,} tokens"
+    if served.context < LEAST_CONTEXT:
+        return Finding(f"{text}, which is little", "serve it with a longer --max-model-len")
+    return Finding(text)
 
 
-def _context(settings: ModelSettings, model: ServedModel, text: str) -> Finding:
-    context = settings.context or model.max_model_len
-    if context is None:
-        return Finding(f"{text}; it does not say how many tokens it holds", "say it: context = 16384")
-    if context < LEAST_CONTEXT:
-        return Finding(
-            f"{text}, {context:,} tokens, which is little", "serve it with a longer --max-model-len"
-        )
-    return Finding(f"{text}, {context:,} tokens")
-
-
-async def _structured(client: Client, model: str, *, vllm: bool, thinking: bool) -> Finding:
+async def _structured(client: Client, served: Served, *, thinking: bool) -> Finding:
     """Whether an answer keeps to its schema, asked as all calls are: with a priority where the server is vLLM."""
     request = ChatRequest(
-        model=model,
+        model=served.model,
         messages=(Message(role="user", content="Does this work? Answer in JSON."),),
         max_tokens=512 if thinking else 32,
         response_format=response_format(Sound),
-        priority=10 if vllm else None,
-        chat_template_kwargs={"enable_thinking": False} if vllm and not thinking else None,
+        priority=UNATTENDED if served.vllm else None,
+        chat_template_kwargs={"enable_thinking": False} if served.vllm and not thinking else None,
     )
     try:
         text = (await client.chat(request)).choices[0].text
