@@ -47,6 +47,8 @@ class ExploreState(WorkflowState, total=False):
     stop: str
     distillate: str
     composed: str
+    judged: str
+    """The critic's report on the map."""
     changed: bool
 
 

@@ -79,9 +79,11 @@ async def map_zone(state: ExploreState, runtime: Runtime[Context]) -> dict[str, 
     }
 
 
-async def critic(state: ExploreState, runtime: Runtime[Context]) -> None:
+async def critic(state: ExploreState, runtime: Runtime[Context]) -> dict[str, object]:
     """A critic's pass over the map. Without a language model there is none, and the record says so."""
-    await criticise_map(runtime.context, zone=state["zone"], artifact=state["distillate"])
+    context, artifacts = runtime.context, runtime.context.store.artifacts
+    report = await criticise_map(context, zone=state["zone"], artifact=state["distillate"])
+    return {"judged": await context.stored(artifacts.put_json, report.model_dump(mode="json"))}
 
 
 async def frame(state: ExploreState, runtime: Runtime[Context]) -> Command[str]:
@@ -93,6 +95,7 @@ async def frame(state: ExploreState, runtime: Runtime[Context]) -> Command[str]:
         zone=state["zone"],
         artifact=state["distillate"],
         composed=state["composed"],
+        judged=state.get("judged"),
         stop=state["stop"],
     )
     if gate is None:

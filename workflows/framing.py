@@ -8,7 +8,7 @@ from karkas.policies.actions import Digest
 from karkas.policies.distillates import Distillate
 from karkas.policies.errors import FrameError, StorageError
 from karkas.policies.frames import Frame, check_frame
-from karkas.policies.gates import Adopt, GateKind, GateStatus, PolicyDecision, PolicyVerdict
+from karkas.policies.gates import Adopt, CriticReport, GateKind, GateStatus, PolicyDecision, PolicyVerdict
 from karkas.policies.zones import ControlLevel, Stage
 from karkas.storage import Gate, NewGate, RunId, RunStatus, Store
 from karkas.workflows.context import Context
@@ -23,7 +23,7 @@ def frame_path(root: Path, zone: str) -> Path:
 
 
 async def open_frame_gate(
-    context: Context, *, turn: int, zone: str, artifact: str, composed: str, stop: str
+    context: Context, *, turn: int, zone: str, artifact: str, composed: str, judged: str | None, stop: str
 ) -> Gate | None:
     """Opens the gate at which the person frames the zone; an older one of the same zone is superseded.
 
@@ -34,6 +34,7 @@ async def open_frame_gate(
     state = context.zones()[zone]
     if not distillate.claims or stop == "stopped" or state.stage is Stage.FRAMED:
         return None
+    report = await context.stored(store.artifacts.json, Digest(judged)) if judged else None
     gate = await context.stored(
         store.gates.open,
         NewGate(
@@ -57,6 +58,7 @@ async def open_frame_gate(
                 "conflicts": len(distillate.conflicts),
                 "open_questions": len(distillate.open_questions),
             },
+            critic=CriticReport.model_validate(report) if report is not None else None,
         ),
     )
     for older in await context.stored(store.gates.list, status=WAITING, zone=zone):

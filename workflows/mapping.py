@@ -21,7 +21,7 @@ from karkas.policies.distillates import (
     distillate_id,
 )
 from karkas.policies.errors import DistillateError, StorageError
-from karkas.policies.gates import CriticStatus
+from karkas.policies.gates import CriticReport, CriticStatus
 from karkas.policies.zones import Stage
 from karkas.server.offline import OfflineEngine
 from karkas.server.protocol import Engine, Reply
@@ -150,8 +150,8 @@ async def write_map(
     return Written(artifact, composed, changed, stop)
 
 
-async def criticise_map(context: Context, *, zone: str, artifact: str) -> None:
-    """Lets the critic judge the map; the stage becomes `criticised` only if it has."""
+async def criticise_map(context: Context, *, zone: str, artifact: str) -> CriticReport:
+    """Lets the critic judge the map; the stage becomes `criticised` only if it has. The gate shows the report."""
     distillate = load(await context.stored(context.store.artifacts.text, Digest(artifact)))
     report = await judge_map(
         context.engine, zone=zone, claims=distillate.claims, conflicts=distillate.conflicts, documents=()
@@ -166,6 +166,7 @@ async def criticise_map(context: Context, *, zone: str, artifact: str) -> None:
     judged = report.status in {CriticStatus.PASSED, CriticStatus.OBJECTED, CriticStatus.UNSURE}
     if judged and distillate.claims and context.zones()[zone].stage is Stage.MAPPED:
         await context.stored(context.store.zones.set_stage, zone, Stage.CRITICISED, actor=report.critic)
+    return report
 
 
 def honesty(claims: Sequence[Claim], dropped: int) -> Honesty:

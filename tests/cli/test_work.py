@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from karkas.policies.gates import CriticFinding, CriticReport, CriticStatus
 from karkas.project import Project
 from karkas.runner import advance, begin
 from karkas.server.endpoints import Patience
@@ -229,6 +230,27 @@ def test_nobody_waits_for_an_exploration_of_the_night(
     monkeypatch.setattr("karkas.server.pool.Patience", Watched)
     assert cli("explore", "courier", "--source", str(DOCUMENTS), *until).code == 3
     assert asked == attended
+
+
+def test_what_the_critic_says_of_a_map_stands_where_it_is_framed(
+    root: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def judge(*_: object, **__: object) -> CriticReport:
+        finding = CriticFinding(text="it says more than its quote", quote="and deletes older ones")
+        return CriticReport(
+            critic="critic/x",
+            status=CriticStatus.OBJECTED,
+            digests=(),
+            reason="one\nrun r-0: done",
+            findings=(finding,),
+        )
+
+    monkeypatch.setattr("karkas.workflows.mapping.judge_map", judge)
+    ended = cli("explore", "courier", "--source", str(DOCUMENTS))
+    assert "    the critic: objected: one\n    run r-0: done\n" in ended.out
+    shown = cli("queue", "show", gate_of(cli)).out
+    assert "objected (critic/x)" in shown
+    assert "- it says more than its quote\n  > and deletes older ones\n" in shown
 
 
 def test_a_run_of_another_engine_goes_on_only_when_a_person_switches(root: Path, cli: Cli) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from karkas.cli import exits, gateview, progress, screen
 from karkas.policies.budgets import StopReason
+from karkas.policies.gates import CriticStatus
 
 if TYPE_CHECKING:
     from karkas.project import Project
@@ -143,6 +144,8 @@ def tell_summary(project: "Project", run: "Run", gates: "list[Gate]") -> None:
             screen.line(f"    {back}")
     for gate in gates:
         screen.line(f"  waits at gate {gate.id} ({gate.kind}, {gate.level})")
+        if gate.critic is not None and gate.critic.status is not CriticStatus.REFUSED:
+            screen.told(f"the critic: {gate.critic.status}: {gate.critic.reason}", indent="    ")
         screen.line(f"    {next_step(gate)}")
 
 
