@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from karkas.policies.distillates import Claim, Conflict, SourceRank
 from karkas.policies.errors import AnswerError
@@ -19,6 +19,7 @@ from karkas.server.language.neutral import barred, line, neutral, spoken
 from karkas.server.language.passages import Page, Passage
 from karkas.server.language.prompt import Asking
 from karkas.server.language.propose import framed
+from karkas.server.protocol import Wire
 from karkas.server.questions import Finding, JudgeAction, Judged, JudgeMap
 
 PASS, OBJECT, UNSURE = "pass", "object", "unsure"
@@ -37,13 +38,16 @@ _CODE = 3
 """Bytes of the code that an answer must bear."""
 
 
-class Objection(BaseModel):
+class Objection(Wire):
     text: str = Field(max_length=300)
     quote: str = Field(max_length=200)
 
 
-class Judgement(BaseModel):
-    """One part judged. What it found comes before what follows from it."""
+class Judgement(Wire):
+    """One part judged. What it found comes before what follows from it.
+
+    Nothing beside it is taken: on a server without structured outputs it may be an objection by another name.
+    """
 
     code: str = Field(max_length=2 * _CODE)
     findings: list[Objection] = Field(max_length=FINDINGS)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from karkas.agents.prompts import instructions
 from karkas.policies.actions import Evidence
@@ -129,6 +130,21 @@ async def test_a_pass_that_names_faults_is_none(models: Models, caller: Any) -> 
     judged = await action(models(says("pass", findings=(("it deletes a file", ""),))), caller, "rm a")
     assert judged.verdict == "unsure"
     assert [one.text for one in judged.findings] == ["it deletes a file"]
+
+
+@pytest.mark.parametrize("beside", [{"objections": ["it deletes the rest"]}, {"confidence": 0.1}])
+async def test_attack_an_objection_by_another_name_is_not_passed_over(
+    models: Models, caller: Any, beside: dict[str, object]
+) -> None:
+    def answer(prompt: Prompt, answer: type[Any]) -> Judgement:
+        said = {"code": code(prompt), "findings": [], "reason": "", "verdict": "pass"}
+        try:
+            return answer.model_validate(said | beside)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise InvalidAnswerError(str(error)) from error
+
+    with pytest.raises(InvalidAnswerError):
+        await action(models(answer), caller, "write_file notes/a.md")
 
 
 async def test_every_line_of_a_long_action_is_judged(models: Models, caller: Any) -> None:
