@@ -111,7 +111,7 @@ class EngineChangedError(EngineError):
 
 
 class BudgetReachedError(EngineError):
-    """A budget allows no further call."""
+    """The run's budget or deadline allows no further call; begin it anew with more (`[budgets]` in karkas.toml)."""
 
 
 class RequestRejectedError(EngineError):

@@ -7,6 +7,9 @@ from karkas.policies.errors import RequestRejectedError
 from karkas.server.config import ModelSettings
 from karkas.server.wire import ServedModel
 
+_NAMED, _LONGEST = 20, 100
+"""Models that a message names, and characters of each: gateways list hundreds, and the message goes on the record."""
+
 
 @dataclass(frozen=True)
 class Served:
@@ -32,7 +35,9 @@ def served_by(
     Raises `RequestRejectedError` where it does not serve what is configured.
     """
     listed = {line.id: line for line in lines}
-    there = ", ".join(sorted(listed)) or "none"
+    names = [name[:_LONGEST] for name in sorted(listed)]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    there = f"{', '.join(names[:_NAMED]) or 'none'}{more}"
     model = settings.model or (before.model if before else None)
     if model is None:
         alone = [line.id for line in lines if line.parent is None]

@@ -397,6 +397,14 @@ async def test_a_person_who_waits_is_not_made_to_wait_long_before_the_first_ques
     assert any(server.url in doing for doing in caller.doing)
 
 
+async def test_a_gateway_that_lists_thousands_of_models_is_told_in_a_few_lines(start: Start) -> None:
+    models = [{"id": f"{number:04}{'x' * 1000}", "max_model_len": 4096} for number in range(2000)]
+    async with pool_of(await start(models=models), model="huge") as pool:
+        with pytest.raises(RequestRejectedError, match=r"0000x+, .* and 1980 more") as raised:
+            await ask(pool)
+    assert len(str(raised.value)) < 3000
+
+
 async def test_a_model_without_a_name_is_the_one_that_the_server_lists(start: Start) -> None:
     adapter = {"id": "sharp", "parent": "big", "max_model_len": None}
     server = await start(models=[{"id": "big", "max_model_len": 4096}, adapter])
