@@ -178,7 +178,6 @@ def made(**change: Any) -> Distillate:
         max_leaves=12,
     )
 )
-@settings(deadline=None)
 def test_whatever_is_written_reads_back_the_same(value: Any) -> None:
     assert (
         notation.read(notation.written({"value": value}), Anything, KarkasError, what="file").value == value
@@ -208,7 +207,6 @@ def test_no_invisible_character_reaches_the_file(text: str) -> None:
 
 
 @given(texts, texts)
-@settings(deadline=None)
 def test_other_yaml_readers_see_the_same_texts(one: str, other: str) -> None:
     assert yaml.safe_load(notation.written({"k": one, "list": [other, {"deep": one}]})) == {
         "k": one,
@@ -217,7 +215,6 @@ def test_other_yaml_readers_see_the_same_texts(one: str, other: str) -> None:
 
 
 @given(texts.filter(bool), texts, st.dictionaries(texts, texts, max_size=3))
-@settings(deadline=None)
 def test_a_distillate_survives_its_file(quote: str, why: str, scope: dict[str, str]) -> None:
     span = {"source": "s-1", "start": 0, "end": len(quote), "quote": quote}
     before = made(
@@ -404,7 +401,7 @@ def skeleton(page: str) -> list[str]:
 
 
 @given(st.sampled_from(ATTACKS) | st.lists(st.sampled_from(ATTACKS), max_size=3).map(" ".join) | awkward)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_no_source_puts_structure_html_or_links_into_the_rendering(attack: str) -> None:
     def page(text: str) -> str:
         span = {"source": "s-1", "start": 0, "end": len(text), "quote": text}

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from karkas.agents.frame import draft, draft_text, frame_text, load_frame, rules_for
@@ -111,7 +111,6 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.sampl
 
 
 @given(texts, texts, texts)
-@settings(deadline=None)
 def test_the_text_for_the_editor_reads_as_the_draft_whatever_the_sources_say(
     subject: str, text: str, title: str
 ) -> None:
@@ -283,7 +282,6 @@ def test_agents_are_told_rules_claims_questions_and_decisions() -> None:
 
 
 @given(texts, texts)
-@settings(deadline=None)
 def test_no_source_adds_a_line_to_what_agents_are_told(subject: str, text: str) -> None:
     def told(found: Distillate) -> str:
         frame = draft(found, PIN, areas(), author="Ada", level=ControlLevel.PROPOSE_ONLY)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from karkas.cli import progress, screen
 
-honest = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+honest = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
 @honest

@@ -5,7 +5,7 @@ import re
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -123,7 +123,6 @@ async def test_a_prefix_counts_only_where_the_type_says_so_and_something_is_left
             await Talk(said(text, "length")).ask(Items, room=100)
 
 
-@settings(deadline=None)
 @given(at=st.integers(0, 200))
 async def test_no_item_is_made_up_wherever_a_list_is_cut(at: int) -> None:
     texts = ["one", 'quo"ted', "line\nbreak", "четыре", "five"]
@@ -230,7 +229,6 @@ async def test_a_part_of_a_cut_answer_is_not_taken_for_the_whole() -> None:
         await Talk(said(cut, "length")).ask(Lenient, room=100)
 
 
-@settings(deadline=None)
 @given(text=st.text(alphabet='{}[]":,\\utd8 0eE-.ab\x00\ud800`json\n'))
 async def test_no_text_breaks_the_reading(text: str) -> None:
     with pytest.raises(InvalidAnswerError):

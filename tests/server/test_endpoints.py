@@ -56,7 +56,7 @@ MOVES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), MOVES)
 async def test_no_slot_is_lost_and_no_limit_is_passed(
     limits: list[int], moves: list[tuple[str, int, bool]]
@@ -96,7 +96,7 @@ def check(endpoints: Endpoints, limits: list[int], users: list[User]) -> None:
         assert not any(endpoint.fits(3) for endpoint in endpoints.each), "a slot idles while somebody waits"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=30))
 async def test_everybody_who_waits_is_served(runs: list[str]) -> None:
     endpoints = endpoints_of(2, 1)

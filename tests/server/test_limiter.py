@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from karkas.server.limiter import MOST, START, Limit, Line
@@ -123,7 +123,6 @@ def test_without_metrics_long_answers_are_not_taken_for_a_queue() -> None:
 LOOKS = st.builds(Load, st.integers(0, 5000), st.integers(0, 5000), st.floats(0, 1), st.integers(0, 100))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(LOOKS, st.integers(0, 5000), st.booleans(), st.booleans())))
 def test_whatever_a_server_says_the_limit_lets_something_through_and_stays_bounded(
     looks: list[tuple[Load, int, bool, bool]],
@@ -171,7 +170,6 @@ def drained(line: Line[str]) -> list[str]:
     return served
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=80))
 def test_a_run_that_waits_sees_every_other_run_served_once_at_most_between_its_turns(
     comers: list[str],
@@ -192,7 +190,6 @@ def test_a_run_that_waits_sees_every_other_run_served_once_at_most_between_its_t
                 assert all(turns == 1 for turns in passed[other].values())
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_no_waiter_is_lost_or_served_twice(data: st.DataObject) -> None:
     line = Line[int]()

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from karkas.server.metrics import Load, load_of
@@ -34,13 +34,11 @@ def test_a_server_that_lies_about_its_load_tells_none() -> None:
     assert load_of(PAGE.replace("12.0", "many")) is None
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_no_page_is_a_fault(page: str) -> None:
     assert load_of(page) is None or isinstance(load_of(page), Load)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_characters="\r\n"), max_size=30))
 def test_no_line_of_ours_is_a_fault(rest: str) -> None:
     page = PAGE + f"vllm:num_requests_running{{{rest}\n"

@@ -91,7 +91,7 @@ def check_blocks(reading: Reading) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".md", ".txt", ".rst", ".html", ".ipynb", ".py", ".pdf"])
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.one_of(st.binary(min_size=1, max_size=300), MARKUP.map(str.encode)))
 async def test_no_bytes_make_a_reader_raise_and_blocks_lie_in_order_within_the_text(
     tmp_path: Path, suffix: str, raw: bytes

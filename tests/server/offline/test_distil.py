@@ -147,7 +147,7 @@ def test_a_weighty_source_counts_more(page: Page) -> None:
     assert official.score > note.score
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(alphabet=st.sampled_from("ab `*_|#-.:=()[]\n0159 isтест"), max_size=200), max_size=3))
 def test_any_text_gives_proven_claims_and_the_same_ones_again(page: Page, texts: list[str]) -> None:
     documents = [page(text, f"{number}.md") for number, text in enumerate([*texts, LORA])]
