@@ -232,6 +232,19 @@ def test_nobody_waits_for_an_exploration_of_the_night(
     assert asked == attended
 
 
+@pytest.mark.parametrize(
+    ("until", "configured", "seconds"),
+    [((), "", 3600), (("--until", "07:00"), "", None), (("--until", "07:00"), "wall_s = 60.0\n", 60)],
+)
+def test_a_deadline_takes_the_place_of_the_time_that_nobody_set(
+    root: Path, cli: Cli, until: tuple[str, ...], configured: str, seconds: float | None
+) -> None:
+    toml = root / "karkas.toml"
+    toml.write_text(toml.read_text().replace("[budgets]\n", f"[budgets]\n{configured}"))
+    cli("explore", "courier", "--source", str(DOCUMENTS / "depot.rst"), *until)
+    assert cli("runs", "list", "--json").json[0]["budget"]["wall_s"] == seconds
+
+
 def test_what_the_critic_says_of_a_map_stands_where_it_is_framed(
     root: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

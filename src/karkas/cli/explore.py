@@ -59,7 +59,13 @@ def explore(
     with open_project(project) as opened:
         zone_sources = [_checked(opened, one) for one in source]
         deadline = _deadline(opened, until)
-        budget = _budget(opened, max_sources=max_sources, max_cycles=max_cycles, max_minutes=max_minutes)
+        budget = _budget(
+            opened,
+            deadline=deadline,
+            max_sources=max_sources,
+            max_cycles=max_cycles,
+            max_minutes=max_minutes,
+        )
         opened.declare_uncharted(zone)
         run = begin(
             opened,
@@ -98,17 +104,26 @@ def _deadline(project: "Project", until: str | None) -> "datetime | None":
 
 
 def _budget(
-    project: "Project", *, max_sources: int | None, max_cycles: int | None, max_minutes: float | None
+    project: "Project",
+    *,
+    deadline: "datetime | None",
+    max_sources: int | None,
+    max_cycles: int | None,
+    max_minutes: float | None,
 ) -> "Budget":
-    """The project's budget, with what the command line says instead."""
+    """The project's budget, with what the command line says instead. A deadline takes the place of the default time."""
     from karkas.policies.budgets import Budget
+
+    budgets = project.settings.budgets
+    configured = budgets.model_dump()
+    if deadline is not None and "wall_s" not in budgets.model_fields_set:
+        configured["wall_s"] = None
 
     given = {
         "sources": max_sources,
         "cycles": max_cycles,
         "wall_s": None if max_minutes is None else max_minutes * 60,
     }
-    configured = project.settings.budgets.model_dump()
     return Budget.model_validate(
         configured | {name: value for name, value in given.items() if value is not None}
     )
