@@ -144,7 +144,7 @@ def _tell_map(project: "Project", zone: str) -> None:
     found = load(project.store.artifacts.text(ground.distillate_artifact))
     used = sum(source.status.value == "used" for source in found.sources)
     counts = (
-        (len(found.conflicts), "conflict candidate"),
+        (len(found.conflicts), "conflict candidate" if found.engine.kind == "extractive" else "conflict"),
         (len(found.weak_spots), "weak spot"),
         (len(found.open_questions), "open question"),
     )
