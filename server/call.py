@@ -11,7 +11,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import BudgetReachedError, ModelUnavailableError
 from karkas.server.counting import estimated
-from karkas.server.endpoints import Endpoint, Endpoints, unavailable
+from karkas.server.endpoint import Endpoint
+from karkas.server.endpoints import Endpoints, unavailable
 from karkas.server.faults import PassingFaultError
 from karkas.server.protocol import Caller, Request, Usage
 from karkas.server.wire import ChatAnswer, ChatRequest

@@ -1,11 +1,10 @@
-"""The servers of one model: which of them answer, how busy each is, and who gets the next free slot on which."""
+"""The servers of one model: which of them answer, and who gets the next free slot on which."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 from time import monotonic
 
 import structlog
@@ -14,11 +13,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from karkas.policies.errors import EngineError, ModelUnavailableError, RequestRejectedError
 from karkas.server.client import Client
 from karkas.server.config import ModelSettings
+from karkas.server.endpoint import Endpoint, chosen
 from karkas.server.faults import PassingFaultError
-from karkas.server.limiter import Limit, Line
-from karkas.server.metrics import load_of
+from karkas.server.limiter import Line
 from karkas.server.protocol import Caller, Usage
-from karkas.server.served import Served, served_by
+from karkas.server.served import Served
 
 LOOK_S = 0.5
 """Between two looks at a server's load while it works for us."""
@@ -45,29 +44,6 @@ class Patience:
 
     def of(self, caller: Caller) -> float:
         return self.waiting_s if caller.waiting else self.unattended_s
-
-
-class Endpoint:
-    """One server, our sequences on it, and its health."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.limit = Limit()
-        self.in_flight = 0
-        self.ready = False
-        self.fault: EngineError | None = None
-        """Why it is out of rotation."""
-        self.faults = 0
-        self.tells_load = False
-        self.stirred = asyncio.Event()
-
-    @property
-    def load(self) -> float:
-        return self.in_flight / self.limit.value
-
-    def fits(self, n: int) -> bool:
-        """A request for more sequences than the limit has an idle server to itself."""
-        return not self.in_flight or self.in_flight + n <= self.limit.value
 
 
 @dataclass(eq=False)
@@ -135,9 +111,9 @@ class Endpoints:
         `prefix` is the text that the request shares with others: they go to the same server, whose cache has it.
         What is to `avoid` is taken only where no other server answers.
         """
-        endpoint = None if self._line else self._choose(n, prefix, avoid)
+        endpoint = None if self._line else chosen(self.each, n, prefix=prefix, avoid=avoid)
         if endpoint is not None:
-            self._take(endpoint, n)
+            endpoint.take(n)
         else:
             endpoint = await self._turn(caller, n, prefix, avoid)
         try:
@@ -204,35 +180,13 @@ class Endpoints:
         while (waiter := self._line.head()) is not None:
             endpoint = None
             if not waiter.slot.done():
-                endpoint = self._choose(waiter.n, waiter.prefix, waiter.avoid)
+                endpoint = chosen(self.each, waiter.n, prefix=waiter.prefix, avoid=waiter.avoid)
                 if endpoint is None:
                     return
             self._line.advance()
             if endpoint is not None:
-                self._take(endpoint, waiter.n)
+                endpoint.take(waiter.n)
                 waiter.slot.set_result(endpoint)
-
-    def _take(self, endpoint: Endpoint, n: int) -> None:
-        endpoint.in_flight += n
-        endpoint.stirred.set()
-
-    def _choose(self, n: int, prefix: str, avoid: Collection[Endpoint]) -> Endpoint | None:
-        """The least loaded, or the one that most likely has the prefix in its cache, unless it is clearly busier.
-
-        A server whose last call failed comes last: it has little to do, because all it gets fails at once.
-        """
-        ready = [endpoint for endpoint in self.each if endpoint.ready]
-        if len(self.each) > 1:
-            ready = [endpoint for endpoint in ready if endpoint not in avoid] or ready
-        free = [endpoint for endpoint in ready if endpoint.fits(n)]
-        if len(free) <= 1:
-            return free[0] if free else None
-        least = min(free, key=lambda endpoint: (endpoint.faults, endpoint.load))
-        if not prefix:
-            return least
-        home = max(ready, key=lambda endpoint: _weight(prefix, endpoint.client.base_url))
-        close = home.in_flight <= least.in_flight + max(4, least.in_flight // 2)
-        return home if close and home.fits(n) and not home.faults else least
 
     async def _watch(self, endpoint: Endpoint) -> None:
         if not endpoint.ready:
@@ -242,28 +196,8 @@ class Endpoints:
             await endpoint.stirred.wait()
         else:
             await asyncio.sleep(LOOK_S)
-            if endpoint.tells_load:
-                await self._look(endpoint)
-
-    async def _look(self, endpoint: Endpoint) -> None:
-        try:
-            load = load_of(await endpoint.client.metrics() or "")
-        except EngineError:
-            return  # its calls tell what is wrong with it
-        if load is None:
-            return
-        before = endpoint.limit.value
-        endpoint.limit.looked(load, ours=endpoint.in_flight, wanted=bool(self._line))
-        if endpoint.limit.value != before:
-            log.debug(
-                "limit_changed",
-                address=endpoint.client.base_url,
-                limit=endpoint.limit.value,
-                in_flight=endpoint.in_flight,
-                running=load.running,
-                waiting=load.waiting,
-            )
-            self._serve()
+            if endpoint.tells_load and await endpoint.look(wanted=lambda: bool(self._line)):
+                self._serve()
 
     async def _revive(self, endpoint: Endpoint) -> None:
         """Asks a server what it serves, and after a fault for a token, ever more rarely until it is fit."""
@@ -282,29 +216,15 @@ class Endpoints:
             wait=wait_exponential(multiplier=PROBE_S, max=LONGEST_PROBE_S) + wait_random(0.0, PROBE_S),
             before_sleep=failed,
         )
-        served: Served = await retrying(self._ask, endpoint)
+        served: Served = await retrying(self._examine, endpoint)
         if endpoint.fault is not None:
             log.info("endpoint_back", address=endpoint.client.base_url)
         self._served = served
-        endpoint.ready, endpoint.fault, endpoint.faults, endpoint.limit = True, None, 0, Limit()
+        endpoint.revive()
         self._serve()
 
-    async def _ask(self, endpoint: Endpoint) -> Served:
-        served = served_by(
-            await endpoint.client.models(),
-            address=endpoint.client.base_url,
-            settings=self._settings,
-            adapters=self._adapters,
-            before=self._served,
-        )
-        if endpoint.fault is not None:
-            await endpoint.client.probe(served.model)
-        try:
-            metrics = await endpoint.client.metrics()
-        except EngineError:
-            metrics = None
-        endpoint.tells_load = load_of(metrics or "") is not None
-        return served
+    async def _examine(self, endpoint: Endpoint) -> Served:
+        return await endpoint.examine(self._settings, adapters=self._adapters, before=self._served)
 
     async def _lose_patience(self) -> None:
         self._give_up()
@@ -347,9 +267,3 @@ def unavailable(why: str, waited: float) -> ModelUnavailableError:
         f"{why or 'the model server does not answer'}; nothing answered for {waited:.0f} s. Start it (`karkas serve`)"
         " or correct base_url in karkas.toml, then `karkas runs resume RUN`"
     )
-
-
-def _weight(prefix: str, address: str) -> bytes:
-    """Rendezvous hashing: when a server goes, only what it had moves. Source: Thaler and Ravishankar, 1998."""
-    key = blake2b(address.encode(), digest_size=16).digest()
-    return blake2b(prefix.encode("utf-8", "replace"), key=key, digest_size=8).digest()

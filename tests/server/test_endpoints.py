@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from karkas.policies.errors import ModelUnavailableError
 from karkas.server.config import ModelSettings
-from karkas.server.endpoints import Endpoint, Endpoints, Patience
+from karkas.server.endpoint import Endpoint
+from karkas.server.endpoints import Endpoints, Patience
 from karkas.server.faults import PassingFaultError
 from karkas.server.limiter import Limit
 from karkas.server.protocol import Caller
