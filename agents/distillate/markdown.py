@@ -116,13 +116,15 @@ class _Page:
     def _head(self) -> Iterator[str]:
         one = self.distillate
         used = sum(source.status is SourceStatus.USED for source in one.sources)
-        counted = f"{len(one.claims)} claims out of {used} sources"
-        doubts = f"{len(one.conflicts)} places where sources disagree, {len(one.weak_spots)} weak spots"
-        cycles = f"{one.run.cycles} {'cycle' if one.run.cycles == 1 else 'cycles'} of reading"
+        counted = f"{_many(len(one.claims), 'claim')} out of {_many(used, 'source')}"
+        disagree = _many(len(one.conflicts), "place")
+        doubts = f"{disagree} where sources disagree, {_many(len(one.weak_spots), 'weak spot')}"
+        cycles = f"{_many(one.run.cycles, 'cycle')} of reading"
         yield from (f"# Zone {one.zone}", "", f"> {escaped(made_by(one))}", ">")
         yield f"> {counted}; {doubts}. It ended after {cycles}: {_STOPPED[one.run.stop_reason]}."
         if one.honesty.dropped_claims:
-            yield f"> {one.honesty.dropped_claims} more were drafted and dropped: what they quote stands in no source."
+            drafts = _many(one.honesty.dropped_claims, "further draft")
+            yield f"> Dropped: {drafts} of claims, since what they quote stands in no source."
         yield "> Each note at the end says where a sentence stands. `karkas distillate verify FILE` proves the quotes."
         yield from (
             "> Links and bold type of the sources are left out here; the YAML file has the exact text.",
@@ -272,3 +274,7 @@ def _judged(conflict: Conflict) -> str:
 
 def _scope(scope: dict[str, str]) -> str:
     return ", ".join(escaped(limit) for limit in limits(scope))
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -340,7 +340,7 @@ def test_the_rendering_is_honest_about_who_made_it() -> None:
     page = to_markdown(made())
     assert "extractive engine: every sentence is copied" in page
     assert "judged by nobody yet" in page
-    assert "2 more were drafted and dropped" in page
+    assert "Dropped: 2 further drafts of claims" in page
     order = [
         page.index(f"## {title}")
         for title in (
