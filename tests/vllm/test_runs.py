@@ -85,7 +85,7 @@ def test_of_what_a_random_model_claims_nothing_gets_into_the_file(server: Server
     assert "0 claims out of 4 sources" in ended.output
     assert f"{drafted} drafted claim" in ended.output
     assert "nothing to frame" in ended.output
-    assert f"{drafted} more were drafted and dropped" in (root / "zones" / "depot.distillate.md").read_text()
+    assert f"Dropped: {drafted} further draft" in (root / "zones" / "depot.distillate.md").read_text()
     karkas(root, "audit", "verify")
     assert karkas(root, "act", "depot", "write a.md", codes=(1,)).returncode == 1
 
@@ -121,6 +121,8 @@ def test_an_exploration_ends_at_the_gate_of_its_frame(explored: Explored, projec
     assert (explored.run.status, explored.run.error) == (RunStatus.PARKED, None)
     (gate,) = project.store.gates.list(run=explored.run.id)
     assert (gate.kind, gate.status) == (GateKind.FRAME, GateStatus.OPEN)
+    assert gate.critic is not None
+    assert gate.critic.critic == f"critic/{explored.run.engine}"
     assert project.zones()["depot"].stage is Stage.CRITICISED
     found = distillate(project)
     assert found.claims
