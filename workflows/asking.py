@@ -4,15 +4,13 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from karkas.policies.budgets import Budget, Spent, StopReason, must_stop
 from karkas.policies.distillates import EngineInfo
 from karkas.server.protocol import Caller, Instructions, Request, Usage
 from karkas.storage import Run, RunId, Store
-
-if TYPE_CHECKING:
-    from karkas.workflows.context import Progress
+from karkas.workflows.progress import Progress
 
 PROMPT = "prompt_used"
 """The event that says which text a role was first asked with."""
@@ -23,7 +21,7 @@ NOTHING = Spent()
 class RunCaller(Caller):
     """Bounds and records what the engine of one run does. Made anew, or begun anew, whenever the run is taken up."""
 
-    def __init__(self, store: Store, run: RunId, *, progress: "Progress", waiting: bool = False) -> None:
+    def __init__(self, store: Store, run: RunId, *, progress: Progress, waiting: bool = False) -> None:
         self.run = run
         self.waiting = waiting
         self._store = store

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 from karkas.agents.sources import Limits
 from karkas.agents.tools import ToolBox, Workspace
@@ -15,19 +15,10 @@ from karkas.server.documents import Document
 from karkas.server.protocol import Engine
 from karkas.storage import Gate, Lease, RunId, Store
 from karkas.workflows.asking import RunCaller
+from karkas.workflows.progress import Progress, silent
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """Told of progress on long work: what is being done, and how far (`done` of `total`, where known)."""
-
-    def __call__(self, doing: str, /, *, done: int = 0, total: int | None = None) -> None: ...
-
-
-def silent(doing: str, /, *, done: int = 0, total: int | None = None) -> None:
-    """No progress."""
 
 
 @dataclass(frozen=True)

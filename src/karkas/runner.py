@@ -16,7 +16,8 @@ from karkas.project import Project, person
 from karkas.settings import Settings
 from karkas.storage import Run, RunId, RunStatus, open_checkpointer
 from karkas.workflows.asking import RunCaller
-from karkas.workflows.context import Context, Progress, silent
+from karkas.workflows.context import Context
+from karkas.workflows.progress import Progress, silent
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from karkas.policies.rendering import visible_line
-from karkas.workflows.context import Progress, silent
+from karkas.workflows.progress import Progress, silent
 
 BEFORE = 11
 """Columns that the spinner and the time take."""
