@@ -56,7 +56,7 @@ def serve(
       karkas serve --status
       karkas serve --stop
     """
-    from karkas.cli import serving
+    from karkas.cli import overseeing, serving
     from karkas.policies.errors import UsageError
     from karkas.server.process import Watchbook
 
@@ -67,11 +67,11 @@ def serve(
         models = {"default": opened.settings.model, **opened.settings.models}
     book = Watchbook(folder)
     if stop:
-        serving.stop(book, _known(names, sorted({*book.names(), *_served(models)})), json=json)
+        overseeing.stop(book, _known(names, sorted({*book.names(), *_served(models)})), json=json)
         return
     chosen = _known(names, _served(models), described=models)
     if status:
-        serving.status(book, [(name, models[name]) for name in chosen], json=json)
+        overseeing.status(book, [(name, models[name]) for name in chosen], json=json)
         return
     launches = _launches(chosen, models, root)
     if detach:
