@@ -6,7 +6,6 @@ every part did. A fault, a budget, a verdict that contradicts itself or answers 
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -91,25 +90,20 @@ async def judge_map(asking: Asking, question: JudgeMap, documents: Sequence[Docu
     return await _judge(asking, "map", "the map", shown, before="", whole=_page("\n".join(_words(question))))
 
 
-@dataclass(frozen=True)
-class _Part:
-    number: int
-    shown: str
-
-
 async def _judge(
     asking: Asking, task: str, what: str, shown: Sequence[str], *, before: str, whole: Page
 ) -> Judged:
     """All parts judged, and one verdict of them: the worst, and never a pass where one is missing."""
-    parts = [_Part(number, text) for number, text in enumerate(shown, 1)]
+    parts = list(enumerate(shown, 1))
 
-    async def judge(part: _Part) -> Judged:
-        of = f"{what}, part {part.number} of {len(parts)}" if len(parts) > 1 else what
+    async def judge(part: tuple[int, str]) -> Judged:
+        number, text = part
+        of = f"{what}, part {number} of {len(parts)}" if len(parts) > 1 else what
         code = secrets.token_hex(_CODE)
         asked = await asking.ask(
             task,
             Judgement,
-            question=f"{before}{of}\n{part.shown}\nend of {what}\n\nthe code is {code}",
+            question=f"{before}{of}\n{text}\nend of {what}\n\nthe code is {code}",
             max_tokens=ANSWER,
         )
         return _judged(asked.value, code, whole)

@@ -26,6 +26,15 @@ _Validator = extend(Draft202012Validator, {"pattern": lambda *_: ()})  # type: i
 """Patterns are in the syntax of the tool's own validation, which checks them again before a gate opens."""
 
 
+class Proposal(BaseModel):
+    """Why, and the call, whose type is made of the tools."""
+
+    model_config = _CLOSED
+
+    why: str = Field(max_length=_WHY)
+    call: Any
+
+
 async def propose(asking: Asking, question: Propose) -> Proposed:
     """At most `question.at_most` different calls, out of one prompt; none where nothing can be proposed."""
     unfit = {
@@ -46,16 +55,15 @@ async def propose(asking: Asking, question: Propose) -> Proposed:
     back = _back(f"{question.frame}\n{question.task}\n{question.feedback}")
     calls: dict[str, ToolCall] = {}
     for value in asked.values:
-        call = getattr(value, "call")  # noqa: B009  the type is made of the tools
-        if call is not None:
-            args = _restored(call.args, back)
-            key = json.dumps([call.tool, args], sort_keys=True)
-            calls.setdefault(key, ToolCall(tool=call.tool, args=args, why=_why(value)))
+        if value.call is not None:
+            tool, args = value.call.tool, _restored(value.call.args, back)
+            key = json.dumps([tool, args], sort_keys=True)
+            calls.setdefault(key, ToolCall(tool=tool, args=args, why=spoken(value.why)))
     found = tuple(calls.values())[: question.at_most]
-    return Proposed(calls=found, why=found[0].why if found else _why(asked.value))
+    return Proposed(calls=found, why=found[0].why if found else spoken(asked.value.why))
 
 
-def answer_for(tools: Sequence[ToolSpec]) -> type[BaseModel]:
+def answer_for(tools: Sequence[ToolSpec]) -> type[Proposal]:
     """The type of a proposal: why, and a call of one of these tools, or `null`.
 
     Raises `SchemaError`, which names the parameter that no grammar can hold.
@@ -64,17 +72,12 @@ def answer_for(tools: Sequence[ToolSpec]) -> type[BaseModel]:
 
 
 @lru_cache(maxsize=64)
-def _answer_for(tools: str) -> type[BaseModel]:
+def _answer_for(tools: str) -> type[Proposal]:
     calls: Any = reduce(or_, (_call(tool["name"], tool["parameters"]) for tool in json.loads(tools)))
     if get_args(calls):
         calls = Annotated[calls, Field(discriminator="tool")]
     one_or_none: Any = calls | None
-    return create_model(
-        "Proposal",
-        __config__=_CLOSED,
-        why=(Annotated[str, Field(max_length=_WHY)], ...),
-        call=(one_or_none, ...),
-    )
+    return create_model("Proposal", __base__=Proposal, call=(one_or_none, ...))
 
 
 @lru_cache(maxsize=256)
@@ -105,10 +108,6 @@ def _args(tool: str, parameters: dict[str, Any]) -> Any:
     return Annotated[
         dict[str, JsonValue], AfterValidator(check), WithJsonSchema(bounded(parameters, of=tool))
     ]
-
-
-def _why(value: BaseModel) -> str:
-    return spoken(str(getattr(value, "why")))  # noqa: B009
 
 
 def _shown(question: Propose, tools: Sequence[ToolSpec]) -> str:
