@@ -170,7 +170,11 @@ class Runs:
             if status not in NEXT[before]:
                 raise RunStatusError(
                     f"run {row.id} is {before}{f' ({row.reason})' if row.reason else ''} and cannot become {status}"
-                    + ("; `karkas runs resume` may open it again" if before.ended else "")
+                    + (
+                        "; `karkas runs resume` may open it again"
+                        if before in {RunStatus.FAILED, RunStatus.STOPPED}
+                        else ""
+                    )
                 )
             if result is not None:
                 row.result = result

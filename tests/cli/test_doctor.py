@@ -74,6 +74,13 @@ def test_a_broken_file_is_a_problem_and_hides_no_other(cli: Cli, root: Path) -> 
     assert found(cli, "signing key")["status"] == "problem"
 
 
+def test_of_a_file_that_cannot_be_read_nothing_is_said_about_its_models(cli: Cli, root: Path) -> None:
+    (root / "karkas.toml").write_text('[model]\nbase_urll = "http://127.0.0.1:9"\n')
+    check = found(cli, "model")
+    assert check["status"] == "warning"
+    assert "offline engine" not in check["found"]
+
+
 def test_a_signing_key_that_others_can_read_is_a_problem_with_its_mend(cli: Cli, root: Path) -> None:
     key = root / ".karkas/signing.key"
     key.chmod(0o640)

@@ -330,7 +330,10 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(root: Path, cli: Cli) -> None:
     if process.returncode == 130 and run["status"] != "parked":
         assert f"karkas runs resume {run['id']}" in said
         assert run["status"] == "queued"
-    assert cli("runs", "resume", run["id"]).code == 3
+    resumed = cli("runs", "resume", run["id"])
+    assert resumed.code == 3
+    assert "claims out of" in resumed.out
+    assert "read zones/courier.distillate.md" in resumed.out
     assert "Traceback" not in said
 
 

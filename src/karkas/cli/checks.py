@@ -47,6 +47,7 @@ class Check:
 def checks(start: Path | None) -> Iterator[Check]:
     """Every check for the project at or above `start`, in the order in which they depend on each other."""
     yield _python()
+    readable = True
     try:
         root = find_root(start)
     except ProjectError as error:
@@ -60,6 +61,7 @@ def checks(start: Path | None) -> Iterator[Check]:
             settings = toml.load(root)
         except ProjectError as error:
             yield Check("karkas.toml", Status.PROBLEM, str(error), "correct the line that is named")
+            readable = False
         else:
             zones = len(settings.zones)
             yield Check("karkas.toml", Status.OK, f"valid, {zones} zone{'' if zones == 1 else 's'} declared")
@@ -68,7 +70,10 @@ def checks(start: Path | None) -> Iterator[Check]:
         yield from _folder(root / FOLDER)
         yield from _tool_files(root, settings)
     yield _bubblewrap(settings.act.sandbox)
-    yield from _models(settings)
+    if readable:
+        yield from _models(settings)
+    else:
+        yield Check("model", Status.WARNING, "not examined, since karkas.toml could not be read")
     yield _editor()
 
 

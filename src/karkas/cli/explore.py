@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from karkas.policies.budgets import Budget
     from karkas.project import Project
+    from karkas.storage import Run
 
 app = room()
 
@@ -33,11 +34,13 @@ def explore(
     ],
     until: Annotated[
         str | None,
-        typer.Option(metavar="WHEN", help="Begin no cycle after this: 07:00, 2h, 2026-11-23T07:00."),
+        typer.Option(metavar="WHEN", help="End then with what there is: 07:00, 2h, 2026-11-23T07:00."),
     ] = None,
     max_sources: Annotated[int | None, typer.Option(min=1, help="Read at most so many sources.")] = None,
     max_cycles: Annotated[int | None, typer.Option(min=1, help="Run at most so many cycles.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Begin no cycle after so long.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="End after so long with what there is.")
+    ] = None,
     json: JsonOption = False,
     project: ProjectOption = None,
 ) -> None:
@@ -51,7 +54,7 @@ def explore(
     \b
     Examples:
       karkas explore retries --source pkg:tenacity --source pkg:httpx
-      karkas explore lora --source ~/docs/peft --source git:../axolotl@main --until 07:00
+      karkas explore lora -s ~/docs/peft -s git:../axolotl@main --until 07:00
     """
     from karkas.cli import ending
     from karkas.runner import begin
@@ -75,11 +78,17 @@ def explore(
             budget=budget,
             deadline=deadline,
         )
-        run = ending.drive(opened, run, quiet=json)
-        mapped = bool(ending.values(run).get("distillate"))
-        if mapped and not json:
-            _tell_map(opened, zone)
-        ending.tell(opened, run, json=json, told_engine=mapped)
+        tell(opened, ending.drive(opened, run, quiet=json), json=json)
+
+
+def tell(project: "Project", run: "Run", *, json: bool) -> None:
+    """Says what an exploration found, how it stands and what to do next, then exits with its code."""
+    from karkas.cli import ending
+
+    mapped = ending.values(run).get("distillate")
+    if mapped and not json:
+        _tell_map(project, str(run.zone), mapped)
+    ending.tell(project, run, json=json, told_engine=bool(mapped))
 
 
 def _checked(project: "Project", spec: str) -> str:
@@ -129,32 +138,25 @@ def _budget(
     )
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _tell_map(project: "Project", zone: str) -> None:
+def _tell_map(project: "Project", zone: str, artifact: str) -> None:
     """What was found, in one glance."""
     from karkas.agents.distillate import load
     from karkas.cli import screen
+    from karkas.policies.actions import Digest
 
-    ground = project.store.zones.ground(zone)
-    if ground.distillate_artifact is None:
-        return
-    found = load(project.store.artifacts.text(ground.distillate_artifact))
+    found = load(project.store.artifacts.text(Digest(artifact)))
     used = sum(source.status.value == "used" for source in found.sources)
     counts = (
         (len(found.conflicts), "conflict candidate" if found.engine.kind == "extractive" else "conflict"),
         (len(found.weak_spots), "weak spot"),
         (len(found.open_questions), "open question"),
     )
-    gaps = ", ".join(_counted(number, noun) for number, noun in counts)
-    ended = f"{found.run.stop_reason.replace('_', ' ')} after {_counted(found.run.cycles, 'cycle')}"
-    screen.say(
-        f"{zone}: {_counted(len(found.claims), 'claim')} out of {_counted(used, 'source')}, {gaps} ({ended})"
-    )
+    gaps = ", ".join(screen.counted(number, noun) for number, noun in counts)
+    ended = f"{found.run.stop_reason.replace('_', ' ')} after {screen.counted(found.run.cycles, 'cycle')}"
+    claims = screen.counted(len(found.claims), "claim")
+    screen.say(f"{zone}: {claims} out of {screen.counted(used, 'source')}, {gaps} ({ended})")
     if dropped := found.honesty.dropped_claims:
-        screen.say(f"{_counted(dropped, 'drafted claim')} dropped: what was quoted stands in no source")
+        screen.say(f"{screen.counted(dropped, 'drafted claim')} dropped: what was quoted stands in no source")
     if used and not found.claims:
         others = "other sources" if found.engine.kind == "extractive" else "other sources, or another model"
         screen.say(f"nothing was found that a source proves, so there is nothing to frame; name {others}")

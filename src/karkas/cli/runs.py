@@ -55,7 +55,7 @@ def list_(
                     run.zone or "",
                     _status(run, broken_off=run.id in orphans),
                     f"{run.changed_at.astimezone():%Y-%m-%d %H:%M}",
-                    f"{run.spent.wall_s:.0f} s, {run.spent.tokens} tokens",
+                    f"{run.spent.wall_s:.0f} s, {run.spent.tokens:,} tokens",
                 )
                 for run in runs
             ],
@@ -104,10 +104,16 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
             )
             return
         spent = found.spent
-        tokens = f"{spent.tokens} tokens" + (
-            f" ({spent.cached_tokens} cached)" if spent.cached_tokens else ""
+        tokens = f"{spent.tokens:,} tokens" + (
+            f" ({spent.cached_tokens:,} cached)" if spent.cached_tokens else ""
         )
-        work = f"{tokens} in {spent.model_calls} calls, {spent.sources} sources, {spent.cycles} cycles"
+        work = ", ".join(
+            (
+                f"{tokens} in {screen.counted(spent.model_calls, 'call')}",
+                screen.counted(spent.sources, "source"),
+                screen.counted(spent.cycles, "cycle"),
+            )
+        )
         screen.facts(
             [
                 ("run", f"{found.id}, {found.workflow}"),
@@ -150,7 +156,7 @@ def resume(
       karkas runs resume r-3f9a
       karkas runs resume r-3f9a --switch-engine
     """
-    from karkas.cli import ending, screen
+    from karkas.cli import ending, explore, screen
     from karkas.runner import reopen
     from karkas.storage import RunStatus
 
@@ -168,7 +174,9 @@ def resume(
         if found.options != before.options and not json:
             file = found.workflow.rpartition(":")[0]
             screen.say(f"{file} changed since the run was begun; it goes on with the file as it is now")
-        ending.tell(opened, ending.drive(opened, found, quiet=json), json=json)
+        found = ending.drive(opened, found, quiet=json)
+        told = explore.tell if found.workflow == "explore" else ending.tell
+        told(opened, found, json=json)
 
 
 def _keeps_offline(run: "Run", settings: "Settings") -> bool:

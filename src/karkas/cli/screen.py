@@ -50,6 +50,10 @@ def line(text: str, *, style: str | None = None) -> None:
     console().print(Text(visible_line(text), style=style or ""))
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def quote(text: str, *, mark: str = "  | ") -> None:
     """Prints somebody's words, each of their lines marked as such."""
     console().print(Text("\n".join(f"{mark}{visible(one)}" for one in text.split("\n"))))
