@@ -1,6 +1,6 @@
 """The typed questions that agents ask, role by role, and the answer that belongs to each."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -111,6 +111,8 @@ class MapArea(Wire):
 class Composed(Wire):
     summary: tuple[SummarySection, ...]
     areas: tuple[MapArea, ...]
+    by_rule: tuple[Literal["summary", "map"], ...] = ()
+    """Parts that follow from the claims by rule: no language model chose their order."""
 
 
 class CheckSupport(Question):

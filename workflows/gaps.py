@@ -36,17 +36,9 @@ def not_covered(corpus: Corpus, stop: StopReason, *, partly_read: bool) -> tuple
     return tuple(found)
 
 
-def drawn_by_rule(composed: Composed, by_rule: Composed, *, why: str | None) -> tuple[NotCovered, ...]:
+def drawn_by_rule(composed: Composed, *, why: str | None) -> tuple[NotCovered, ...]:
     """What the language model left to the offline engine, whichever of the two noticed; a reader should know."""
-    parts = [
-        name
-        for name, own, rule in (
-            ("summary", composed.summary, by_rule.summary),
-            ("map", composed.areas, by_rule.areas),
-        )
-        if own and own == rule
-    ]
-    if not parts:
+    if not composed.by_rule:
         return ()
-    topic = f"{' and '.join(parts)} in the language model's own order"
+    topic = f"{' and '.join(composed.by_rule)} in the language model's own order"
     return (NotCovered(topic=topic, why=f"drawn by rule from the claims{f': {why}' if why else ''}"),)

@@ -1,6 +1,6 @@
 """Mapping a zone: the distillate composed, verified and written, and the critic's pass over it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,9 +23,7 @@ from karkas.policies.distillates import (
 from karkas.policies.errors import DistillateError, StorageError
 from karkas.policies.gates import CriticReport, CriticStatus
 from karkas.policies.zones import Stage
-from karkas.server.offline import OfflineEngine
-from karkas.server.protocol import Engine, Reply
-from karkas.server.questions import Composed, Reviewed
+from karkas.server.questions import Reviewed
 from karkas.storage import Store
 from karkas.workflows.context import Context
 from karkas.workflows.corpus import Corpus, documents_of, save
@@ -70,24 +68,24 @@ async def write_map(
     """
     documents = await context.stored(documents_of, context, corpus)
     context.progress(f"summarizer composes {len(claims)} claims")
-
-    def ask(engine: Engine) -> Awaitable[Reply[Composed]]:
-        return compose(
+    reply, fallen = await or_offline(
+        context,
+        lambda engine: compose(
             engine,
             zone=zone,
             claims=claims,
             conflicts=found.conflicts,
             open_questions=found.open_questions,
             documents=documents,
-        )
-
-    reply, fallen = await or_offline(context, ask, what="the summary and the map")
+        ),
+        what="the summary and the map",
+    )
     # The claims are the language model's all the same.
     engine = reply.engine if fallen is None else context.caller.engine or context.engine.info
     stop = context.caller.cut or stop
     gaps = not_covered(corpus, stop, partly_read=partly_read)
     if engine.kind == "llm":
-        gaps += drawn_by_rule(reply.value, (await ask(OfflineEngine())).value, why=fallen)
+        gaps += drawn_by_rule(reply.value, why=fallen)
     run = await context.stored(context.store.runs.get, context.run)
     by_models = {name: getattr(run.spent, name) for name in ("tokens", "cached_tokens", "model_calls")}
     spent = spent.model_copy(update=by_models)

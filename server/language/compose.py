@@ -19,9 +19,13 @@ async def compose(asking: Asking, question: Compose, documents: Sequence[Documen
     areas = await draw(asking, question)
     if summary and areas:
         return Composed(summary=summary, areas=areas)
-    missing = " and ".join(name for name, part in (("summary", summary), ("map", areas)) if not part)
+    missing = [name for name, part in (("summary", summary), ("map", areas)) if not part]
     await asking.caller.note(
-        f"summarizer: the model gave no usable {missing}, so it was drawn by rule from the claims"
+        f"summarizer: the model gave no usable {' and '.join(missing)}, so it was drawn by rule from the claims"
     )
     by_rule = await asyncio.to_thread(composed_by_rule, question, documents)
-    return Composed(summary=summary or by_rule.summary, areas=areas or by_rule.areas)
+    return Composed(
+        summary=summary or by_rule.summary,
+        areas=areas or by_rule.areas,
+        by_rule=tuple(part for part in by_rule.by_rule if part in missing),
+    )

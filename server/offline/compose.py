@@ -53,8 +53,11 @@ def compose(question: Compose, documents: Sequence[Document]) -> Composed:
     disputed = dict.fromkeys(claim for one in question.conflicts[:CONFLICTS_SHOWN] for claim in one.claims)
     if disputed:
         sections.append(SummarySection(title=DISAGREEMENT, claims=tuple(disputed)))
+    drawn = areas(known, documents, question.conflicts, question.open_questions)
     return Composed(
-        summary=tuple(sections), areas=areas(known, documents, question.conflicts, question.open_questions)
+        summary=tuple(sections),
+        areas=drawn,
+        by_rule=(*(("summary",) if sections else ()), *(("map",) if drawn else ())),
     )
 
 

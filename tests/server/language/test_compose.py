@@ -195,6 +195,7 @@ async def test_without_a_usable_map_rules_draw_it_and_the_record_says_so(
     found = await composed(models(script), caller)
     assert found.areas
     assert [part.claims for part in found.summary] == [("c-1",)]
+    assert found.by_rule == ("map",)
     assert caller.notes[-1] == (
         "summarizer: the model gave no usable map, so it was drawn by rule from the claims"
     )
@@ -205,6 +206,7 @@ async def test_without_a_usable_summary_rules_choose_it(models: Models, caller: 
     assert found.summary
     assert found.areas[1].title == "Checkpoint files"
     assert "no usable summary" in caller.notes[-1]
+    assert found.by_rule == ("summary",)
 
 
 async def test_a_server_that_is_gone_is_an_error(models: Models, caller: Any) -> None:
