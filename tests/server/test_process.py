@@ -126,6 +126,19 @@ async def test_a_server_is_ready_when_it_answers_and_is_gone_with_its_engine_whe
     assert (last.state, last.pid) == (State.STOPPED, None)
 
 
+async def test_the_log_of_a_server_at_work_stays_bounded(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "BOUND_BYTES", 1000)
+    async with watch.serving(watch.launch()):
+        log = (await watch.until(State.READY)).log
+        with log.open("ab") as file:
+            file.write(b"." * 2000)
+        async with asyncio.timeout(20):
+            while log.stat().st_size > 1000:  # noqa: ASYNC110 - a file sends no event
+                await asyncio.sleep(0.02)
+
+
 async def test_what_it_is_doing_is_told_while_it_starts(watch: Watch) -> None:
     async with watch.serving(watch.launch("mute")):
         while watch.told[-1:] == [] or watch.told[-1].detail != "loading weights":
