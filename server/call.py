@@ -133,10 +133,11 @@ class Call:
         self.caller.progress(f"asks again: {fault}")
 
     def _progress(self, chat: ChatRequest) -> Callable[[int], None]:
-        doing = f"the {self.request.role} writes"
+        doing = f"the {self.request.role} writes, in tokens:"
 
         def told(tokens: int) -> None:
-            self.caller.progress(doing, done=tokens, total=chat.n * chat.max_tokens)
+            if self.caller.alone:
+                self.caller.progress(doing, done=tokens, total=chat.n * chat.max_tokens)
 
         return told
 

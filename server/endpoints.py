@@ -247,8 +247,8 @@ class Endpoints:
                 waiter.slot.set_exception(unavailable(why, waited))
             else:
                 if why or waited > QUIET_S:
-                    doing = f"waits: {why or 'the model server has not answered yet'}"
-                    waiter.caller.progress(doing, done=int(waited), total=int(patience))
+                    reason = why or "the model server has not answered yet"
+                    waiter.caller.progress(f"waits {waited:.0f} of {patience:.0f} s: {reason}")
                 continue
             self._line.leave(waiter, run=waiter.caller.run, first=waiter.caller.waiting)
 

@@ -96,6 +96,11 @@ class Caller:
     waiting: bool = False
     """A person waits for the answer: it goes first, and progress is shown while it is written."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other call is under way: of several, none tells how many tokens it has written."""
+        return True
+
     async def before(self, engine: EngineInfo, request: Request[Any]) -> bool:
         """Called before each call. False: a budget is reached, so the engine winds up with what it has.
 

@@ -42,6 +42,10 @@ class RunCaller(Caller):
         self._pinned: str | None = None
         self._prompts: set[tuple[str, str]] = set()
 
+    @property
+    def alone(self) -> bool:
+        return len(self._under_way) <= 1
+
     async def before(self, engine: EngineInfo, request: Request[Any]) -> bool:
         run = self._taken_up or await self._take_up()
         self.engine, name = engine, str(engine)

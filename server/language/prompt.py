@@ -24,6 +24,8 @@ PAGE = 6_000
 """Tokens of a page. More would fit many models; they overlook things in it, and pages are read at the same time."""
 ALIVE = 64
 """Calls of one request that are under way or wait for a slot of the model server."""
+_BESIDE, _LEAST = 1_000, 512
+"""Tokens that are not shared between a page and what is asked about it: a role's instructions, and a short answer."""
 _FRAME = 200
 """Tokens that the chat template, labels and the schema may take."""
 
@@ -74,7 +76,7 @@ class Asking:
 
     async def pages(self, documents: Sequence[Document]) -> tuple[Page, ...]:
         """The documents as every agent is shown them whose model holds as much."""
-        room = min(PAGE, await self.context() // 2)
+        room = min(PAGE, max(await self.context() - _BESIDE, _LEAST) // 2)
         return await pages(documents, room, self.count)
 
     async def room(self, task: str, *, max_tokens: int, beside: str = "") -> int:
@@ -120,6 +122,8 @@ class Asking:
                 done += 1
                 self.caller.progress(f"{self.request.role}: {what}", done=done, total=len(items))
 
+        if len(items) > 1:
+            self.caller.progress(f"{self.request.role}: {what}", total=len(items))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(ALIVE, len(items))):

@@ -83,9 +83,28 @@ async def test_a_person_who_waits_sees_the_answer_grow(server: Server) -> None:
 
     async with pool_of(server.base_url) as pool:
         asked = await ask(pool, caller=Waiting())
-    assert {doing for doing, _, _ in seen} == {"the critic writes"}
+    assert {doing for doing, _, _ in seen} == {"the critic writes, in tokens:"}
     assert seen[-1][2] == 600
     assert 0 < seen[-1][1] <= asked.usage.completion_tokens
+
+
+async def test_of_several_calls_none_tells_how_its_answer_grows(server: Server) -> None:
+    seen: list[str] = []
+
+    class Several(Caller):
+        waiting = True
+
+        @property
+        def alone(self) -> bool:
+            return False
+
+        def progress(self, doing: str, /, *, done: int = 0, total: int | None = None) -> None:
+            del done, total
+            seen.append(doing)
+
+    async with pool_of(server.base_url) as pool:
+        await ask(pool, caller=Several())
+    assert seen == []
 
 
 async def test_a_burst_is_found_out_and_all_of_it_is_answered(server: Server) -> None:

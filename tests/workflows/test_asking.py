@@ -76,6 +76,15 @@ def test_a_budget_ends_the_calls_that_come_after_it_is_spent(bench: Bench, budge
     )
 
 
+def test_a_call_is_alone_while_no_other_is_under_way(bench: Bench) -> None:
+    caller = caller_of(bench)
+    with caller.under_way(1):
+        assert caller.alone
+        with caller.under_way(1):
+            assert not caller.alone
+        assert caller.alone
+
+
 @pytest.mark.parametrize(("budget", "most"), [(Budget(tokens=5000), 6), (Budget(model_calls=5), 5)])
 def test_a_crowd_of_calls_at_once_exceeds_no_budget_by_more_than_one(
     bench: Bench, budget: Budget, most: int

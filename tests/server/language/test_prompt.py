@@ -17,7 +17,7 @@ from karkas.server.documents import Document
 from karkas.server.language.distil import PageClaims
 from karkas.server.language.packing import packed
 from karkas.server.language.prompt import ALIVE, Asking
-from karkas.server.protocol import Request, Role
+from karkas.server.protocol import Caller, Request, Role
 from karkas.server.questions import Distil, Distilled
 
 Models = Callable[..., Any]
@@ -59,6 +59,22 @@ async def test_what_fails_for_itself_costs_only_itself_and_is_noted(models: Mode
         "summarizer: one of 5 pages was lost: no JSON"
     ]
     assert len(caller.notes) == 3
+
+
+async def test_how_many_items_are_done_is_told_from_the_beginning(models: Models) -> None:
+    class Watched(Caller):
+        def __init__(self) -> None:
+            self.told: list[tuple[str, int, int | None]] = []
+
+        def progress(self, doing: str, /, *, done: int = 0, total: int | None = None) -> None:
+            self.told.append((doing, done, total))
+
+    async def work(item: int) -> int:
+        return item
+
+    caller = Watched()
+    await asking(models(None), caller).each(range(2), work, what="pages")
+    assert caller.told == [("summarizer: pages", done, 2) for done in range(3)]
 
 
 async def test_a_reached_budget_keeps_what_there_is_and_begins_nothing_more(
