@@ -11,7 +11,14 @@ import pytest
 from karkas import runner
 from karkas.agents.distillate import load, verify
 from karkas.policies.budgets import Budget
-from karkas.policies.distillates import ClaimMode, Distillate, SupportLabel
+from karkas.policies.distillates import (
+    ClaimMode,
+    Conflict,
+    ConflictKind,
+    Distillate,
+    SupportLabel,
+    part_id,
+)
 from karkas.policies.errors import AnswerError, BudgetReachedError, InvalidAnswerError
 from karkas.project import Project
 from karkas.server.offline import OfflineEngine
@@ -117,6 +124,28 @@ def test_a_cycle_checks_and_compares_only_what_it_brought(project: Project) -> N
     assert set(after.fresh) == {one.id for one in second.claims}
     assert before.known == ()
     assert {one.id for one in after.claims} == {*before.fresh, *after.fresh}
+
+
+class Judge(Reader):
+    """Finds a conflict where none is known yet."""
+
+    async def ask(self, request: Request[AnswerT]) -> Reply[AnswerT]:
+        reply = await super().ask(request)
+        match request.question:
+            case Review(claims=(one, other, *_), known=()):
+                ids, kind = (one.id, other.id), ConflictKind.NUMERIC
+                found = Conflict(
+                    id=part_id("k", kind, *ids), kind=kind, claims=ids, detector="a", score=0.7, label="7"
+                )
+                return replace(reply, value=reply.value.model_copy(update={"conflicts": (found,)}))
+        return reply
+
+
+def test_what_one_cycle_judged_is_known_to_the_next(project: Project) -> None:
+    engine = Judge()
+    explore(project, engine, batch=2)
+    _, after = engine.questions(Review)
+    assert [one.label for one in after.known] == ["7"]
 
 
 def test_the_offline_engine_is_not_asked_to_check_what_it_copied(project: Project) -> None:
