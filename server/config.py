@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -86,6 +87,14 @@ class ModelSettings(_Section):
         if self.base_url:
             return self.base_url
         return (self.serve.base_url,) if self.serve is not None else ()
+
+    def as_started(self) -> "ModelSettings":
+        """With the name by which `karkas serve` makes the server list the model, so that no other one is asked that
+        happens to answer there.
+        """
+        if self.model or self.base_url or self.serve is None:
+            return self
+        return self.model_copy(update={"model": PurePath(self.serve.path).name or None})
 
 
 class RoleSettings(_Section):

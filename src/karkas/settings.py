@@ -86,7 +86,7 @@ class Settings(_Section):
     def language_models(self) -> ModelsConfig | None:
         """The models that a server is configured for; None where there are none, so that the offline engine answers."""
         named = {DEFAULT: self.model, **self.models}
-        served = {name: model for name, model in named.items() if model.base_urls}
+        served = {name: model.as_started() for name, model in named.items() if model.base_urls}
         return ModelsConfig(models=served, roles=self.roles) if served else None
 
 

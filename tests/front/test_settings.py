@@ -194,6 +194,23 @@ def test_the_server_is_named_by_its_root_however_it_was_written(url: str) -> Non
     assert parse(f'[model]\nbase_url = "{url}"', FILE).model.base_url == "http://h:8000"
 
 
+@pytest.mark.parametrize(
+    ("lines", "asked"),
+    [
+        ('[model.serve]\npath = "google/gemma-4-12B-it"', "gemma-4-12B-it"),
+        ('[model.serve]\npath = "models/gemma/"', "gemma"),
+        ('[model]\nmodel = "mine"\n[model.serve]\npath = "models/gemma"', "mine"),
+        ('[model]\nbase_url = "http://127.0.0.1:8000"\n[model.serve]\npath = "models/gemma"', None),
+    ],
+)
+def test_of_a_server_that_karkas_starts_only_the_model_it_starts_there_is_asked(
+    lines: str, asked: str | None
+) -> None:
+    found = parse(lines, FILE).language_models
+    assert found is not None
+    assert found.models["default"].model == asked
+
+
 def test_without_a_server_there_are_no_language_models() -> None:
     assert parse('[model]\nmodel = "m"\n[roles.critic]\nmodel = "default"', FILE).language_models is None
 
