@@ -25,8 +25,8 @@ from karkas.storage import Run
 from karkas.workflows.mapping import distillate_path
 
 DOCUMENTS = Path(__file__).parents[1] / "workflows" / "documents"
-PAGE = 60
-"""Sections of a document that fill about a page of a prompt."""
+PAGE = 30
+"""Sections of a document: about 3500 tokens of the tiny model."""
 
 
 class Literate:
@@ -115,7 +115,7 @@ def make_project(root: Path, *urls: str, more: str = "") -> Path:
 
 
 def write_pages(folder: Path, number: int) -> Path:
-    """Documents of about a page each, all different."""
+    """Documents of `PAGE` sections each, all different."""
     folder.mkdir(exist_ok=True)
     for page in range(number):
         parts = [

@@ -121,7 +121,7 @@ async def test_the_most_important_claims_of_all_pages_are_kept(
         fact = facts(prompt)[0]
         return PageClaims(claims=(stated(f"It says {fact}", fact, importance=next(importance)),))
 
-    claims = await distilled(models(script, holds=2048), caller, *many(markdown), at_most=2)
+    claims = await distilled(models(script, holds=3_048), caller, *many(markdown), at_most=2)
     assert [claim.score for claim in claims] == [0.9, 0.5]
     assert caller.notes == ["summarizer: of 4 claims the 2 most important were kept"]
 
@@ -148,7 +148,7 @@ async def test_a_page_that_fails_costs_only_its_own_claims(
             return InvalidAnswerError("no JSON")
         return PageClaims(claims=(stated(f"It says {facts(prompt)[0]}", facts(prompt)[0]),))
 
-    claims = await distilled(models(script, holds=2048), caller, *many(markdown))
+    claims = await distilled(models(script, holds=3_048), caller, *many(markdown))
     assert len(claims) == 3
     assert caller.notes == ["summarizer: one of 4 pages was lost: no JSON"]
 
@@ -165,7 +165,7 @@ async def test_a_budget_that_ends_between_pages_keeps_what_was_read(
             return BudgetReachedError()
         return PageClaims(claims=(stated("It says so.", "Fact 0.3 stands here."),))
 
-    claims = await distilled(models(script, holds=2048), caller, *many(markdown))
+    claims = await distilled(models(script, holds=3_048), caller, *many(markdown))
     assert [claim.text for claim in claims] == ["It says so."]
     assert caller.notes == ["summarizer: the budget ended after 1 of 4 pages"]
 
