@@ -37,8 +37,10 @@ def act(
     \b
     Examples:
       karkas act lora "publish the report to docs/lora.md"
-      karkas act lora "note the decision" --tool write_file --args '{"path": "notes/lora.md", "content": "r = 16"}'
-      karkas act lora "run the tests" --tool run_command --args '{"argv": ["pytest", "-q"]}'
+      karkas act lora "note the decision" --tool write_file \\
+          --args '{"path": "notes/lora.md", "content": "r = 16"}'
+      karkas act lora "run the tests" --tool run_command \\
+          --args '{"argv": ["pytest", "-q"]}'
     """
     from karkas.cli import ending
     from karkas.project import person

@@ -51,7 +51,7 @@ def show(file: FileArgument, *, json: JsonOption = False) -> None:
     \b
     Examples:
       karkas distillate show zones/lora.distillate.yaml | less
-      karkas distillate show zones/lora.distillate.yaml --json | jq '.conflicts[].why'
+      karkas distillate show zones/lora.distillate.yaml --json | jq '.conflicts'
     """
     from karkas.agents.distillate import to_markdown
     from karkas.cli import screen

@@ -127,7 +127,7 @@ def set_(
 
     \b
     Examples:
-      karkas zone set lora --level propose-only --reason "read the map, decided its conflicts"
+      karkas zone set lora --level propose-only --reason "read the map"
       karkas zone set lora --accept-scope --reason "train/ moved to another zone"
     """
     from karkas.cli import screen
