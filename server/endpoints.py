@@ -264,6 +264,7 @@ async def _for_ever(watch: Callable[[], Awaitable[None]]) -> None:
 
 def unavailable(why: str, waited: float) -> ModelUnavailableError:
     return ModelUnavailableError(
-        f"{why or 'the model server does not answer'}; nothing answered for {waited:.0f} s. Start it (`karkas serve`)"
+        f"{why or 'the model server does not answer'}; nothing answered for {waited:.0f} s. Start it (`karkas serve`;"
+        " `karkas serve --status` says whether it is starting already)"
         " or correct base_url in karkas.toml, then `karkas runs resume RUN`"
     )
