@@ -12,7 +12,7 @@ from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import BudgetReachedError, ModelUnavailableError
 from karkas.server.counting import estimated
 from karkas.server.endpoint import Endpoint
-from karkas.server.endpoints import Endpoints, unavailable
+from karkas.server.endpoints import Endpoints, Patience, unavailable
 from karkas.server.faults import PassingFaultError
 from karkas.server.protocol import Caller, Request, Usage
 from karkas.server.wire import ChatAnswer, ChatRequest
@@ -35,7 +35,7 @@ class Call:
     request: Request[Any]
     info: EngineInfo
     prefix: str
-    patience_s: float
+    patience: Patience
     clock: Callable[[], float]
     usage: Usage = field(default_factory=lambda: Usage(calls=0))
     _failed: set[Endpoint] = field(default_factory=set)
@@ -67,7 +67,7 @@ class Call:
 
         def over(_: RetryCallState) -> bool:
             silent_s = self.clock() - max(begun, self.endpoints.answered_at)
-            return reached >= ATTEMPTS or silent_s >= self.patience_s
+            return reached >= ATTEMPTS or silent_s >= self.patience.of(self.caller)
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(PassingFaultError),
@@ -84,7 +84,7 @@ class Call:
                     f"{fault}; {reached} attempts at this request failed. See the server's log, then `karkas runs"
                     " resume RUN`"
                 ) from fault
-            raise unavailable(str(fault), self.patience_s) from fault
+            raise unavailable(str(fault), self.patience.of(self.caller)) from fault
 
     async def _attempt(self, chat: ChatRequest) -> ChatAnswer:
         slot = self.endpoints.slot(self.caller, n=chat.n, prefix=self.prefix, avoid=self._failed)

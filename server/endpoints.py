@@ -36,14 +36,17 @@ log = structlog.get_logger("karkas.models")
 @dataclass(frozen=True)
 class Patience:
     """Seconds that a request waits while no server of its model answers at all: unattended long enough for a server
-    that died to load its model again, and not long where a person looks on.
+    that died to load its model again, and not long where a person looks on. `starting_s` says how long one may take
+    that is known to be starting; whoever it is for waits for that.
     """
 
     unattended_s: float = 300.0
     waiting_s: float = 20.0
+    starting_s: Callable[[], float] = lambda: 0.0
 
     def of(self, caller: Caller) -> float:
-        return self.waiting_s if caller.waiting else self.unattended_s
+        usual = self.waiting_s if caller.waiting else self.unattended_s
+        return max(usual, self.starting_s())
 
 
 @dataclass(eq=False)

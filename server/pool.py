@@ -118,7 +118,7 @@ class ModelPool:
                 top_p=settings.top_p,
                 response_format=response_format(answer),
                 priority=(WAITING if caller.waiting else UNATTENDED) if served.vllm else None,
-                chat_template_kwargs={"enable_thinking": False} if served.vllm and not thinking else None,
+                chat_template_kwargs={"enable_thinking": thinking} if served.vllm else None,
             )
             call = Call(
                 endpoints=endpoints,
@@ -126,7 +126,7 @@ class ModelPool:
                 request=request,
                 info=info,
                 prefix=prompt.system + prompt.documents if prompt.documents else "",
-                patience_s=self._patience.of(caller),
+                patience=self._patience,
                 clock=self._clock,
             )
             values = await ask_typed(call.send, chat, answer, room=room, note=caller.note)

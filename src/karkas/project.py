@@ -183,11 +183,28 @@ class Project:
         """The models of all runs of this project, with their servers' limits; None where no server is configured."""
         configured = self.settings.language_models
         if self._models is None and configured is not None:
+            from karkas.server.endpoints import Patience
             from karkas.server.language import VERSION
             from karkas.server.pool import ModelPool
 
-            self._models = ModelPool(configured, environ=os.environ, version=VERSION)
+            patience = Patience(starting_s=self._starting_s)
+            self._models = ModelPool(configured, environ=os.environ, version=VERSION, patience=patience)
         return self._models
+
+    def _starting_s(self) -> float:
+        """How long a model server may take that `karkas serve` is starting now; 0 where it starts none."""
+        from karkas.server.process import State, Watchbook
+
+        configured = self.settings.language_models
+        book = Watchbook(self.folder)
+        starting = [
+            model.serve.ready_s
+            for name, model in (configured.models.items() if configured else ())
+            if model.serve is not None
+            and (record := book.read(name)) is not None
+            and record.state in {State.STARTING, State.RESTARTING}
+        ]
+        return max(starting, default=0.0)
 
     def register(self, *tools: "Tool") -> None:
         """Adds tools to those that `karkas.toml` names, for as long as this project is open."""

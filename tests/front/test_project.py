@@ -3,6 +3,7 @@ import os
 import py_compile
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from karkas.policies.actions import Effect
 from karkas.policies.errors import ConfinementError, NotFoundError, ProjectError, SettingsError
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Stage, Zone
 from karkas.project import Project, find_root, person
+from karkas.server.process import Record, State, Watchbook
 
 TOOLS = """
 from karkas import runner
@@ -190,6 +192,27 @@ def test_all_runs_of_a_project_share_the_models_that_its_file_names(root: Path) 
     with Project.open(root) as project:
         assert project.engine().info.kind == "llm"
         assert project.models() is project.models() is not None
+
+
+def test_a_model_server_that_is_being_started_is_waited_for_as_long_as_its_section_allows(root: Path) -> None:
+    (root / "karkas.toml").write_text('[model.serve]\npath = "models/big"\nready_s = 700.0\n')
+    with Project.init(root) as project:
+        assert project._starting_s() == 0.0
+        book = Watchbook(project.folder)
+        with book.held("default"):
+            for state, expected in ((State.STARTING, 700.0), (State.RESTARTING, 700.0), (State.READY, 0.0)):
+                book.write(
+                    Record(
+                        name="default",
+                        model="big",
+                        base_url="http://127.0.0.1:8000",
+                        log=book.log("default"),
+                        state=state,
+                        since=datetime.now(UTC),
+                        supervisor=os.getpid(),
+                    )
+                )
+                assert project._starting_s() == expected
 
 
 def test_a_run_that_the_offline_engine_began_goes_on_with_it_until_a_person_switches(root: Path) -> None:

@@ -184,3 +184,27 @@ async def test_whoever_comes_long_after_the_servers_died_has_its_own_patience() 
     endpoints._give_up()
     with pytest.raises(ModelUnavailableError, match="100 s"):
         await waiting
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+async def test_a_server_that_is_known_to_be_starting_is_waited_for(*, waiting: bool) -> None:
+    now, starting = 0.0, 900.0
+    patience = Patience(starting_s=lambda: starting)
+    endpoints = Endpoints(ModelSettings(base_url="http://server"), patience=patience, clock=lambda: now)
+    caller = Caller()
+    caller.waiting = waiting
+
+    async def slot() -> None:
+        async with endpoints.slot(caller, n=1):
+            pass
+
+    asked = asyncio.create_task(slot())
+    await settled()
+    now = 899.0
+    endpoints._give_up()
+    await settled()
+    assert not asked.done()
+    starting = 0.0
+    endpoints._give_up()
+    with pytest.raises(ModelUnavailableError, match="899 s"):
+        await asked

@@ -462,7 +462,7 @@ async def test_only_vllm_is_sent_fields_of_its_own(start: Start) -> None:
         await ask(pool)
     assert [chat.get("priority") for chat in vllm.chats] == [10, 0, 10]
     assert vllm.chats[0]["chat_template_kwargs"] == {"enable_thinking": False}
-    assert "chat_template_kwargs" not in vllm.chats[2]
+    assert vllm.chats[2]["chat_template_kwargs"] == {"enable_thinking": True}
     assert not {"priority", "chat_template_kwargs"} & other.chats[0].keys()
 
 
