@@ -128,6 +128,7 @@ async def test_copied_words_are_not_asked_about(models: Models, caller: Any, mar
     ("pages", "label"),
     [
         (("entailed", "contradicted"), SupportLabel.CONTRADICTED),
+        (("contradicted", "entailed"), SupportLabel.CONTRADICTED),
         (("unclear", "entailed"), SupportLabel.ENTAILED),
         (("unclear", "unclear"), SupportLabel.UNCLEAR),
     ],
