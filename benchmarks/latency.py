@@ -265,6 +265,7 @@ def main() -> None:
     if args.serve:
         asyncio.run(serve(args.latency_ms / 1000))
     else:
+        gc.freeze()  # as the karkas command does
         asyncio.run(compare(args.runs, args.rounds, args.latency_ms, args.profile))
 
 
