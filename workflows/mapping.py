@@ -123,7 +123,9 @@ async def write_map(
         )
     ground = await context.stored(context.store.zones.ground, zone)
     path = distillate_path(context.root, zone)
-    if ground.distillate_artifact and ground.distillate_id == distillate.id and path.exists():
+    # A file without claims pins nothing, and says what was dropped this time.
+    same = distillate.claims and ground.distillate_id == distillate.id
+    if ground.distillate_artifact and same and path.exists():
         artifact, changed = ground.distillate_artifact, False
         distillate = load(await context.stored(context.store.artifacts.text, artifact))
     else:

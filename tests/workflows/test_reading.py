@@ -25,6 +25,7 @@ from karkas.server.offline import OfflineEngine
 from karkas.server.protocol import AnswerT, Caller, Question, Reply, Request, Usage
 from karkas.server.questions import (
     CheckSupport,
+    Citation,
     Compose,
     Distil,
     Distilled,
@@ -33,7 +34,7 @@ from karkas.server.questions import (
     Supported,
     WhatNext,
 )
-from karkas.storage import Run, open_checkpointer
+from karkas.storage import Run, RunStatus, open_checkpointer
 from karkas.workflows.explore import explore_workflow
 from karkas.workflows.mapping import distillate_path, text_of
 from karkas.workflows.runs import advance
@@ -124,6 +125,30 @@ def test_a_cycle_checks_and_compares_only_what_it_brought(project: Project) -> N
     assert set(after.fresh) == {one.id for one in second.claims}
     assert before.known == ()
     assert {one.id for one in after.claims} == {*before.fresh, *after.fresh}
+
+
+class Forger(Reader):
+    """Quotes so many sentences that stand in no source."""
+
+    forged = 0
+
+    async def ask(self, request: Request[AnswerT]) -> Reply[AnswerT]:
+        reply = await super().ask(request)
+        if isinstance(reply.value, Distilled):
+            cite = Citation(document=0, quote="A depot is made of gold.")
+            drafts = (one.model_copy(update={"cites": (cite,)}) for one in reply.value.claims[: self.forged])
+            return replace(reply, value=cast("AnswerT", Distilled(claims=tuple(drafts))))
+        return reply
+
+
+def test_a_file_without_claims_says_how_many_were_dropped_this_time(project: Project) -> None:
+    engine = Forger()
+    for engine.forged in (0, 3, 1):
+        run = explore(project, engine)
+        assert run.status is RunStatus.DONE
+        found = distillate(project)
+        assert (found.claims, found.honesty.dropped_claims) == ((), engine.forged)
+        assert found.run.id == run.id
 
 
 class Judge(Reader):
