@@ -29,13 +29,13 @@ from .driving import Literate, Wire, begin, distillate, explore, make_project, n
 KARKAS = Path(sys.executable).with_name("karkas")
 DEADLINE_S = 120
 CONTEXT = 4096
-PAGES, MANY = 4, 30
+PAGES, MANY = 4, 20
 RUNS = 8
 
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while not holds():  # noqa: ASYNC110  it is about what another process does
+        while not await asyncio.to_thread(holds):  # noqa: ASYNC110  it is about what another process does
             await asyncio.sleep(0.1)
 
 
@@ -264,17 +264,6 @@ def driven(server: Server, tmp_path: Path) -> Iterator[Driven]:
     driven.process.wait()
 
 
-async def test_a_run_that_is_stopped_from_elsewhere_leaves_the_server(driven: Driven) -> None:
-    run = await driven.at_work()
-    stop = (KARKAS, "runs", "stop", run.id, "--reason", "wrong folder", "--project", driven.root)
-    stopping = await asyncio.create_subprocess_exec(*stop, stdout=subprocess.DEVNULL)
-    assert await stopping.wait() == 0
-    code, said = await asyncio.to_thread(driven.ended)
-    assert code == 4
-    assert f"run {run.id}: stopped, wrong folder" in said
-    await until(lambda: driven.running() == 0)
-
-
 async def test_a_run_that_is_interrupted_leaves_the_server_and_can_be_resumed(driven: Driven) -> None:
     run = await driven.at_work()
     driven.process.send_signal(signal.SIGINT)
@@ -283,6 +272,5 @@ async def test_a_run_that_is_interrupted_leaves_the_server_and_can_be_resumed(dr
     assert f"karkas runs resume {run.id}" in said
     await until(lambda: driven.running() == 0)
     with Project.open(driven.root) as project:
-        assert project.store.runs.get(run.id).status is RunStatus.QUEUED
-        run = await runner.advance(project, run.id)
-        assert (run.status, run.error) == (RunStatus.DONE, None)
+        left = project.store.runs.get(run.id)
+    assert (left.status, left.reason) == (RunStatus.QUEUED, "interrupted")

@@ -29,7 +29,16 @@ from .driving import Literate, Wire, distillate, explore, make_project
 
 KARKAS = Path(sys.executable).with_name("karkas")
 ADAPTER = "adapter-a"
-ROLES = f'[roles.critic]\nadapter = "{ADAPTER}"\n'
+MORE = f'[roles.critic]\nadapter = "{ADAPTER}"\n[act]\ntools = ["tools.py:say"]\n'
+TOOL = """
+from karkas.agents.tools import tool
+from karkas.policies.actions import Effect
+
+@tool(Effect.REVERSIBLE)
+def say(words: str) -> str:
+    "Says some words."
+    return words
+"""
 ACTS = 30
 """Tasks until the random model has proposed something that can be shown."""
 COUNTERS = {
@@ -101,7 +110,8 @@ class Explored:
 
 @pytest.fixture(scope="module")
 def explored(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Explored:
-    root = make_project(tmp_path_factory.mktemp("runs") / "project", server.base_url, more=ROLES)
+    root = make_project(tmp_path_factory.mktemp("runs") / "project", server.base_url, more=MORE)
+    (root / "tools.py").write_text(TOOL)
     before = counted(server)
     with pytest.MonkeyPatch.context() as patch, Wire.overheard() as wire, Project.open(root) as project:
         Literate.teach(patch)
