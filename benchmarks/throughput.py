@@ -91,7 +91,7 @@ async def compare(url: str, requests: int, rounds: int) -> None:
     config = ModelsConfig({"default": ModelSettings(base_url=url)})
     async with (
         ModelPool(config, environ={}) as pool,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3)) as session,
     ):
         model = (await pool.info()).model or ""
         asked = prompts(-1, requests)
