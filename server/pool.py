@@ -44,7 +44,6 @@ class ModelPool:
         environ: Mapping[str, str],
         version: str = "1",
         patience: Patience | None = None,
-        starting_s: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Opens nothing. `version` is the language-model engine's; `patience` takes the place of the usual one."""
@@ -52,7 +51,7 @@ class ModelPool:
         self._names = {role: config.name_for(role) for role in Role}
         self._environ = environ
         self._version = version
-        self._patience = patience or Patience(starting_s=starting_s)
+        self._patience = patience or Patience()
         self._clock = clock
         self._entered = 0
         self._open: dict[str, Endpoints] = {}

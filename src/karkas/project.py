@@ -183,12 +183,12 @@ class Project:
         """The models of all runs of this project, with their servers' limits; None where no server is configured."""
         configured = self.settings.language_models
         if self._models is None and configured is not None:
+            from karkas.server.endpoints import Patience
             from karkas.server.language import VERSION
             from karkas.server.pool import ModelPool
 
-            self._models = ModelPool(
-                configured, environ=os.environ, version=VERSION, starting_s=self._starting_s
-            )
+            patience = Patience(starting_s=self._starting_s)
+            self._models = ModelPool(configured, environ=os.environ, version=VERSION, patience=patience)
         return self._models
 
     def _starting_s(self) -> float:

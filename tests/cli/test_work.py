@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import subprocess
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -203,7 +202,7 @@ def test_a_server_that_is_down_parks_the_run_with_what_to_do(
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with (root / "karkas.toml").open("a") as file:
         file.write(f'[models.gone]\nbase_url = "{address}"\n{named}')
-    monkeypatch.setattr("karkas.server.pool.Patience", partial(Patience, waiting_s=0.1))
+    monkeypatch.setattr(Patience, "of", lambda *_: 0.1)
     ended = cli("explore", "courier", "--source", str(DOCUMENTS))
     (run,) = cli("runs", "list", "--json").json
     assert (ended.code, run["status"]) == (3, "parked")
@@ -218,16 +217,15 @@ def test_nobody_waits_for_an_exploration_of_the_night(
 ) -> None:
     asked: set[bool] = set()
 
-    class Watched(Patience):
-        def of(self, caller: Caller) -> float:
-            asked.add(caller.waiting)
-            return 0.1
+    def of(_: Patience, caller: Caller) -> float:
+        asked.add(caller.waiting)
+        return 0.1
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with (root / "karkas.toml").open("a") as file:
         file.write(f'[models.gone]\nbase_url = "{address}"\n')
-    monkeypatch.setattr("karkas.server.pool.Patience", Watched)
+    monkeypatch.setattr(Patience, "of", of)
     assert cli("explore", "courier", "--source", str(DOCUMENTS), *until).code == 3
     assert asked == attended
 

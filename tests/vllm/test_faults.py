@@ -127,7 +127,7 @@ async def test_a_run_waits_for_its_server_and_goes_on_when_it_is_back(mortal: Mo
 async def test_a_run_whose_server_stays_away_parks_and_goes_on_at_another_address(
     server: Server, mortal: Mortal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "Patience", lambda **_: Patience(unattended_s=1.0))
+    monkeypatch.setattr(Patience, "of", lambda *_: 1.0)
     root = make_project(tmp_path / "project", mortal.alive().base_url)
     with Wire.overheard() as wire, Project.open(root) as project:
         run = begin(project, write_pages(root / "pages", PAGES))
