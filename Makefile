@@ -9,6 +9,7 @@ VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 VLLM_LOCK := requirements/vllm.lock
 
+# A lock is the whole answer, so pip resolves nothing (--no-deps): an older one would look past it for packages with extras.
 # What has no wheel is built with the tools of BUILD_LOCK, so that nothing unlocked is fetched for it either.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -37,8 +38,8 @@ $(STAMP): $(LOCK) $(BUILD_LOCK) pyproject.toml
 	@if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 		echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); fi
 	@echo "Installing the locked dependencies (about 850 MB on disk, one to three minutes the first time)"
-	@$(PIP) --require-hashes -r $(BUILD_LOCK)
-	@$(PIP) --require-hashes --no-build-isolation -r $(LOCK)
+	@$(PIP) --no-deps --require-hashes -r $(BUILD_LOCK)
+	@$(PIP) --no-deps --require-hashes --no-build-isolation -r $(LOCK)
 	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
