@@ -25,7 +25,7 @@ LARGEST_NUMBER = 1e15
 _BOUNDED = "bounded"
 """As `$comment`: made by `bounded`, taken as it is within another schema, where all would become required."""
 _SHORT_FORMATS = frozenset({"date", "uuid", "ipv4"})
-"""Bounds of their own, alike in both grammars."""
+"""Bounds of their own, alike in both grammars. A date may still be one that no calendar has, such as 0000-03-01."""
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples", "deprecated", "$comment", "$defs"})
 
 

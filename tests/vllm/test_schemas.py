@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema
@@ -37,7 +38,7 @@ class Everything(Strict):
     findings: tuple[Finding, ...] = Field(min_length=1, max_length=3)
     pair: tuple[bool, Annotated[int, Field(gt=-3, lt=3)]]
     maybe: Annotated[str, Field(max_length=5)] | None = None
-    when: date
+    which: UUID
     number_or_word: Annotated[int, Field(ge=0, le=1)] | Annotated[str, Field(max_length=3)]
 
 
@@ -49,6 +50,7 @@ class Arguments(Strict):
     ratio: float = Field(default=0.5, multiple_of=0.25)
     env: dict[str, bool] = {}
     tags: set[str] | None = None
+    day: date | None = None
     link: Annotated[str, WithJsonSchema({"type": "string", "format": "uri"})] = ""
     anything: Any = None
 
@@ -154,12 +156,15 @@ print(json.dumps(found))
 def test_xgrammar_takes_the_same_schemas(vllm: Path) -> None:
     """Asked directly, since a server has the one grammar that it was started with."""
     finding = '{"text":"a","weight":0.5,"step":%d}'
-    answer = '{"verdict":"pass","findings":[%s],"pair":[true,-2],"maybe":null,"when":"2026-01-31","number_or_word":"a"}'
+    answer = '{"verdict":"pass","findings":[%s],"pair":[true,-2],"maybe":null,"which":"8c9e9a3a-6a53-4c2e-9c3c-3f3c1c8a5a10","number_or_word":"a"}'
     findings = [",".join([finding % 3] * number) for number in (1, 3, 4)]
     call = '{"tool":"write_file","args":{"path":"a"%s}}'
     tried = [
         (schema_of(Everything), [*(answer % each for each in findings), answer % (finding % 11), "{}"]),
-        (schema_of(Call), [call % "", call % ',"times":4,"env":{"a":true}', call % ',"other":1', "{}"]),
+        (
+            schema_of(Call),
+            [call % "", call % ',"times":4,"env":{"a":true},"day":"2026-01-31"', call % ',"other":1', "{}"],
+        ),
     ]
     ran = subprocess.run(
         [vllm.with_name("python"), "-c", XGRAMMAR],
