@@ -302,7 +302,10 @@ def decide(project: "Project", gate: str, verdict: "Verdict", *, json: bool) -> 
     told: dict[str, Any] = {"gate": decided.id, "status": decided.status.value, "verdict": verdict.kind}
     if not json:
         until = f" {put_off}" if (put_off := gateview.put_off(decided)) else ""
-        screen.say(f"gate {decided.id}: {decided.status}{until}, decided by {decided.decided_by}")
+        if decided.decided_by is None:
+            screen.say(f"gate {decided.id}: {gateview.so_far(decided)}; another person decides")
+        else:
+            screen.say(f"gate {decided.id}: {decided.status}{until}, decided by {decided.decided_by}")
     run = project.store.runs.get(decided.run)
     if decided.status.waits or run.status.ended:
         if json:
