@@ -6,9 +6,10 @@ from datetime import datetime
 from pydantic import JsonValue
 from sqlmodel import col, or_, select
 
+from karkas.policies.actions import Effect
 from karkas.policies.approvals import FEWEST
 from karkas.policies.errors import PermitError, VerdictError
-from karkas.policies.gates import CriticReport, GateKind, GateStatus, Verdict, critic_releases
+from karkas.policies.gates import CriticReport, GateKind, GateStatus, Verdict, critic_releases, possible
 from karkas.policies.permits import PermitStatus
 from karkas.storage.decisions import (
     CLOSED,
@@ -122,6 +123,28 @@ class Gates:
         with self._records.change() as change:
             rows = give_batch(self._records, change, shown, by=by)
             return tuple(read_gate(self._records, row) for row in rows)
+
+    def alike(self, gate: str) -> tuple[Gate, ...]:
+        """The open gates that are like this one, itself among them, the oldest first: one variant, and the same zones,
+        level, verdict of policy, tool and effect. `VerdictError` where it offers no approving.
+        """
+        model = self.get(gate)
+        if "approve" not in possible(model.facts):
+            raise VerdictError(
+                f"gate {model.id} offers no approving, so none is like it: `karkas queue show {model.id}`"
+            )
+        kind = self._kind(model)
+        return tuple(
+            one
+            for one in self.list(status=GateStatus.OPEN)
+            if (one.zones, one.level, one.policy.verdict) == (model.zones, model.level, model.policy.verdict)
+            and "approve" in possible(one.facts)
+            and self._kind(one) == kind
+        )
+
+    def _kind(self, gate: Gate) -> tuple[str, Effect]:
+        action = stored_actions(self._records.artifacts, gate).variants[0].action
+        return action.tool, action.effect
 
     def pass_by_critic(self, gate: str, report: CriticReport) -> Gate:
         """Lets a critic pass a gate alone, where policy allows it on the stored proposal; else `PermitError`."""

@@ -9,8 +9,9 @@ from karkas.policies.approvals import FEWEST, MOST
 from karkas.policies.gates import possible
 
 if TYPE_CHECKING:
+    from karkas.policies.provenance import ArgumentOrigin
     from karkas.project import Project
-    from karkas.storage import Gate
+    from karkas.storage import Gate, ShownVariant
 
 COMMANDS = {
     "approve": "karkas queue approve {gate}",
@@ -193,16 +194,23 @@ def _print_variants(project: "Project", gate: "Gate", proposal: Proposal) -> Non
         many = f" {index} of {len(gate.variants)}: {variant.why}" if len(gate.variants) > 1 else ""
         screen.heading(f"Variant{many}" if many else "Action")
         screen.line(f"{variant.action.tool}, {variant.action.effect}, digest {shown.digest[:16]}")
-        mark = "" if variant.action.tool in BUILT_IN else "  | "
-        screen.diff(project.store.artifacts.text(shown.shown), mark=mark)
+        print_shown(project, shown, tool=variant.action.tool)
         screen.heading("Where its arguments come from")
         for origin in variant.origins:
-            mark = "   " if origin.grounded else "(!)"
-            where = f" ({origin.label})" if origin.label else ""
-            screen.line(
-                f"{mark} {origin.pointer}: {origin.origin}{where}",
-                style=None if origin.grounded else "yellow",
-            )
+            print_origin(origin)
+
+
+def print_origin(origin: "ArgumentOrigin") -> None:
+    mark = "   " if origin.grounded else "(!)"
+    where = f" ({origin.label})" if origin.label else ""
+    screen.line(
+        f"{mark} {origin.pointer}: {origin.origin}{where}", style=None if origin.grounded else "yellow"
+    )
+
+
+def print_shown(project: "Project", shown: "ShownVariant", *, tool: str) -> None:
+    """The exact text that the permit binds, whole."""
+    screen.diff(project.store.artifacts.text(shown.shown), mark="" if tool in BUILT_IN else "  | ")
 
 
 def _print_evidence(project: "Project", proposal: Proposal) -> None:
