@@ -310,12 +310,16 @@ class Ledger:
 
 
 def _grounds(session: Session, gate: Gate) -> int:
-    """The first row of the record that a gate's permit rests on: its opening, and the last word on each zone."""
+    """The first row of the record that a gate's permit rests on: its opening, the last word on each zone, and the grant
+    that passed it.
+    """
     opened = session.exec(
         select(AuditRow.seq).where(AuditRow.subject == f"gate:{gate.id}").order_by(col(AuditRow.seq))
     ).first()
     zones = [newest(session, f"zone:{zone}", "zone_") for zone in gate.zones]
-    return min([opened or 1, *(row.seq for row in zones if row is not None)])
+    # A grant's name stands where a person's would; of anybody else there is no such row.
+    granted = newest(session, (gate.decided_by or "").replace("grant/", "grant:", 1), "grant_added")
+    return min([opened or 1, *(row.seq for row in (*zones, granted) if row is not None)])
 
 
 def _last(session: Session, row: PermitRow) -> str:

@@ -289,14 +289,22 @@ class Zones:
 def _changed_since(session: Session, name: str, gate: str) -> bool:
     """Whether the gate did not pass, or anything but the distillate and the stage of a zone was changed after it."""
     decided = newest(session, f"gate:{gate}", "gate_decided")
+    if decided is None or json.loads(decided.data)["status"] != GateStatus.PASSED:
+        return True
+    return ruled_since(session, name, decided.seq)
+
+
+def ruled_since(session: Session, name: str, seq: int) -> bool:
+    """Whether anything but the distillate and the stage of a zone was changed after row `seq` of the record."""
     ruled = session.exec(
         select(AuditRow.seq)
-        .where(AuditRow.subject == f"zone:{name}", col(AuditRow.event).startswith("zone_"))
+        .where(
+            AuditRow.subject == f"zone:{name}", col(AuditRow.event).startswith("zone_"), AuditRow.seq > seq
+        )
         .where(col(AuditRow.event).not_in(["zone_distilled", "zone_stage_set"]))
-        .order_by(col(AuditRow.seq).desc())
+        .limit(1)
     ).first()
-    passed = decided is not None and json.loads(decided.data)["status"] == GateStatus.PASSED
-    return decided is None or not passed or (ruled is not None and ruled > decided.seq)
+    return ruled is not None
 
 
 def _adds_nothing(record: ZoneRecord, declared: ControlLevel, zone: Zone) -> bool:
