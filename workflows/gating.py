@@ -72,6 +72,7 @@ async def open_action_gate(
             proposal=digest,
             variants=tuple(variants),
             critic=report,
+            expires_at=context.expiry(),
         ),
     )
     # The gate's own report: a critic that objected before a crash is not asked until it passes.
