@@ -3,7 +3,7 @@ import os
 import py_compile
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,13 @@ def test_a_model_server_that_is_being_started_is_waited_for_as_long_as_its_secti
         assert project._starting_s() == 0.0
         book = Watchbook(project.folder)
         with book.held("default"):
-            for state, expected in ((State.STARTING, 700.0), (State.RESTARTING, 700.0), (State.READY, 0.0)):
+            now = datetime.now(UTC)
+            for state, since, expected in (
+                (State.STARTING, now - timedelta(minutes=5), 700.0),
+                (State.RESTARTING, now, 700.0),
+                (State.READY, now, 700.0),
+                (State.READY, now - timedelta(minutes=2), 0.0),
+            ):
                 book.write(
                     Record(
                         name="default",
@@ -208,7 +214,7 @@ def test_a_model_server_that_is_being_started_is_waited_for_as_long_as_its_secti
                         base_url="http://127.0.0.1:8000",
                         log=book.log("default"),
                         state=state,
-                        since=datetime.now(UTC),
+                        since=since,
                         supervisor=os.getpid(),
                     )
                 )
