@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FOLDER = ".karkas"
 """Beside `karkas.toml`: database, artifacts, logs, the signing key."""
+LOGIN = Path("/proc/self/loginuid")
+NOBODY_LOGGED_IN = 2**32 - 1
 NEWS = timedelta(minutes=1)
 """After so long everybody who waits for a model server has found out that it is ready."""
 
@@ -50,11 +52,25 @@ def find_root(start: Path | str | None = None) -> Path:
 
 
 def person() -> str:
-    """The user of the operating system: who decided, for the record. The environment has no say in it."""
+    """The user of the operating system: who decided, for the record. The environment has no say in it.
+
+    It is whoever logged in, where Linux knows (proc_pid_loginuid(5)): two people who use one account by `sudo` or `su`
+    are two. Elsewhere, as in most containers, it is the user of the process.
+    """
+    uid = _logged_in()
+    uid = os.getuid() if uid is None else uid
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"uid {os.getuid()}"
+        return f"uid {uid}"
+
+
+def _logged_in() -> int | None:
+    try:
+        uid = int(LOGIN.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+    return None if uid == NOBODY_LOGGED_IN else uid
 
 
 def _upwards(folder: Path) -> Iterator[Path]:

@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import pwd
 import py_compile
 import subprocess
 import sys
@@ -293,3 +294,34 @@ def test_nothing_is_printed_when_something_is_logged(root: Path, tmp_path: Path)
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
     assert (ended.stdout, ended.stderr) == ("", "")
+
+
+WHO_LOGGED_IN = """
+from pathlib import Path
+from karkas.project import LOGIN, person
+try:
+    LOGIN.write_text("1")
+except OSError:
+    print("refused")
+else:
+    print(person())
+"""
+
+
+def test_two_people_who_share_an_account_are_two() -> None:
+    """As after `sudo -u ops`: Linux knows who logged in, whatever the process may be."""
+    ran = subprocess.run([sys.executable, "-c", WHO_LOGGED_IN], capture_output=True, text=True, check=True)
+    if ran.stdout == "refused\n":
+        pytest.skip("this kernel lets nobody say who logged in")
+    assert ran.stdout.strip() == pwd.getpwuid(1).pw_name
+
+
+@pytest.mark.parametrize("said", ["4294967295", "", "ada", None])
+def test_where_nobody_knows_who_logged_in_it_is_the_user_of_the_process(
+    said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = tmp_path / "loginuid"
+    if said is not None:
+        login.write_text(said)
+    monkeypatch.setattr("karkas.project.LOGIN", login)
+    assert person() == pwd.getpwuid(os.getuid()).pw_name
