@@ -19,6 +19,7 @@ from karkas.storage.leases import Lease
 from karkas.storage.records import SYSTEM, Change, Records, find
 from karkas.storage.runs import RunId, RunStatus
 from karkas.storage.tables import AuditRow, GateRow, PermitRow, RunRow
+from karkas.storage.zones import Zones
 
 _MINT = object()
 
@@ -83,6 +84,7 @@ class Ledger:
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        self._zones = Zones(records)
 
     def get(self, name: str) -> Permit:
         with self._records.database.read() as session:
@@ -165,10 +167,14 @@ class Ledger:
             return self._step(change, row, PermitStatus.FAILED, reason=error)
 
     def doubt(self, permit: str, reason: str) -> Permit:
-        """Records that nobody knows whether the effect happened; a person resolves it."""
+        """Records that nobody knows whether the effect happened; a person resolves it. Where no person had passed its
+        gate, its zones leave autonomy.
+        """
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
-            return self._step(change, row, PermitStatus.UNKNOWN, reason=reason)
+            doubtful = self._step(change, row, PermitStatus.UNKNOWN, reason=reason)
+            self._mishap(change, row, "ended in doubt")
+            return doubtful
 
     def void(self, permit: str, reason: str) -> Permit:
         """Ends a permit that was not begun, for instance because what it bound is stale."""
@@ -215,12 +221,23 @@ class Ledger:
             change.note("undo_begun", f"permit:{row.id}", actor=by)
             return action, record
 
-    def end_undo(self, permit: str, *, by: str, done: str = "", error: str = "") -> None:
-        """Records how taking it back ended: with an `error` nothing was changed, and it may be tried again."""
+    def end_undo(self, permit: str, *, by: str, done: str = "", error: str = "") -> tuple[str, ...]:
+        """Records how taking it back ended: with an `error` nothing was changed, and it may be tried again.
+
+        Where no person had passed its gate, its zones leave autonomy; returns those that were in it.
+        """
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
             data: dict[str, JsonValue] = {"error": error} if error else {"done": done}
             change.note("undo_failed" if error else "undo_done", f"permit:{row.id}", actor=by, data=data)
+            return () if error else self._mishap(change, row, f"was taken back by {by}")
+
+    def _mishap(self, change: Change, row: PermitRow, how: str) -> tuple[str, ...]:
+        gate = read_gate(self._records, find(change.session, GateRow, row.gate))
+        if gate.verdict is not None:
+            return ()
+        why = f"the action of gate {gate.id}, which no person had looked at, {how}"
+        return tuple(zone for zone in gate.zones if self._zones.fall(change, zone, why=why))
 
     def breaks(self) -> Iterator[str]:
         """Names every permit that is not as it was signed, or whose use is on the record and not in its row."""
