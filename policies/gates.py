@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from karkas.policies.actions import Action, Digest, Effect, Evidence, Variant, digest_of
 from karkas.policies.errors import VerdictError
 from karkas.policies.frames import FrameNode, Rule, Said
-from karkas.policies.provenance import leaves, some_of
+from karkas.policies.provenance import folded, leaves, some_of
 from karkas.policies.routing import Route
 from karkas.policies.zones import ControlLevel, ZoneState
 
@@ -214,8 +214,8 @@ def critic_releases(
 
 
 def _name(name: str) -> str:
-    """Case and blanks make no other person."""
-    return " ".join(name.casefold().split())
+    """Case, blanks, compatibility forms and what cannot be seen make no other person."""
+    return folded(name)
 
 
 class _Verdict(BaseModel):

@@ -1,5 +1,6 @@
 """Gates: what waits for a verdict, and the signed record of each decision."""
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -146,6 +147,10 @@ class Gates:
             row = find(change.session, GateRow, gate)
             before = read_gate(self._records, row)
             _still_waits(change, before, row)
+            if before.status is GateStatus.DEFERRED:
+                raise PermitError(
+                    f"gate {row.id} was put off by {before.decided_by}; no critic passes it meanwhile"
+                )
             proposal = stored_actions(self._records.artifacts, before)
             if before.kind is not GateKind.ACTION or not critic_releases(
                 before.policy, proposal.variants, report, proposer=proposal.proposer
@@ -208,7 +213,8 @@ class Gates:
             if session.exec(due).first() is None:
                 return ()
         with self._records.change() as change:
-            rows = change.session.exec(due).all()
+            # What was set to waiting by hand is left as it is: reopening it would make it look as if it had waited.
+            rows = [row for row in change.session.exec(due) if self._waits(change, row)]
             for row in rows:
                 if row.expires_at is not None and row.expires_at <= at:
                     reason = f"nobody decided by {row.expires_at:%F %H:%M} UTC"
@@ -225,6 +231,9 @@ class Gates:
             for row in session.exec(select(GateRow)):
                 if not intact(self._records, row):
                     yield f"gate {row.id}: {TAMPERED}"
+
+    def _waits(self, change: Change, row: GateRow) -> bool:
+        return intact(self._records, row) and _waits_on_record(change, row)
 
     def _settle(
         self,
@@ -302,10 +311,12 @@ def _still_waits(change: Change, gate: Gate, row: GateRow) -> None:
 def _waits_on_record(change: Change, row: GateRow) -> bool:
     """Whether the last on the record is that the gate waits; one that was set back to waiting by hand has another."""
     last = newest(change.session, f"gate:{row.id}", "gate_")
-    if last is None or row.status == GateStatus.OPEN:
-        return last is not None and last.event in {"gate_opened", "gate_reopened"}
-    decided = change.audit.proven(change.session, last.subject, last.event)
-    return isinstance(decided, dict) and (decided["status"], decided["signature"]) == (
+    if last is None or not change.audit.wrote(last):
+        return False
+    if row.status == GateStatus.OPEN:
+        return last.event in {"gate_opened", "gate_reopened"}
+    decided = json.loads(last.data)
+    return last.event == "gate_decided" and (decided["status"], decided["signature"]) == (
         row.status,
         row.signature,
     )
