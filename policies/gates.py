@@ -7,15 +7,16 @@ from typing import Annotated, Literal, NewType, Protocol
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from karkas.policies.actions import Action, Digest, Effect, Evidence, Variant, digest_of
+from karkas.policies.approvals import FEWEST, most, plain_name
 from karkas.policies.errors import VerdictError
 from karkas.policies.frames import FrameNode, Rule, Said
-from karkas.policies.provenance import folded, leaves, some_of
+from karkas.policies.provenance import leaves, some_of
 from karkas.policies.routing import Route
 from karkas.policies.zones import ControlLevel, ZoneState
 
 GateId = NewType("GateId", str)
 
-POLICY_VERSION: Digest = digest_of({"policy": "karkas", "version": 2})
+POLICY_VERSION: Digest = digest_of({"policy": "karkas", "version": 3})
 """Bound by every permit: change `version` whenever a rule in this folder changes what may pass."""
 
 
@@ -62,6 +63,8 @@ class PolicyDecision(BaseModel):
 
     verdict: PolicyVerdict
     reasons: tuple[str, ...]
+    approvers: int = FEWEST
+    """How many different people must pass it: the most that any zone touched asks for."""
 
 
 BY_LEVEL = {
@@ -92,14 +95,19 @@ def judge(
     a frame that comes with its node is named.
     """
     tools = known_tools if isinstance(known_tools, Mapping) else dict.fromkeys(known_tools)
-    said = [*_ground(route, tuple(states)), *_framed(rules)]
+    states = tuple(states)
+    said = [*_ground(route, states), *_framed(rules)]
     judged = [_variant(variant, tools) for variant in variants]
     said += [told for one in judged for told in one]
     if not judged:
         said.append((PolicyVerdict.DENY, "nothing is proposed"))
     order = list(PolicyVerdict)
     verdict = max((verdict for verdict, _ in said), key=order.index)
-    return PolicyDecision(verdict=verdict, reasons=tuple(dict.fromkeys(reason for _, reason in said)))
+    return PolicyDecision(
+        verdict=verdict,
+        reasons=tuple(dict.fromkeys(reason for _, reason in said)),
+        approvers=most(state.approvers for state in states),
+    )
 
 
 Told = tuple[PolicyVerdict, str]
@@ -197,25 +205,21 @@ class CriticReport(BaseModel):
 def critic_releases(
     decision: PolicyDecision, variants: tuple[Variant, ...], report: CriticReport | None, *, proposer: str
 ) -> bool:
-    """Whether a critic alone may pass the gate: one reversible or read action that policy allows, judged by
-    somebody other than its proposer, on exactly this digest.
+    """Whether a critic alone may pass the gate: one reversible or read action that policy allows where one person
+    would be enough, judged by somebody other than its proposer, on exactly this digest.
     """
     return (
         report is not None
         and report.status is CriticStatus.PASSED
         and decision.verdict is PolicyVerdict.ALLOW
+        and decision.approvers == FEWEST
         and len(variants) == 1
         and variants[0].action.effect in {Effect.READ, Effect.REVERSIBLE}
         and report.digests == (variants[0].action.digest,)
-        and bool(_name(report.critic))
-        and bool(_name(proposer))
-        and _name(report.critic) != _name(proposer)
+        and bool(plain_name(report.critic))
+        and bool(plain_name(proposer))
+        and plain_name(report.critic) != plain_name(proposer)
     )
-
-
-def _name(name: str) -> str:
-    """Case, blanks, compatibility forms and what cannot be seen make no other person."""
-    return folded(name)
 
 
 class _Verdict(BaseModel):

@@ -6,6 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from karkas.policies.approvals import FEWEST, Approvers, most
+
 ZoneName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 ACTING_UNDERSTANDING = 4
@@ -72,6 +74,7 @@ class Zone(BaseModel):
 
     `understanding` runs from 0 (knows nothing of it) to 5 (expert), after the five-stage model of skill
     acquisition (Dreyfus & Dreyfus 1980) with 0 for no acquaintance. `level` may only tighten what follows from it.
+    `approvers` is how many different people must pass an action or a frame.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +83,7 @@ class Zone(BaseModel):
     understanding: int = Field(default=0, ge=0, le=5)
     critical: bool = False
     level: ControlLevel | None = None
+    approvers: Approvers = FEWEST
     scope: Scope = Scope()
     trusted: tuple[str, ...] = ()
     description: str = ""
@@ -96,6 +100,8 @@ class ZoneRecord(BaseModel):
     scope: Scope
     understanding: int = Field(default=5, ge=0, le=5)
     """The lowest that was declared since a person last set the level; what is declared above it waits for them."""
+    approvers: Approvers = FEWEST
+    """The most that was declared since a person last set it."""
     stage: Stage = Stage.UNCHARTED
     reason: str = ""
     author: str = ""
@@ -112,6 +118,7 @@ class ZoneState(BaseModel):
     scope: Scope
     reasons: tuple[str, ...]
     recorded_understanding: int = Field(default=5, ge=0, le=5)
+    approvers: Approvers = FEWEST
 
     @property
     def may_act(self) -> bool:
@@ -152,7 +159,12 @@ def zone_state(zone: Zone, record: ZoneRecord | None) -> ZoneState:
         reasons.append(f"its declared level {zone.level} is looser than that and does not count")
     if record is None:
         return ZoneState(
-            zone=zone, level=declared, stage=Stage.UNCHARTED, scope=zone.scope, reasons=tuple(reasons)
+            zone=zone,
+            level=declared,
+            stage=Stage.UNCHARTED,
+            scope=zone.scope,
+            reasons=tuple(reasons),
+            approvers=zone.approvers,
         )
     level = record.level
     if declared.stricter_than(record.declared_level):
@@ -177,6 +189,11 @@ def zone_state(zone: Zone, record: ZoneRecord | None) -> ZoneState:
             "its scope was shrunk in the declaration, which counts only after"
             f' `karkas zone set {zone.name} --accept-scope --reason "..."`'
         )
+    if zone.approvers < record.approvers:
+        reasons.append(
+            f"{record.approvers} approvers on the record; the {zone.approvers} of its declaration counts only after"
+            f' `karkas zone set {zone.name} --approvers {zone.approvers} --reason "..."`'
+        )
     return ZoneState(
         zone=zone,
         level=level,
@@ -184,6 +201,7 @@ def zone_state(zone: Zone, record: ZoneRecord | None) -> ZoneState:
         scope=scope,
         reasons=tuple(reasons),
         recorded_understanding=record.understanding,
+        approvers=most((zone.approvers, record.approvers)),
     )
 
 

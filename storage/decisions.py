@@ -4,11 +4,22 @@ import json
 from datetime import datetime
 from typing import Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from karkas.policies.actions import Digest, Proposal
+from karkas.policies.actions import Digest, Proposal, canonical
+from karkas.policies.approvals import Approval
 from karkas.policies.errors import AuditError, PermitError
 from karkas.policies.gates import (
+    Adopt,
+    Choose,
     CriticReport,
     GateFacts,
     GateId,
@@ -29,6 +40,9 @@ DECIDED = {GateStatus.PASSED, GateStatus.REJECTED, GateStatus.ANSWERED}
 
 CLOSED = {GateStatus.EXPIRED, GateStatus.SUPERSEDED, GateStatus.STALE, GateStatus.CANCELLED}
 """What the system may make of a gate, decided or not; none of it releases anything."""
+
+APPROVED = "approved"
+"""What the signed yes of one person of two says in place of a status, so that it passes for no decision."""
 
 TAMPERED = "its row was changed outside karkas, so nothing passes at it; `karkas audit verify`"
 
@@ -84,6 +98,8 @@ class Gate(NewGate):
     decided_by: str | None = None
     verdict: Verdict | None = None
     reason: str = ""
+    approvals: tuple[Approval, ...] = ()
+    """Where two people are needed: who said yes so far."""
     deferred_until: datetime | None = None
     superseded_by: GateId | None = None
 
@@ -112,6 +128,7 @@ def read_gate(records: Records, row: GateRow) -> Gate:
                 "decided_by": row.decided_by if trusted else SYSTEM,
                 "verdict": row.verdict if trusted else None,
                 "reason": row.reason if trusted else TAMPERED,
+                "approvals": approvals_of(records, row) or () if trusted else (),
                 "deferred_until": row.deferred_until,
                 "superseded_by": row.superseded_by,
             }
@@ -122,7 +139,9 @@ def read_gate(records: Records, row: GateRow) -> Gate:
 
 def intact(records: Records, row: GateRow) -> bool:
     """Whether a gate shows what it was opened with, and any decision at it is the one that was signed."""
-    if not records.verifies(sealed(row), row.seal) or not _at_its_times(row):
+    if not records.verifies(sealed(row), row.seal) or approvals_of(records, row) is None:
+        return False
+    if not _at_its_times(row):
         return False
     if row.status not in DECIDED and row.verdict is None:
         return True
@@ -135,6 +154,7 @@ def intact(records: Records, row: GateRow) -> bool:
     return (
         row.verdict == (None if by_critic else verdict)
         and all(decision[name] == now[name] for name in ("gate", "seal", "run", "by", "at"))
+        and decision.get("approvals") == now.get("approvals")
         and (row.status == decision["status"] or row.status in CLOSED)
     )
 
@@ -158,9 +178,11 @@ def sealed(row: GateRow) -> JsonValue:
     return {"id": row.id, "key": row.key, "run": row.run, "kind": row.kind, "facts": row.facts}
 
 
-def decision_of(row: GateRow, *, verdict: JsonValue, permit: PermitRow | None) -> dict[str, JsonValue]:
+def decision_of(
+    row: GateRow, *, verdict: JsonValue, permit: PermitRow | None, batch: JsonValue = None
+) -> dict[str, JsonValue]:
     """What is signed when a gate is decided. `seal` stands for all that the gate showed."""
-    return {
+    decision: dict[str, JsonValue] = {
         "gate": row.id,
         "seal": row.seal,
         "run": row.run,
@@ -170,6 +192,60 @@ def decision_of(row: GateRow, *, verdict: JsonValue, permit: PermitRow | None) -
         "verdict": verdict,
         "permit": None if permit is None else permit_terms(permit),
     }
+    if row.approvals:
+        decision["approvals"] = list(approval_signatures(row))
+    if batch is not None:
+        decision["batch"] = batch
+    return decision
+
+
+def approved(
+    records: Records,
+    row: GateRow,
+    *,
+    verdict: JsonValue,
+    by: str,
+    at: datetime,
+    batch: JsonValue = None,
+) -> dict[str, JsonValue]:
+    """One person's yes as the row keeps it: the signed text, and its signature."""
+    said = decision_of(row, verdict=verdict, permit=None, batch=batch)
+    said |= {"status": APPROVED, "by": storable(by), "at": at.isoformat()}
+    text = canonical(said).decode()
+    return {"said": text, "signature": records.key.sign(text.encode())}
+
+
+def approval_signatures(row: GateRow) -> list[JsonValue]:
+    return [one.get("signature") if isinstance(one, dict) else None for one in row.approvals or []]
+
+
+def approvals_of(records: Records, row: GateRow) -> tuple[Approval, ...] | None:
+    """Who said yes at the gate so far; None where any of it was not signed for just this gate."""
+    found: list[Approval] = []
+    for one in row.approvals or []:
+        kept = one if isinstance(one, dict) else {}
+        text, signature = kept.get("said"), kept.get("signature")
+        if not isinstance(text, str) or not isinstance(signature, str):
+            return None
+        if not records.key.verifies(text.encode(), signature):
+            return None
+        said = json.loads(text)
+        if (said["gate"], said["seal"], said["status"]) != (row.id, row.seal, APPROVED):
+            return None
+        verdict: Verdict = TypeAdapter[Verdict](Verdict).validate_python(said["verdict"])
+        found.append(Approval(by=said["by"], at=said["at"], verdict=said["verdict"], told=told(verdict)))
+    return tuple(found)
+
+
+def told(verdict: Verdict) -> str:
+    """A verdict in a few words, so that another one is seen to differ."""
+    match verdict:
+        case Choose(variant=index) | Adopt(variant=index, frame=None):
+            return f"{verdict.kind} (variant {index + 1})"
+        case Adopt(frame=str(frame)):
+            return f"adopt (frame {frame[:12]})"
+        case _:
+            return verdict.kind
 
 
 def permit_terms(permit: PermitRow) -> dict[str, JsonValue]:

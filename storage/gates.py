@@ -1,36 +1,21 @@
 """Gates: what waits for a verdict, and the signed record of each decision."""
 
-import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from pydantic import JsonValue
-from sqlalchemy import update
 from sqlmodel import col, or_, select
 
-from karkas.policies.actions import canonical
+from karkas.policies.actions import Effect
+from karkas.policies.approvals import FEWEST
 from karkas.policies.errors import PermitError, VerdictError
-from karkas.policies.gates import (
-    Adopt,
-    Choose,
-    CriticReport,
-    Defer,
-    GateKind,
-    GateStatus,
-    Stop,
-    Verdict,
-    critic_releases,
-)
-from karkas.policies.gates import decide as decide_by_policy
+from karkas.policies.gates import CriticReport, GateKind, GateStatus, Verdict, critic_releases, possible
 from karkas.policies.permits import PermitStatus
-from karkas.storage.audit import newest
 from karkas.storage.decisions import (
     CLOSED,
     TAMPERED,
     Gate,
     NewGate,
-    ShownVariant,
-    decision_of,
     intact,
     read_gate,
     seal,
@@ -38,8 +23,10 @@ from karkas.storage.decisions import (
 )
 from karkas.storage.endings import WAITING, close_gate, undecide, void_permit
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
-from karkas.storage.runs import RunStatus, move
+from karkas.storage.runs import RunStatus
+from karkas.storage.settling import issue, meanwhile, settle, still_waits, summary, waits_on_record
 from karkas.storage.tables import GateRow, PermitRow, RunRow
+from karkas.storage.verdicts import Shown, give, give_batch, needed
 
 
 class Gates:
@@ -112,47 +99,66 @@ class Gates:
         """A person's verdict, in one transaction with its signed record and with what follows from it.
 
         A passed action gate issues its permit; `Stop` stops the run; `Edit` leaves the new action in `verdict`, for
-        the workflow to open its own gate. Raises `VerdictError` where it is not possible, or somebody was faster.
+        the workflow to open its own gate. Where two people are needed the first one's yes is kept in `approvals`, and
+        the gate still waits. Raises `VerdictError` where it is not possible, or somebody was faster.
         """
-        if not by.strip():
-            raise VerdictError("a verdict needs the name of the person who gives it")
+        _needs_name(by)
         with self._records.change() as change:
             row = find(change.session, GateRow, gate)
-            before = read_gate(self._records, row)
-            _still_waits(change, before, row)
-            status = decide_by_policy(before.facts, verdict)
-            if isinstance(verdict, Defer) and verdict.until <= change.now:
-                raise VerdictError(f"a gate is deferred to a later time, not to {verdict.until:%F %H:%M %Z}")
-            document = verdict.model_dump(mode="json")
-            self._settle(change, row, status, verdict=document, by=by, reason=getattr(verdict, "reason", ""))
-            if isinstance(verdict, Defer):
-                row.deferred_until = verdict.until
-            if status is GateStatus.PASSED and before.kind is GateKind.ACTION:
-                chosen = verdict.variant if isinstance(verdict, Choose | Adopt) else 0
-                self._issue(change, row, before.variants[chosen], chosen, verdict=document)
-            else:
-                self._sign(row, verdict=document)
-            change.note("gate_decided", f"gate:{row.id}", actor=by, data=_summary(row, document))
-            if isinstance(verdict, Stop):
-                run = find(change.session, RunRow, row.run)
-                if not RunStatus(run.status).ended:
-                    move(
-                        change, run, RunStatus.STOPPED, reason=verdict.reason or f"stopped by {by}", actor=by
-                    )
+            give(self._records, change, row, verdict, by=by)
             return read_gate(self._records, row)
+
+    def decide_batch(self, shown: Shown, *, by: str) -> tuple[Gate, ...]:
+        """A person's approval of several gates at once: of all, or of none.
+
+        `shown` pairs each gate's whole id with the digest of the one action that the person was shown there. Each
+        decision is signed with all pairs. Raises `VerdictError` that names every gate which was changed or decided
+        meanwhile, or where there is no approving.
+        """
+        _needs_name(by)
+        if not shown:
+            raise VerdictError(
+                "a batch needs the gates that it approves, each with the digest that was shown"
+            )
+        with self._records.change() as change:
+            rows = give_batch(self._records, change, shown, by=by)
+            return tuple(read_gate(self._records, row) for row in rows)
+
+    def alike(self, gate: str) -> tuple[Gate, ...]:
+        """The open gates that are like this one, itself among them, the oldest first: one variant, and the same zones,
+        level, verdict of policy, tool and effect. `VerdictError` where it offers no approving.
+        """
+        model = self.get(gate)
+        if "approve" not in possible(model.facts):
+            raise VerdictError(
+                f"gate {model.id} offers no approving, so none is like it: `karkas queue show {model.id}`"
+            )
+        kind = self._kind(model)
+        return tuple(
+            one
+            for one in self.list(status=GateStatus.OPEN)
+            if (one.zones, one.level, one.policy.verdict) == (model.zones, model.level, model.policy.verdict)
+            and "approve" in possible(one.facts)
+            and self._kind(one) == kind
+        )
+
+    def _kind(self, gate: Gate) -> tuple[str, Effect]:
+        action = stored_actions(self._records.artifacts, gate).variants[0].action
+        return action.tool, action.effect
 
     def pass_by_critic(self, gate: str, report: CriticReport) -> Gate:
         """Lets a critic pass a gate alone, where policy allows it on the stored proposal; else `PermitError`."""
         with self._records.change() as change:
             row = find(change.session, GateRow, gate)
             before = read_gate(self._records, row)
-            _still_waits(change, before, row)
+            still_waits(change, before, row)
             if before.status is GateStatus.DEFERRED:
                 raise PermitError(
                     f"gate {row.id} was put off by {before.decided_by}; no critic passes it meanwhile"
                 )
             proposal = stored_actions(self._records.artifacts, before)
-            if before.kind is not GateKind.ACTION or not critic_releases(
+            alone = needed(self._records, change, before) == FEWEST
+            if not (before.kind is GateKind.ACTION and alone) or not critic_releases(
                 before.policy, proposal.variants, report, proposer=proposal.proposer
             ):
                 raise PermitError(
@@ -161,12 +167,20 @@ class Gates:
                     f" a person decides it: `karkas queue show {row.id}`"
                 )
             document: dict[str, JsonValue] = {"kind": "critic", "report": report.model_dump(mode="json")}
-            self._settle(change, row, GateStatus.PASSED, verdict=None, by=report.critic, reason=report.reason)
+            settle(
+                self._records,
+                change,
+                row,
+                GateStatus.PASSED,
+                verdict=None,
+                by=report.critic,
+                reason=report.reason,
+            )
             row.facts = {**row.facts, "critic": report.model_dump(mode="json")}
             seal(self._records, row)
-            self._issue(change, row, before.variants[0], 0, verdict=document)
+            issue(self._records, change, row, before.variants[0], 0, verdict=document)
             change.note(
-                "gate_passed_by_critic", f"gate:{row.id}", actor=report.critic, data=_summary(row, document)
+                "gate_passed_by_critic", f"gate:{row.id}", actor=report.critic, data=summary(row, document)
             )
             return read_gate(self._records, row)
 
@@ -184,7 +198,7 @@ class Gates:
                 if permit is not None and permit.status != PermitStatus.VOID:
                     void_permit(change, permit, reason=reason)
             elif not GateStatus(row.status).waits:
-                raise VerdictError(_meanwhile(read_gate(self._records, row)))
+                raise VerdictError(meanwhile(read_gate(self._records, row)))
             close_gate(change, row, status, reason=reason, actor=by)
             return read_gate(self._records, row)
 
@@ -233,96 +247,9 @@ class Gates:
                     yield f"gate {row.id}: {TAMPERED}"
 
     def _waits(self, change: Change, row: GateRow) -> bool:
-        return intact(self._records, row) and _waits_on_record(change, row)
-
-    def _settle(
-        self,
-        change: Change,
-        row: GateRow,
-        status: GateStatus,
-        *,
-        verdict: dict[str, JsonValue] | None,
-        by: str,
-        reason: str,
-    ) -> None:
-        """The one place at which a gate is decided: one conditional UPDATE, so that only one decider wins."""
-        # Writers are serialised already; the condition holds even where that is broken from outside.
-        settled = change.session.connection().execute(
-            update(GateRow)
-            .where(col(GateRow.id) == row.id, col(GateRow.status).in_(WAITING))
-            .values(
-                status=status.value,
-                decided_at=change.now,
-                decided_by=by,
-                verdict=verdict,
-                reason=reason,
-                deferred_until=None,
-            )
-        )
-        change.session.refresh(row)
-        if settled.rowcount != 1:
-            raise VerdictError(_meanwhile(read_gate(self._records, row)))
-
-    def _issue(
-        self, change: Change, row: GateRow, variant: ShownVariant, index: int, *, verdict: JsonValue
-    ) -> None:
-        permit = PermitRow(
-            id=fresh_id(PermitRow),
-            gate=row.id,
-            run=row.run,
-            variant=index,
-            action=variant.digest,
-            binding=variant.binding.model_dump(mode="json"),
-            status=PermitStatus.APPROVED,
-            issued_at=change.now,
-            changed_at=change.now,
-        )
-        self._sign(row, verdict=verdict, permit=permit)
-        change.session.add(permit)
-        change.session.flush()
-        data: dict[str, JsonValue] = {"gate": row.id, "action": permit.action, "binding": permit.binding}
-        change.note("permit_issued", f"permit:{permit.id}", actor=row.decided_by or SYSTEM, data=data)
-
-    def _sign(self, row: GateRow, *, verdict: JsonValue, permit: PermitRow | None = None) -> None:
-        row.decision = canonical(decision_of(row, verdict=verdict, permit=permit)).decode()
-        row.signature = self._records.key.sign(row.decision.encode())
+        return intact(self._records, row) and waits_on_record(change, row)
 
 
-def _summary(row: GateRow, verdict: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    return {
-        "status": row.status,
-        "verdict": verdict,
-        "proposal": row.facts.get("proposal"),
-        "signature": row.signature,
-    }
-
-
-def _still_waits(change: Change, gate: Gate, row: GateRow) -> None:
-    if not gate.status.waits:
-        raise VerdictError(_meanwhile(gate))
-    if not _waits_on_record(change, row):
-        raise VerdictError(f"gate {gate.id} was decided or closed before: {TAMPERED}")
-    if gate.expires_at is not None and gate.expires_at <= change.now:
-        raise VerdictError(
-            f"gate {gate.id} expired at {gate.expires_at:%F %H:%M} UTC; nothing can be decided any more"
-        )
-
-
-def _waits_on_record(change: Change, row: GateRow) -> bool:
-    """Whether the last on the record is that the gate waits; one that was set back to waiting by hand has another."""
-    last = newest(change.session, f"gate:{row.id}", "gate_")
-    if last is None or not change.audit.wrote(last):
-        return False
-    if row.status == GateStatus.OPEN:
-        return last.event in {"gate_opened", "gate_reopened"}
-    decided = json.loads(last.data)
-    return last.event == "gate_decided" and (decided["status"], decided["signature"]) == (
-        row.status,
-        row.signature,
-    )
-
-
-def _meanwhile(gate: Gate) -> str:
-    when = f" at {gate.decided_at:%F %H:%M:%S} UTC" if gate.decided_at else ""
-    why = f" ({gate.reason})" if gate.reason else ""
-    return f"gate {gate.id} is {gate.status} already: decided by {gate.decided_by or 'nobody'}{when}{why}"
+def _needs_name(by: str) -> None:
+    if not by.strip():
+        raise VerdictError("a verdict needs the name of the person who gives it")

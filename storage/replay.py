@@ -92,6 +92,8 @@ def _finished(word: _Word) -> Said:
     return {"status": word.event.removeprefix("permit_"), "reason": word.data["reason"], **outcome}
 
 
+UNDECIDED: Said = {"status": GateStatus.OPEN, "reason": "", "decided_by": None}
+
 TOLD: dict[str, Callable[[_Word], Said]] = {
     "gate_opened": lambda word: {
         "status": GateStatus.OPEN,
@@ -99,7 +101,8 @@ TOLD: dict[str, Callable[[_Word], Said]] = {
         "superseded_by": None,
         "reason": "",
     },
-    "gate_reopened": lambda _: {"status": GateStatus.OPEN, "reason": "", "decided_by": None},
+    "gate_reopened": lambda _: UNDECIDED,
+    "gate_approved": lambda _: UNDECIDED,
     "gate_decided": _decided,
     "gate_passed_by_critic": _decided,
     "gate_closed": _closed,

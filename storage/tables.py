@@ -79,6 +79,7 @@ class ZoneRow(Table, table=True):
     stage: str
     reason: str = _words()
     author: str = _words()
+    approvers: int = 1
     distillate_id: str | None = None
     distillate_sha256: str | None = None
     distillate_artifact: str | None = None
@@ -128,6 +129,8 @@ class GateRow(Table, table=True):
     decided_by: str | None = _words(nullable=True)
     verdict: dict[str, JsonValue] | None = _json(nullable=True)
     reason: str = _words()
+    approvals: list[JsonValue] | None = _json(nullable=True)
+    """Where two people decide: what the first one said, as signed text with its signature."""
     superseded_by: str | None = Field(default=None, foreign_key="gate.id")
     decision: str | None = Field(default=None, sa_type=Text)
     """The signed text (RFC 8785) of the last decision."""

@@ -1,5 +1,6 @@
 """Zones on the record: the level that holds, and the ground (distillate, frame) that it stands on."""
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -7,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlmodel import Session, col, select
 
 from karkas.policies.actions import Digest
+from karkas.policies.approvals import FEWEST, MOST, Approvers, most
 from karkas.policies.errors import FrameError, LooseningError, NotFoundError
+from karkas.policies.gates import GateStatus
 from karkas.policies.zones import (
     ControlLevel,
     LevelChange,
@@ -62,8 +65,12 @@ class Zones:
 
     def get(self, name: str) -> ZoneRecord | None:
         with self._records.database.read() as session:
-            row = session.get(ZoneRow, name)
-            return None if row is None else self._record(session, row)
+            return self.within(session, name)
+
+    def within(self, session: Session, name: str) -> ZoneRecord | None:
+        """As `get`, in a transaction that decides by it."""
+        row = session.get(ZoneRow, name)
+        return None if row is None else self._record(session, row)
 
     def all(self) -> dict[str, ZoneRecord]:
         with self._records.database.read() as session:
@@ -88,6 +95,7 @@ class Zones:
                     level=level,
                     declared_level=level,
                     understanding=0 if lost else zone.understanding,
+                    approvers=MOST if lost else zone.approvers,
                     scope=zone.scope.model_dump(mode="json"),
                     stage=Stage.UNCHARTED,
                     reason=LOST if lost else "",
@@ -103,6 +111,7 @@ class Zones:
                 row.level = strictest((declared, record.level))
             row.understanding = min(record.understanding, zone.understanding)
             row.scope = (record.scope | zone.scope).model_dump(mode="json")
+            row.approvers = most((record.approvers, zone.approvers))
             return self._store(change, row, "zone_tightened", actor=SYSTEM)
 
     def set_level(
@@ -113,11 +122,13 @@ class Zones:
         declared: ControlLevel,
         scope: Scope | None = None,
         understanding: int | None = None,
+        approvers: Approvers | None = None,
     ) -> ZoneRecord:
-        """Sets the level and accepts the declaration as it is now; `scope` and `understanding` replace the recorded.
+        """Sets the level and accepts the declaration as it is now; `scope`, `understanding` and `approvers` replace the
+        recorded.
 
         Raises `LooseningError` where an agent loosens (the recorded level counts, whatever `level.before` says),
-        replaces the scope by a smaller one, or raises the understanding.
+        replaces the scope by a smaller one, raises the understanding, or asks for fewer people.
         """
         with self._records.change() as change:
             row = self._existing(change, name)
@@ -129,7 +140,12 @@ class Zones:
                 raise LooseningError(
                     f"{level.author!r} is no person and may not raise what is understood of {name}"
                 )
+            if approvers is not None and approvers < record.approvers and not level.by_person:
+                raise LooseningError(
+                    f"{level.author!r} is no person and may not have fewer people decide in {name}"
+                )
             row.level, row.declared_level = level.after, declared
+            row.approvers = record.approvers if approvers is None else approvers
             row.understanding = record.understanding if understanding is None else understanding
             row.reason, row.author = level.reason, level.author
             if scope is not None:
@@ -195,6 +211,12 @@ class Zones:
             row = self._existing(change, name)
             if gate is not None and _changed_since(change, name, gate):
                 return self._record(change.session, row)
+            if gate is None and (people := self._record(change.session, row).approvers) > FEWEST:
+                raise FrameError(
+                    f"{people} people frame {name}, at a gate, and none waits; explore it again to open one"
+                    f" (`karkas explore {name} --source ...`), or let one person do:"
+                    f' `karkas zone set {name} --approvers {FEWEST} --reason "..."`'
+                )
             if row.distillate_sha256 != distillate_sha256:
                 raise FrameError(
                     f"the frame of {name} was drawn from distillate {distillate_sha256[:12]}, but the zone's is"
@@ -263,6 +285,7 @@ class Zones:
                 level=ControlLevel.DRAFT_ONLY,
                 declared_level=ControlLevel.DRAFT_ONLY,
                 understanding=0,
+                approvers=MOST,
                 scope=Scope(),
                 reason=BROKEN,
                 author=SYSTEM,
@@ -279,7 +302,7 @@ def _lost(change: Change, name: str) -> bool:
 
 
 def _changed_since(change: Change, name: str, gate: str) -> bool:
-    """Whether anything but the distillate and the stage of a zone was changed after the gate was decided."""
+    """Whether the gate did not pass, or anything but the distillate and the stage of a zone was changed after it."""
     decided = newest(change.session, f"gate:{gate}", "gate_decided")
     ruled = change.session.exec(
         select(AuditRow.seq)
@@ -287,14 +310,20 @@ def _changed_since(change: Change, name: str, gate: str) -> bool:
         .where(col(AuditRow.event).not_in(["zone_distilled", "zone_stage_set"]))
         .order_by(col(AuditRow.seq).desc())
     ).first()
-    return decided is None or not change.audit.wrote(decided) or (ruled is not None and ruled > decided.seq)
+    if decided is None or not change.audit.wrote(decided):
+        return True
+    passed = json.loads(decided.data)["status"] == GateStatus.PASSED
+    return not passed or (ruled is not None and ruled > decided.seq)
 
 
 def _adds_nothing(record: ZoneRecord, declared: ControlLevel, zone: Zone) -> bool:
     tightens = declared.stricter_than(record.declared_level) or zone.understanding < record.understanding
+    tightens |= zone.approvers > record.approvers
     return not tightens and record.scope.covers(zone.scope)
 
 
 def _sealed(row: ZoneRow) -> JsonValue:
-    sealed: JsonValue = row.model_dump(mode="json", exclude={"seal"})
+    """What is signed. One approver is not named, so that what was signed before there could be two still holds."""
+    unsigned = {"seal", "approvers"} if row.approvers == FEWEST else {"seal"}
+    sealed: JsonValue = row.model_dump(mode="json", exclude=unsigned)
     return sealed

@@ -48,6 +48,7 @@ async def open_frame_gate(
             policy=PolicyDecision(
                 verdict=PolicyVerdict.PROPOSE,
                 reasons=("only a person frames a zone; until then nothing acts there",),
+                approvers=state.approvers,
             ),
             prompt=f"Read {FOLDER}/{zone}.distillate.md, then draw the zone's frame: `karkas frame {zone}`",
             detail={
@@ -84,8 +85,12 @@ def frame_gate(store: Store, zone: str) -> Gate | None:
 def starting_frame(store: Store, zone: str, *, author: str, level: ControlLevel) -> str:
     """What the person's editor opens with: the frame in force, or else one drafted from the exploration's map.
 
-    A frame whose distillate changed comes pinned to the new one, with what changed on top.
+    A frame whose distillate changed comes pinned to the new one, with what changed on top. The second of two people
+    gets the frame that the first one adopted.
     """
+    waiting = frame_gate(store, zone)
+    if waiting is not None and waiting.approvals:
+        return store.artifacts.text(Digest(str(waiting.approvals[0].verdict["frame"])))
     ground, (distillate, sha256) = store.zones.ground(zone), distillate_in_force(store, zone)
     if ground.frame_artifact is None:
         gates = [gate for gate in store.gates.list(zone=zone) if gate.detail.get("artifact") == sha256]
@@ -118,7 +123,8 @@ def check(store: Store, zone: str, text: str) -> Frame:
 def accept(store: Store, zone: str, text: str, *, by: str) -> Gate | None:
     """Takes the person's frame: decides the waiting gate with it, or puts it in force where none waits.
 
-    Returns the gate, whose run then goes on by itself. Raises `FrameError` where the frame has a fault.
+    Returns the gate, whose run then goes on by itself; one that still waits needs another person. Raises `FrameError`
+    where the frame has a fault.
     """
     frame = check(store, zone, text)
     artifact = store.artifacts.put_text(text)
@@ -133,7 +139,8 @@ def accept(store: Store, zone: str, text: str, *, by: str) -> Gate | None:
         )
         return None
     decided = store.gates.decide(gate.id, Adopt(frame=artifact), by=by)
-    apply_frame(store, decided)
+    if decided.status is GateStatus.PASSED:
+        apply_frame(store, decided)
     return decided
 
 
@@ -141,7 +148,12 @@ def apply_frame(store: Store, gate: Gate) -> bool:
     """Puts the frame that a passed gate adopted in force, and says whether it is; doing so twice changes nothing,
     nor does doing so after the person has changed the zone again.
     """
-    if not isinstance(gate.verdict, Adopt) or gate.verdict.frame is None or gate.decided_by is None:
+    if (
+        gate.status is not GateStatus.PASSED
+        or not isinstance(gate.verdict, Adopt)
+        or gate.verdict.frame is None
+        or gate.decided_by is None
+    ):
         return False
     zone = gate.zones[0]
     frame = load_frame(store.artifacts.text(gate.verdict.frame))

@@ -20,12 +20,13 @@ class Ruling:
 
     @property
     def version(self) -> Digest:
-        """What a permit binds of policy: these rules, this verdict and level, these zones and frames."""
+        """What a permit binds of policy: these rules, this verdict and level, these people, zones and frames."""
         return digest_of(
             {
                 "policy": POLICY_VERSION,
                 "verdict": self.decision.verdict.value,
                 "level": self.route.level.value,
+                "approvers": self.decision.approvers,
                 "zones": [*sorted(self.route.zones)],
                 "frames": {name: str(digest) for name, digest in sorted(self.frame_artifacts.items())},
             }

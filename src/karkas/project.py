@@ -270,4 +270,5 @@ def _undeclared(record: ZoneRecord) -> ZoneState:
         stage=record.stage,
         scope=record.scope,
         reasons=tuple(reasons),
+        approvers=record.approvers,
     )

@@ -42,7 +42,9 @@ def test_the_template_says_nothing_but_the_defaults() -> None:
     shown = re.sub(r"(?m)^#(?=\w+ = )", "", TEMPLATE_TEXT)
     shown = re.sub(rf"(?m)^(?=.*not bounded by default|({UNSET}) = )", "#", shown)
     before_zone, _, after_zone = shown.partition("#[zones.lora]")
-    options = re.sub(r"(?m)^(understanding|critical|level|description|trusted|scope) = .*$", "", after_zone)
+    options = re.sub(
+        r"(?m)^(understanding|critical|level|approvers|description|trusted|scope) = .*$", "", after_zone
+    )
     options = re.sub(r"(?ms)^#\[models\.judge\].*?(?=\n\n\n)", "", options)
     assert "wall_s = 3600.0" in options
     assert "timeout_s = 600.0" in options

@@ -122,6 +122,7 @@ def open_gate(store: Store, run: Run) -> Callable[..., Gate]:
         *paths: str,
         policy: PolicyVerdict = PolicyVerdict.PROPOSE,
         effect: Effect = Effect.REVERSIBLE,
+        approvers: int = 1,
         **fields: Any,
     ) -> Gate:
         actions = [
@@ -141,7 +142,7 @@ def open_gate(store: Store, run: Run) -> Callable[..., Gate]:
             "kind": GateKind.ACTION,
             "zones": ("lora",),
             "level": ControlLevel.PROPOSE_ONLY,
-            "policy": PolicyDecision(verdict=policy, reasons=("a test says so",)),
+            "policy": PolicyDecision(verdict=policy, reasons=("a test says so",), approvers=approvers),
         }
         if fields.get("kind", GateKind.ACTION) is GateKind.ACTION:
             new["proposal"] = store.artifacts.put_json(proposal.model_dump(mode="json"))

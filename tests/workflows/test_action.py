@@ -158,6 +158,20 @@ def test_a_file_changed_after_approval_makes_the_gate_stale_and_it_asks_again(be
     assert (bench.root / "notes/a.md").read_text() == "somebody else's\n"
 
 
+def test_a_zone_that_asks_for_two_people_after_one_approved_makes_the_gate_stale(bench: Bench) -> None:
+    graph = one_action(write("notes/a.md", "hello"))
+    _, context = bench.run(graph, task="write hello")
+    bench.project.store.gates.decide(bench.the_gate().id, Approve(), by="ada")
+    bench.project.store.zones.observe(Zone(name="notes", understanding=3, approvers=2))
+    assert bench.advance(context, graph).status is RunStatus.PARKED
+    again = bench.the_gate()
+    for person in ("ada", "boris"):
+        assert not (bench.root / "notes/a.md").exists()
+        bench.project.store.gates.decide(again.id, Approve(), by=person)
+        run = bench.advance(context, graph)
+    assert (run.status, outcome_status(run)) == (RunStatus.DONE, "committed")
+
+
 def test_a_zone_tightened_after_approval_makes_the_gate_stale(bench: Bench) -> None:
     graph = one_action(write("notes/a.md", "hello\n"))
     _, context = bench.run(graph, task="t")

@@ -13,6 +13,7 @@ from karkas.policies.zones import ControlLevel
 if TYPE_CHECKING:
     from karkas.policies.frames import Frame
     from karkas.project import Project
+    from karkas.storage import Gate
 
 app = room()
 
@@ -64,6 +65,10 @@ def frame(
             accepted, text = _edit(opened, zone, _start(opened, zone, level or state.level), level)
         _check_level(accepted, level)
         gate = framing.accept(opened.store, zone, text, by=person())
+        if gate is not None and gate.status.waits:
+            _draft_path(opened, zone).unlink(missing_ok=True)
+            _tell_waiting(gate, json=json)
+            return
         path = framing.write_frame(opened.root, zone, text)
         _draft_path(opened, zone).unlink(missing_ok=True)
         run = opened.store.runs.get(gate.run) if gate is not None else None
@@ -79,6 +84,18 @@ def frame(
         screen.say(f'agents may act there now: karkas act {zone} "publish the report to docs/{zone}.md"')
         if run is not None and run.workflow != "explore":
             ending.tell_summary(opened, run, ending.waiting(opened, run))
+
+
+def _tell_waiting(gate: "Gate", *, json: bool) -> None:
+    from karkas.cli import gateview, screen
+
+    if json:
+        screen.as_json({"gate": gate.id, "status": gate.status.value})
+        return
+    screen.say(f"gate {gate.id}: {gateview.so_far(gate)}")
+    screen.say(
+        f"{gate.zones[0]} is framed when another person takes this very frame: karkas frame {gate.zones[0]}"
+    )
 
 
 def _start(project: "Project", zone: str, level: ControlLevel) -> str:

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from karkas.cli import screen
 from karkas.policies.actions import Proposal
+from karkas.policies.approvals import FEWEST, MOST
 from karkas.policies.gates import possible
 
 if TYPE_CHECKING:
+    from karkas.policies.provenance import ArgumentOrigin
     from karkas.project import Project
-    from karkas.storage import Gate
+    from karkas.storage import Gate, ShownVariant
 
 COMMANDS = {
     "approve": "karkas queue approve {gate}",
@@ -47,7 +49,8 @@ def row(project: "Project", gate: "Gate") -> tuple[str, ...]:
 def _state(project: "Project", gate: "Gate") -> str:
     """How long it has waited, until when it was put off, or how it ended."""
     if gate.status.waits:
-        return put_off(gate) or _since(project.store.clock() - gate.opened_at)
+        waited = put_off(gate) or _since(project.store.clock() - gate.opened_at)
+        return f"{waited}, {said}" if (said := so_far(gate)) else waited
     return f"{gate.status}, {back}" if (back := taken_back(project, gate)) else gate.status.value
 
 
@@ -56,6 +59,14 @@ def put_off(gate: "Gate") -> str | None:
     if gate.status.value != "deferred" or gate.deferred_until is None:
         return None
     return f"until {gate.deferred_until.astimezone():%Y-%m-%d %H:%M}"
+
+
+def so_far(gate: "Gate") -> str | None:
+    """Where two people decide: who said what, and that another one is needed."""
+    if not gate.approvals:
+        return None
+    said = "; ".join(f"{one.told} by {one.by}" for one in gate.approvals)
+    return f"{len(gate.approvals)} of {MOST}: {said}" if gate.status.waits else said
 
 
 def taken_back(project: "Project", gate: "Gate") -> str | None:
@@ -91,6 +102,7 @@ def print_gate(project: "Project", gate: "Gate") -> None:
                 f"{gate.id}, {gate.kind}, {gate.status}{f' by {gate.decided_by}' if gate.decided_by else ''}",
             ),
             *([("put off", until)] if (until := put_off(gate)) else []),
+            *([("approvers", approvers)] if (approvers := _approvers(gate)) else []),
             *([("became", became)] if (became := _became(project, gate)) else []),
             ("zone", ", ".join(gate.zones) or "none that is declared"),
             ("level", _level(gate)),
@@ -125,6 +137,15 @@ def print_gate(project: "Project", gate: "Gate") -> None:
         _print_evidence(project, proposal)
     _print_critic(gate)
     _print_commands(gate, proposal)
+
+
+def _approvers(gate: "Gate") -> list[str]:
+    needed = [f"{MOST} different people must say the same"]
+    return [*needed, *([said] if (said := so_far(gate)) else [])] if _by_two(gate) else []
+
+
+def _by_two(gate: "Gate") -> bool:
+    return gate.policy.approvers > FEWEST or bool(gate.approvals)
 
 
 def _print_commands(gate: "Gate", proposal: Proposal | None) -> None:
@@ -173,16 +194,23 @@ def _print_variants(project: "Project", gate: "Gate", proposal: Proposal) -> Non
         many = f" {index} of {len(gate.variants)}: {variant.why}" if len(gate.variants) > 1 else ""
         screen.heading(f"Variant{many}" if many else "Action")
         screen.line(f"{variant.action.tool}, {variant.action.effect}, digest {shown.digest[:16]}")
-        mark = "" if variant.action.tool in BUILT_IN else "  | "
-        screen.diff(project.store.artifacts.text(shown.shown), mark=mark)
+        print_shown(project, shown, tool=variant.action.tool)
         screen.heading("Where its arguments come from")
         for origin in variant.origins:
-            mark = "   " if origin.grounded else "(!)"
-            where = f" ({origin.label})" if origin.label else ""
-            screen.line(
-                f"{mark} {origin.pointer}: {origin.origin}{where}",
-                style=None if origin.grounded else "yellow",
-            )
+            print_origin(origin)
+
+
+def print_origin(origin: "ArgumentOrigin") -> None:
+    mark = "   " if origin.grounded else "(!)"
+    where = f" ({origin.label})" if origin.label else ""
+    screen.line(
+        f"{mark} {origin.pointer}: {origin.origin}{where}", style=None if origin.grounded else "yellow"
+    )
+
+
+def print_shown(project: "Project", shown: "ShownVariant", *, tool: str) -> None:
+    """The exact text that the permit binds, whole."""
+    screen.diff(project.store.artifacts.text(shown.shown), mark="" if tool in BUILT_IN else "  | ")
 
 
 def _print_evidence(project: "Project", proposal: Proposal) -> None:

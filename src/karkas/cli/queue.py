@@ -11,6 +11,7 @@ from karkas.policies.errors import UsageError
 if TYPE_CHECKING:
     from karkas.policies.gates import Verdict
     from karkas.project import Project
+    from karkas.storage import Run
 
 app = room("See what waits for you at gates, and decide it.")
 
@@ -73,16 +74,51 @@ def show(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption
 
 
 @app.command()
-def approve(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption = None) -> None:
+def approve(
+    gates: Annotated[
+        list[str] | None, typer.Argument(metavar="GATE...", help="The gates' ids, or their beginnings.")
+    ] = None,
+    *,
+    alike: Annotated[
+        str | None,
+        typer.Option(
+            "--alike",
+            metavar="GATE",
+            help="All open gates that are like this one: the same zones, level, verdict, tool and effect.",
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Ask nothing back; for scripts that name each gate.")
+    ] = False,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
     """Approve the one action shown at a gate; it is performed at once, exactly as it was shown.
+
+    Several gates are a batch: each action is shown with its digest, you type a word once, and all of them are
+    approved, or none where any was changed or decided meanwhile.
 
     \b
     Examples:
       karkas queue approve g-4f2a
+      karkas queue approve g-4f2a g-91c0 g-b7e3
+      karkas queue approve --alike g-4f2a
     """
+    from karkas.cli.batch import approve_all
     from karkas.policies.gates import Approve
 
-    _decide(project, gate, Approve(), json=json)
+    named = gates or []
+    if bool(named) is (alike is not None):
+        raise UsageError("name the gates, or give --alike GATE")
+    if alike is not None and yes:
+        raise UsageError(
+            "--yes goes with gates that are named: look at what --alike finds, and type the word"
+        )
+    if len(named) == 1:
+        _decide(project, named[0], Approve(), json=json)
+        return
+    with open_project(project) as opened:
+        approve_all(opened, named, alike=alike, yes=yes, json=json)
 
 
 @app.command()
@@ -296,13 +332,15 @@ def _decide(folder: Path | None, gate: str, verdict: "Verdict", *, json: bool) -
 def decide(project: "Project", gate: str, verdict: "Verdict", *, json: bool) -> None:
     from karkas.cli import ending, gateview, screen
     from karkas.project import person
-    from karkas.storage import LeaseError
 
     decided = project.store.gates.decide(gate, verdict, by=person())
     told: dict[str, Any] = {"gate": decided.id, "status": decided.status.value, "verdict": verdict.kind}
     if not json:
         until = f" {put_off}" if (put_off := gateview.put_off(decided)) else ""
-        screen.say(f"gate {decided.id}: {decided.status}{until}, decided by {decided.decided_by}")
+        if decided.decided_by is None:
+            screen.say(f"gate {decided.id}: {gateview.so_far(decided)}; another person decides")
+        else:
+            screen.say(f"gate {decided.id}: {decided.status}{until}, decided by {decided.decided_by}")
     run = project.store.runs.get(decided.run)
     if decided.status.waits or run.status.ended:
         if json:
@@ -310,18 +348,25 @@ def decide(project: "Project", gate: str, verdict: "Verdict", *, json: bool) -> 
         elif run.status.ended:
             screen.say(f"run {run.id}: {run.status}")
         return
+    driven = go_on(project, run, quiet=json)
+    if json:
+        screen.as_json(told | ({"run": ending.run_json(driven)} if driven else {}))
+        if driven is not None:
+            ending.leave(driven)
+    elif driven is not None:
+        ending.tell(project, driven, json=False)
+
+
+def go_on(project: "Project", run: "Run", *, quiet: bool) -> "Run | None":
+    """Advances a run after a decision; None where another process is at work on it, and goes on by itself."""
+    from karkas.cli import ending, screen
+    from karkas.storage import LeaseError
+
     try:
-        run = ending.drive(project, run, quiet=json, patience_s=PATIENCE_S)
+        return ending.drive(project, run, quiet=quiet, patience_s=PATIENCE_S)
     except LeaseError:
-        if not json:
+        if not quiet:
             screen.say(
                 f"run {run.id} is at work in another process, which goes on from here when it gets there"
             )
-        else:
-            screen.as_json(told)
-        return
-    if json:
-        screen.as_json(told | {"run": ending.run_json(run)})
-        ending.leave(run)
-        return
-    ending.tell(project, run, json=False)
+        return None

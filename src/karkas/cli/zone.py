@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from karkas.cli.options import JsonOption, ProjectOption, ReasonOption, open_project, room
+from karkas.policies.approvals import FEWEST, MOST
 from karkas.policies.errors import UsageError
 from karkas.policies.zones import (
     ACTING_UNDERSTANDING,
@@ -95,6 +96,7 @@ def show(name: NameArgument, *, json: JsonOption = False, project: ProjectOption
             ("stage", f"{state.stage}{'' if state.may_act else ': nothing acts here before you framed it'}"),
             ("known", f"{zone.understanding} of 5 ({SKILL[zone.understanding]})"),
             ("critical", "yes" if zone.critical else "no"),
+            ("approvers", f"{state.approvers} different people" if state.approvers > FEWEST else "1 person"),
             ("paths", state.scope.paths or "none"),
             ("tools", state.scope.tools or "none"),
             ("topics", state.scope.topics or "none"),
@@ -111,6 +113,12 @@ def set_(
     *,
     reason: ReasonOption,
     level: Annotated[ControlLevel | None, typer.Option("--level", help="The level from now on.")] = None,
+    approvers: Annotated[
+        int | None,
+        typer.Option(
+            min=FEWEST, max=MOST, help="How many different people must pass an action or a frame from now on."
+        ),
+    ] = None,
     accept_scope: Annotated[
         bool,
         typer.Option(
@@ -120,7 +128,7 @@ def set_(
     json: JsonOption = False,
     project: ProjectOption = None,
 ) -> None:
-    """Set a zone's level, looser or stricter, or accept its shrunken scope; with your reason, on the record.
+    """Set a zone's level or approvers, or accept its shrunken scope; with your reason, on the record.
 
     This is the only way to loosen a zone. It asks nothing back: the command line counts as the hand of the
     user who runs it, and that user's name goes on the record.
@@ -129,16 +137,21 @@ def set_(
     Examples:
       karkas zone set lora --level propose-only --reason "read the map"
       karkas zone set lora --accept-scope --reason "train/ moved to another zone"
+      karkas zone set lora --approvers 2 --reason "it reaches production"
     """
     from karkas.cli import screen
     from karkas.project import person
 
-    if level is None and not accept_scope:
-        raise UsageError("say what to set: --level LEVEL, --accept-scope, or both")
+    if level is None and approvers is None and not accept_scope:
+        raise UsageError("say what to set: --level LEVEL, --approvers NUMBER, --accept-scope, or several")
     with open_project(project) as opened:
         before = opened.zone(name)
         if accept_scope and not opened.is_declared(name):
             raise UsageError(f"zone {name} is not declared in karkas.toml, so there is no scope to accept")
+        if approvers is not None and opened.is_declared(name) and approvers < before.zone.approvers:
+            raise UsageError(
+                f"karkas.toml declares approvers = {before.zone.approvers} for {name}; lower it there first"
+            )
         change = LevelChange(
             before=before.level, after=level or before.level, author=person(), by_person=True, reason=reason
         )
@@ -148,6 +161,7 @@ def set_(
             declared=_declared(opened, before),
             scope=before.zone.scope if accept_scope else None,
             understanding=before.zone.understanding if opened.is_declared(name) else None,
+            approvers=approvers,
         )
         after = opened.zone(name)
     if json:
@@ -155,6 +169,8 @@ def set_(
         return
     moved = f"{before.level} → {after.level}" if after.level is not before.level else f"stays {after.level}"
     screen.say(f"{name}: {moved}, on the record by {change.author}")
+    if approvers is not None:
+        screen.say(f"approvers: {before.approvers} → {after.approvers}")
     if accept_scope:
         screen.say("its scope is now what karkas.toml declares")
 
@@ -207,6 +223,7 @@ def as_json(state: ZoneState) -> dict[str, Any]:
         "may_act": state.may_act,
         "understanding": zone.understanding,
         "critical": zone.critical,
+        "approvers": state.approvers,
         "scope": state.scope.model_dump(mode="json"),
         "trusted": list(zone.trusted),
         "reasons": list(state.reasons),

@@ -1,0 +1,87 @@
+"""Approving several gates at once: what is shown, gate by gate, is what is signed, all of it or nothing."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from karkas.cli import confirming, ending, exits, gateview, screen
+from karkas.policies.errors import VerdictError
+from karkas.policies.gates import CriticStatus, possible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from karkas.project import Project
+    from karkas.storage import Gate, Run
+
+GRAVEST = (exits.FAILED, exits.STOPPED, exits.PARKED)
+"""Of several runs' exit codes the first of these that any has."""
+
+
+def approve_all(
+    project: "Project", named: "Sequence[str]", *, alike: str | None, yes: bool, json: bool
+) -> None:
+    """Shows the gates, asks once, approves them in one transaction, and lets their runs go on."""
+    from karkas.project import person
+
+    store = project.store
+    gates = store.gates.alike(alike) if alike is not None else [store.gates.get(name) for name in named]
+    if refused := [gate for gate in gates if "approve" not in possible(gate.facts)]:
+        faults = "\n".join(f"- {gate.id} is {gate.status}; {_offers(gate)}" for gate in refused)
+        raise VerdictError(f"nothing was decided, at none of the gates:\n{faults}")
+    if not json:
+        for gate in gates:
+            _show(project, gate)
+        screen.say()
+    if not yes:
+        confirming.typed("approve", to=f"approve {screen.counted(len(gates), 'gate')}, exactly as shown")
+    shown = [(gate.id, gate.variants[0].digest) for gate in gates]
+    decided = store.gates.decide_batch(shown, by=person())
+    if not json:
+        for gate in decided:
+            state = (
+                gateview.so_far(gate) if gate.status.waits else f"{gate.status}, decided by {gate.decided_by}"
+            )
+            screen.say(f"gate {gate.id}: {state}")
+    _let_go_on(project, decided, json=json)
+
+
+def _offers(gate: "Gate") -> str:
+    offered = ", ".join(possible(gate.facts))
+    return f"possible: {offered}" if offered else "nothing more can be decided at it"
+
+
+def _show(project: "Project", gate: "Gate") -> None:
+    (shown,), proposal = gate.variants, gateview.proposal_of(project, gate)
+    screen.heading(f"{gate.id}: {gateview.what(project, gate)}")
+    screen.line(
+        f"zone {', '.join(gate.zones) or 'none'}, {gate.level}, run {gate.run}, digest {shown.digest}"
+    )
+    if proposal is None:
+        return
+    gateview.print_shown(project, shown, tool=proposal.variants[0].action.tool)
+    for origin in proposal.variants[0].origins:
+        if not origin.grounded:
+            gateview.print_origin(origin)
+    if gate.critic is not None and gate.critic.status is CriticStatus.OBJECTED:
+        screen.told(f"the critic objected: {gate.critic.reason}")
+
+
+def _let_go_on(project: "Project", decided: "Sequence[Gate]", *, json: bool) -> None:
+    from karkas.cli.queue import go_on
+
+    runs: list[Run] = []
+    for name in dict.fromkeys(gate.run for gate in decided if not gate.status.waits):
+        run = project.store.runs.get(name)
+        driven = run if run.status.ended else go_on(project, run, quiet=json)
+        if driven is not None:
+            runs.append(driven)
+            if not json:
+                ending.tell_summary(project, driven, ending.waiting(project, driven))
+    if json:
+        told: list[Any] = [{"gate": gate.id, "status": gate.status.value} for gate in decided]
+        screen.as_json({"gates": told, "runs": [ending.run_json(run) for run in runs]})
+    codes = {ending.exit_code(run) for run in runs}
+    for code in GRAVEST:
+        if code in codes:
+            raise typer.Exit(code)
