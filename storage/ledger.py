@@ -205,7 +205,7 @@ class Ledger:
             if row.status != PermitStatus.COMMITTED or not isinstance(record, dict):
                 raise PermitError(f"there is nothing under permit {row.id} that can be taken back")
             last = newest(change.session, f"permit:{row.id}", "undo_")
-            if last is not None and last.event != "undo_failed":
+            if last is not None and not (last.event == "undo_failed" and change.audit.wrote(last)):
                 raise PermitError(
                     f"permit {row.id}: taking it back was begun already ({last.event} by {last.actor}); look how it"
                     " stands"
@@ -248,7 +248,7 @@ class Ledger:
                 decision = signed_decision(self._records, gate)
                 if decision is None or decision["permit"] != permit_terms(row):
                     yield f"permit {row.id}: it is not the one that was signed when gate {gate.id} passed"
-                elif row.status not in STATUS_AFTER.get(last := _last(session, row), ()):
+                elif row.status not in STATUS_AFTER.get(last := self._last(session, row), ()):
                     yield f"permit {row.id}: its row says {row.status}, but the last on the record is {last}"
 
     def _proven(self, change: Change, row: PermitRow) -> Action:
@@ -264,13 +264,13 @@ class Ledger:
                 f"permit {row.id} releases nothing: it is not the one that was signed when gate {gate.id} passed;"
                 " `karkas audit verify`"
             )
-        last = _last(change.session, row)
+        last = self._last(change.session, row)
         if row.status not in STATUS_AFTER.get(last, ()):
             raise PermitError(
                 f"permit {row.id} releases nothing: its row says {row.status}, but the last on the record is {last};"
                 " `karkas audit verify`"
             )
-        broken = self._records.audit.broken_since(change.session, _grounds(change.session, gate))
+        broken = self._records.audit.broken_since(change.session, _grounds(change.session, row, gate))
         if broken is not None:
             raise PermitError(
                 f"permit {row.id} releases nothing: the record behind it is broken ({broken}), so it may have been used"
@@ -281,6 +281,12 @@ class Ledger:
         action = stored_actions(self._records.artifacts, gate).variants[row.variant].action
         self._records.artifacts.get(gate.variants[row.variant].shown)
         return action
+
+    def _last(self, session: Session, row: PermitRow) -> str:
+        last = newest(session, f"permit:{row.id}", "permit_")
+        if last is None:
+            return "nothing"
+        return last.event if self._records.audit.wrote(last) else "a row that karkas did not write"
 
     def _take(self, change: Change, row: PermitRow, *, worker: str) -> None:
         """One conditional UPDATE: of several workers, one gets the permit."""
@@ -326,18 +332,16 @@ class Ledger:
         return _permit(row)
 
 
-def _grounds(session: Session, gate: Gate) -> int:
-    """The first row of the record that a gate's permit rests on: its opening, and the last word on each zone."""
+def _grounds(session: Session, permit: PermitRow, gate: Gate) -> int:
+    """The first row of the record that a permit rests on: the last word on it, its gate's opening, and the last word
+    on each zone.
+    """
     opened = session.exec(
         select(AuditRow.seq).where(AuditRow.subject == f"gate:{gate.id}").order_by(col(AuditRow.seq))
     ).first()
-    zones = [newest(session, f"zone:{zone}", "zone_") for zone in gate.zones]
-    return min([opened or 1, *(row.seq for row in zones if row is not None)])
-
-
-def _last(session: Session, row: PermitRow) -> str:
-    last = newest(session, f"permit:{row.id}", "permit_")
-    return last.event if last else "nothing"
+    words = [(f"permit:{permit.id}", "permit_"), *((f"zone:{zone}", "zone_") for zone in gate.zones)]
+    last = [newest(session, subject, event) for subject, event in words]
+    return min([opened or 1, *(row.seq for row in last if row is not None)])
 
 
 def _check_run(change: Change, row: PermitRow) -> None:

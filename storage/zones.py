@@ -30,7 +30,10 @@ from karkas.storage.tables import AuditRow, ZoneRow
 BROKEN = "its row was changed outside karkas, so nothing is taken from it; set the level again"
 
 
-LOST = "its row was taken away outside karkas, so it begins anew at the strictest; set the level again"
+LOST = (
+    "its row was taken away outside karkas, or the record is broken that would tell, so it begins anew at the"
+    " strictest: `karkas audit verify`, then set the level again"
+)
 
 
 class ZoneGround(BaseModel):
@@ -86,8 +89,7 @@ class Zones:
         with self._records.change() as change:
             row = self._row(change, zone.name)
             if row is None:
-                last = newest(change.session, f"zone:{zone.name}", "zone_")
-                lost = last is not None and last.event != "zone_dropped"
+                lost = _lost(change, zone.name)
                 level = ControlLevel.DRAFT_ONLY if lost else declared
                 row = ZoneRow(
                     name=zone.name,
@@ -221,7 +223,7 @@ class Zones:
             raise FrameError("a frame needs the name of the person who drew it")
         with self._records.change() as change:
             row = self._existing(change, name)
-            if gate is not None and _changed_since(change.session, name, gate):
+            if gate is not None and _changed_since(change, name, gate):
                 return self._record(change.session, row)
             if gate is None and (people := self._record(change.session, row).approvers) > FEWEST:
                 raise FrameError(
@@ -283,7 +285,12 @@ class Zones:
     def _holds(self, session: Session, row: ZoneRow) -> bool:
         """Whether the row is what karkas wrote, and wrote last: an older one that was put back does not count."""
         last, now = newest(session, f"zone:{row.name}", "zone_"), kept(_sealed(row))
-        return last is not None and last.data == now and self._records.key.verifies(now.encode(), row.seal)
+        return (
+            last is not None
+            and last.data == now
+            and self._records.audit.wrote(last)
+            and self._records.key.verifies(now.encode(), row.seal)
+        )
 
     def _record(self, session: Session, row: ZoneRow) -> ZoneRecord:
         if not self._holds(session, row):
@@ -300,17 +307,27 @@ class Zones:
         return ZoneRecord.model_validate(row, from_attributes=True)
 
 
-def _changed_since(session: Session, name: str, gate: str) -> bool:
+def _lost(change: Change, name: str) -> bool:
+    """Whether a zone that has no row had one. Where the record is broken it may have had, so it counts as lost."""
+    last = newest(change.session, f"zone:{name}", "zone_")
+    if last is not None:
+        return last.event != "zone_dropped" or not change.audit.wrote(last)
+    return change.audit.broken_since(change.session, 1) is not None
+
+
+def _changed_since(change: Change, name: str, gate: str) -> bool:
     """Whether the gate did not pass, or anything but the distillate and the stage of a zone was changed after it."""
-    decided = newest(session, f"gate:{gate}", "gate_decided")
-    ruled = session.exec(
+    decided = newest(change.session, f"gate:{gate}", "gate_decided")
+    ruled = change.session.exec(
         select(AuditRow.seq)
         .where(AuditRow.subject == f"zone:{name}", col(AuditRow.event).startswith("zone_"))
         .where(col(AuditRow.event).not_in(["zone_distilled", "zone_stage_set"]))
         .order_by(col(AuditRow.seq).desc())
     ).first()
-    passed = decided is not None and json.loads(decided.data)["status"] == GateStatus.PASSED
-    return decided is None or not passed or (ruled is not None and ruled > decided.seq)
+    if decided is None or not change.audit.wrote(decided):
+        return True
+    passed = json.loads(decided.data)["status"] == GateStatus.PASSED
+    return not passed or (ruled is not None and ruled > decided.seq)
 
 
 def _adds_nothing(record: ZoneRecord, declared: ControlLevel, zone: Zone) -> bool:

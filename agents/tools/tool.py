@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -240,7 +240,7 @@ def _version(
     """Of sources rather than byte code, so that it is the same under every Python; and of whole files, because
     what a function does also depends on the names around it.
     """
-    real = [function for function in functions if function is not None]
+    real = list(_layers([function for function in functions if function is not None]))
     return digest_of(
         {
             "effect": effect.value,
@@ -250,6 +250,18 @@ def _version(
             "code": list(dict.fromkeys(_source(of) for of in (*real, *code))),
         }
     )
+
+
+def _layers(functions: list[AnyFunction]) -> Iterator[AnyFunction]:
+    """The functions, and those that a decorator hid in them: what they wrap, and what they have closed over."""
+    seen: set[int] = set()
+    while functions:
+        function, *functions = functions
+        if id(function) not in seen:
+            seen.add(id(function))
+            yield function
+            inner = [getattr(function, "__wrapped__", None), *_closure(function).values()]
+            functions += [one for one in inner if inspect.isfunction(one) or inspect.ismethod(one)]
 
 
 def _source(of: AnyFunction | ModuleType) -> str:
@@ -263,8 +275,14 @@ def _source(of: AnyFunction | ModuleType) -> str:
 
 def _bound(function: AnyFunction) -> dict[str, JsonValue]:
     """The plain values that a function made inside another one has closed over."""
-    plain = (str, int, float, bool, type(None), tuple)
-    return {name: repr(value) for name, value in _closure(function).items() if isinstance(value, plain)}
+    return {name: repr(value) for name, value in _closure(function).items() if _is_plain(value)}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether its `repr` is the same in another process."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | bool)
 
 
 def _closure(function: AnyFunction) -> Mapping[str, Any]:
