@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from karkas.policies.errors import VerdictError
+from karkas.policies.provenance import folded
 
 FEWEST, MOST = 1, 2
 
@@ -14,8 +15,8 @@ Approvers = Annotated[int, Field(ge=FEWEST, le=MOST)]
 
 
 def plain_name(name: str) -> str:
-    """Case and blanks make no other person."""
-    return " ".join(name.casefold().split())
+    """Case, blanks, compatibility forms and what cannot be seen make no other person."""
+    return folded(name)
 
 
 def most(approvers: Iterable[int]) -> int:

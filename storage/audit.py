@@ -118,9 +118,10 @@ class Audit:
             return list(self._breaks(rows, mirrored))
 
     def broken_since(self, session: Session, seq: int) -> str | None:
-        """The first break from row `seq` to the end, or None: that nothing was taken away after it.
+        """The first break from row `seq` to the end, or None: that nothing was changed or taken away after it.
 
-        Quick, since effects wait for it: of the signatures the last one is enough, as it covers the whole chain.
+        Quick, since effects wait for it: of the signatures the last one is enough, as it covers the whole chain. It
+        does not say that karkas wrote each row in it (`wrote`).
         """
         mirrored = self._mirrored()
         begin = min(seq, mirrored.seq) if isinstance(mirrored, _Head) else seq
@@ -128,10 +129,16 @@ class Audit:
         rows = session.exec(query.where(AuditRow.seq >= begin).order_by(col(AuditRow.seq))).all()
         return next(self._breaks(rows, mirrored, begin=begin, signed=rows[-1:]), None)
 
+    def wrote(self, row: AuditRow) -> bool:
+        """Whether karkas wrote this row, at this place. Whatever rests on one row has to ask: what somebody appended
+        without the key is in the chain like any other, as soon as karkas has gone on behind it.
+        """
+        return row.hash == _hash(row) and self._key.verifies(row.hash.encode(), row.signature)
+
     def proven(self, session: Session, subject: str, event: str) -> JsonValue:
         """What the newest such row says, or None where there is none that this project's key signed."""
         row = newest(session, subject, event)
-        if row is None or row.hash != _hash(row) or not self._key.verifies(row.hash.encode(), row.signature):
+        if row is None or not self.wrote(row):
             return None
         data: JsonValue = json.loads(row.data)
         return data
@@ -210,7 +217,7 @@ class Audit:
 
 
 def newest(session: Session, subject: str, event: str) -> AuditRow | None:
-    """The last row on `subject` whose event begins with `event`."""
+    """The last row on `subject` whose event begins with `event`, whoever wrote it (`Audit.wrote`)."""
     query = select(AuditRow).where(
         AuditRow.subject == subject, col(AuditRow.event).startswith(event, autoescape=True)
     )

@@ -141,6 +141,8 @@ def intact(records: Records, row: GateRow) -> bool:
     """Whether a gate shows what it was opened with, and any decision at it is the one that was signed."""
     if not records.verifies(sealed(row), row.seal) or approvals_of(records, row) is None:
         return False
+    if not _at_its_times(row):
+        return False
     if row.status not in DECIDED and row.verdict is None:
         return True
     decision = signed_decision(records, row)
@@ -155,6 +157,16 @@ def intact(records: Records, row: GateRow) -> bool:
         and decision.get("approvals") == now.get("approvals")
         and (row.status == decision["status"] or row.status in CLOSED)
     )
+
+
+def _at_its_times(row: GateRow) -> bool:
+    """Whether the times that rows are found by are those that were sealed and signed."""
+    deferred = row.verdict.get("until") if row.status == GateStatus.DEFERRED and row.verdict else None
+    return (row.expires_at, row.deferred_until) == (_moment(row.facts.get("expires_at")), _moment(deferred))
+
+
+def _moment(text: JsonValue) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
 def seal(records: Records, row: GateRow) -> None:

@@ -22,9 +22,9 @@ from karkas.storage.decisions import (
     stored_actions,
 )
 from karkas.storage.endings import WAITING, close_gate, undecide, void_permit
-from karkas.storage.records import SYSTEM, Records, find, fresh_id
+from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
 from karkas.storage.runs import RunStatus
-from karkas.storage.settling import issue, meanwhile, settle, still_waits, summary
+from karkas.storage.settling import issue, meanwhile, settle, still_waits, summary, waits_on_record
 from karkas.storage.tables import GateRow, PermitRow, RunRow
 from karkas.storage.verdicts import Shown, give, give_batch, needed
 
@@ -152,6 +152,10 @@ class Gates:
             row = find(change.session, GateRow, gate)
             before = read_gate(self._records, row)
             still_waits(change, before, row)
+            if before.status is GateStatus.DEFERRED:
+                raise PermitError(
+                    f"gate {row.id} was put off by {before.decided_by}; no critic passes it meanwhile"
+                )
             proposal = stored_actions(self._records.artifacts, before)
             alone = needed(self._records, change, before) == FEWEST
             if not (before.kind is GateKind.ACTION and alone) or not critic_releases(
@@ -223,7 +227,8 @@ class Gates:
             if session.exec(due).first() is None:
                 return ()
         with self._records.change() as change:
-            rows = change.session.exec(due).all()
+            # What was set to waiting by hand is left as it is: reopening it would make it look as if it had waited.
+            rows = [row for row in change.session.exec(due) if self._waits(change, row)]
             for row in rows:
                 if row.expires_at is not None and row.expires_at <= at:
                     reason = f"nobody decided by {row.expires_at:%F %H:%M} UTC"
@@ -240,6 +245,9 @@ class Gates:
             for row in session.exec(select(GateRow)):
                 if not intact(self._records, row):
                     yield f"gate {row.id}: {TAMPERED}"
+
+    def _waits(self, change: Change, row: GateRow) -> bool:
+        return intact(self._records, row) and waits_on_record(change, row)
 
 
 def _needs_name(by: str) -> None:

@@ -17,7 +17,7 @@ from karkas.storage.decisions import Gate, read_gate, stored_actions
 from karkas.storage.endings import UNUSED, void_permit
 from karkas.storage.records import Change, Records, find, fresh_id
 from karkas.storage.settling import issue, settle, still_waits, summary
-from karkas.storage.tables import GateRow, GrantRow, PermitRow
+from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow
 from karkas.storage.verdicts import needed
 from karkas.storage.zones import ruled_since
 
@@ -109,6 +109,8 @@ class Grants:
             row = find(change.session, GateRow, gate)
             before = read_gate(self._records, row)
             still_waits(change, before, row)
+            if before.status is GateStatus.DEFERRED:
+                return None
             grant = self._covering(change, before)
             if grant is None:
                 return None
@@ -122,7 +124,7 @@ class Grants:
             passed = GateStatus.PASSED
             settle(self._records, change, row, passed, verdict=None, by=grant.name, reason=reason)
             issue(self._records, change, row, before.variants[0], 0, verdict=document)
-            data = summary(row, document)
+            data = summary(row, document) | {"reason": reason}
             change.note("gate_passed_by_grant", f"gate:{row.id}", actor=grant.name, data=data)
             return read_gate(self._records, row)
 
@@ -197,8 +199,13 @@ class Grants:
 
     def _unbroken(self, session: Session, row: GrantRow) -> bool:
         """Whether nothing was taken from the record since the grant was given: no use, no revocation."""
-        added = newest(session, f"grant:{row.id}", "grant_added")
+        added = self._added(session, row)
         return added is not None and self._records.audit.broken_since(session, added.seq) is None
+
+    def _added(self, session: Session, row: GrantRow) -> AuditRow | None:
+        """Where the record says that it was given; None where that was not karkas."""
+        added = newest(session, f"grant:{row.id}", "grant_added")
+        return added if added is not None and self._records.audit.wrote(added) else None
 
     def _read(self, session: Session, row: GrantRow, now: datetime) -> StandingGrant:
         try:
@@ -217,7 +224,7 @@ class Grants:
 
     def _ended(self, session: Session, row: GrantRow, terms: Grant, now: datetime) -> str:
         """Why a grant releases nothing. The terms count that were sealed, not the columns beside them."""
-        added = newest(session, f"grant:{row.id}", "grant_added")
+        added = self._added(session, row)
         if added is None or not self._holds(session, row):
             return CHANGED
         if row.revoked_at is not None:
@@ -233,7 +240,7 @@ class Grants:
     def _holds(self, session: Session, row: GrantRow) -> bool:
         """Whether the row is as it was given, and as often used and revoked as is on the record."""
         subject, sealed, audit = f"grant:{row.id}", kept(_sealed(row)), self._records.audit
-        added = newest(session, subject, "grant_added")
+        added = self._added(session, row)
         used = audit.proven(session, subject, "grant_used")
         revoked = newest(session, subject, "grant_revoked")
         return (

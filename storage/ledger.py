@@ -19,6 +19,7 @@ from karkas.storage.leases import Lease
 from karkas.storage.records import SYSTEM, Change, Records, find
 from karkas.storage.runs import RunId, RunStatus
 from karkas.storage.tables import AuditRow, GateRow, PermitRow, RunRow
+from karkas.storage.zones import Zones
 
 _MINT = object()
 
@@ -83,6 +84,7 @@ class Ledger:
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        self._zones = Zones(records)
 
     def get(self, name: str) -> Permit:
         with self._records.database.read() as session:
@@ -165,10 +167,14 @@ class Ledger:
             return self._step(change, row, PermitStatus.FAILED, reason=error)
 
     def doubt(self, permit: str, reason: str) -> Permit:
-        """Records that nobody knows whether the effect happened; a person resolves it."""
+        """Records that nobody knows whether the effect happened; a person resolves it. Where no person had passed its
+        gate, its zones leave autonomy.
+        """
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
-            return self._step(change, row, PermitStatus.UNKNOWN, reason=reason)
+            doubtful = self._step(change, row, PermitStatus.UNKNOWN, reason=reason)
+            self._mishap(change, row, "ended in doubt")
+            return doubtful
 
     def void(self, permit: str, reason: str) -> Permit:
         """Ends a permit that was not begun, for instance because what it bound is stale."""
@@ -199,7 +205,7 @@ class Ledger:
             if row.status != PermitStatus.COMMITTED or not isinstance(record, dict):
                 raise PermitError(f"there is nothing under permit {row.id} that can be taken back")
             last = newest(change.session, f"permit:{row.id}", "undo_")
-            if last is not None and last.event != "undo_failed":
+            if last is not None and not (last.event == "undo_failed" and change.audit.wrote(last)):
                 raise PermitError(
                     f"permit {row.id}: taking it back was begun already ({last.event} by {last.actor}); look how it"
                     " stands"
@@ -215,12 +221,23 @@ class Ledger:
             change.note("undo_begun", f"permit:{row.id}", actor=by)
             return action, record
 
-    def end_undo(self, permit: str, *, by: str, done: str = "", error: str = "") -> None:
-        """Records how taking it back ended: with an `error` nothing was changed, and it may be tried again."""
+    def end_undo(self, permit: str, *, by: str, done: str = "", error: str = "") -> tuple[str, ...]:
+        """Records how taking it back ended: with an `error` nothing was changed, and it may be tried again.
+
+        Where no person had passed its gate, its zones leave autonomy; returns those that were in it.
+        """
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
             data: dict[str, JsonValue] = {"error": error} if error else {"done": done}
             change.note("undo_failed" if error else "undo_done", f"permit:{row.id}", actor=by, data=data)
+            return () if error else self._mishap(change, row, f"was taken back by {by}")
+
+    def _mishap(self, change: Change, row: PermitRow, how: str) -> tuple[str, ...]:
+        gate = read_gate(self._records, find(change.session, GateRow, row.gate))
+        if gate.verdict is not None:
+            return ()
+        why = f"the action of gate {gate.id}, which no person had looked at, {how}"
+        return tuple(zone for zone in gate.zones if self._zones.fall(change, zone, why=why))
 
     def breaks(self) -> Iterator[str]:
         """Names every permit that is not as it was signed, or whose use is on the record and not in its row."""
@@ -231,7 +248,7 @@ class Ledger:
                 decision = signed_decision(self._records, gate)
                 if decision is None or decision["permit"] != permit_terms(row):
                     yield f"permit {row.id}: it is not the one that was signed when gate {gate.id} passed"
-                elif row.status not in STATUS_AFTER.get(last := _last(session, row), ()):
+                elif row.status not in STATUS_AFTER.get(last := self._last(session, row), ()):
                     yield f"permit {row.id}: its row says {row.status}, but the last on the record is {last}"
 
     def _proven(self, change: Change, row: PermitRow) -> Action:
@@ -247,13 +264,13 @@ class Ledger:
                 f"permit {row.id} releases nothing: it is not the one that was signed when gate {gate.id} passed;"
                 " `karkas audit verify`"
             )
-        last = _last(change.session, row)
+        last = self._last(change.session, row)
         if row.status not in STATUS_AFTER.get(last, ()):
             raise PermitError(
                 f"permit {row.id} releases nothing: its row says {row.status}, but the last on the record is {last};"
                 " `karkas audit verify`"
             )
-        broken = self._records.audit.broken_since(change.session, _grounds(change.session, gate))
+        broken = self._records.audit.broken_since(change.session, _grounds(change.session, row, gate))
         if broken is not None:
             raise PermitError(
                 f"permit {row.id} releases nothing: the record behind it is broken ({broken}), so it may have been used"
@@ -264,6 +281,12 @@ class Ledger:
         action = stored_actions(self._records.artifacts, gate).variants[row.variant].action
         self._records.artifacts.get(gate.variants[row.variant].shown)
         return action
+
+    def _last(self, session: Session, row: PermitRow) -> str:
+        last = newest(session, f"permit:{row.id}", "permit_")
+        if last is None:
+            return "nothing"
+        return last.event if self._records.audit.wrote(last) else "a row that karkas did not write"
 
     def _take(self, change: Change, row: PermitRow, *, worker: str) -> None:
         """One conditional UPDATE: of several workers, one gets the permit."""
@@ -309,22 +332,18 @@ class Ledger:
         return _permit(row)
 
 
-def _grounds(session: Session, gate: Gate) -> int:
-    """The first row of the record that a gate's permit rests on: its opening, the last word on each zone, and the grant
-    that passed it.
+def _grounds(session: Session, permit: PermitRow, gate: Gate) -> int:
+    """The first row of the record that a permit rests on: the last word on it, its gate's opening, the last word on
+    each zone, and the grant that passed it.
     """
     opened = session.exec(
         select(AuditRow.seq).where(AuditRow.subject == f"gate:{gate.id}").order_by(col(AuditRow.seq))
     ).first()
-    zones = [newest(session, f"zone:{zone}", "zone_") for zone in gate.zones]
+    words = [(f"permit:{permit.id}", "permit_"), *((f"zone:{zone}", "zone_") for zone in gate.zones)]
     # A grant's name stands where a person's would; of anybody else there is no such row.
-    granted = newest(session, (gate.decided_by or "").replace("grant/", "grant:", 1), "grant_added")
-    return min([opened or 1, *(row.seq for row in (*zones, granted) if row is not None)])
-
-
-def _last(session: Session, row: PermitRow) -> str:
-    last = newest(session, f"permit:{row.id}", "permit_")
-    return last.event if last else "nothing"
+    words.append(((gate.decided_by or "").replace("grant/", "grant:", 1), "grant_added"))
+    last = [newest(session, subject, event) for subject, event in words]
+    return min([opened or 1, *(row.seq for row in last if row is not None)])
 
 
 def _check_run(change: Change, row: PermitRow) -> None:

@@ -1,5 +1,7 @@
 """Settling a gate within a transaction: that it still waits, who won, the signed record, the permit."""
 
+import json
+
 from pydantic import JsonValue
 from sqlalchemy import update
 from sqlmodel import col
@@ -109,7 +111,7 @@ def still_waits(change: Change, gate: Gate, row: GateRow) -> None:
     """`VerdictError` unless the gate can be decided now, by its row and by the record."""
     if not gate.status.waits:
         raise VerdictError(meanwhile(gate))
-    if not _waits_on_record(change, row):
+    if not waits_on_record(change, row):
         raise VerdictError(f"gate {gate.id} was decided or closed before: {TAMPERED}")
     if gate.expires_at is not None and gate.expires_at <= change.now:
         raise VerdictError(
@@ -117,7 +119,7 @@ def still_waits(change: Change, gate: Gate, row: GateRow) -> None:
         )
 
 
-def _waits_on_record(change: Change, row: GateRow) -> bool:
+def waits_on_record(change: Change, row: GateRow) -> bool:
     """Whether the last on the record is that the gate waits, with just the approvals that it has; one that was set
     back by hand has another.
     """
@@ -126,10 +128,12 @@ def _waits_on_record(change: Change, row: GateRow) -> bool:
     if approval_signatures(row) != (approved["approvals"] if isinstance(approved, dict) else []):
         return False
     last = newest(change.session, subject, "gate_")
-    if last is None or row.status == GateStatus.OPEN:
-        return last is not None and last.event in WAITS
-    decided = change.audit.proven(change.session, last.subject, last.event)
-    return isinstance(decided, dict) and (decided.get("status"), decided.get("signature")) == (
+    if last is None or not change.audit.wrote(last):
+        return False
+    if row.status == GateStatus.OPEN:
+        return last.event in WAITS
+    decided = json.loads(last.data)
+    return last.event == "gate_decided" and (decided["status"], decided["signature"]) == (
         row.status,
         row.signature,
     )

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import JsonValue
 
 from karkas.policies.errors import StorageError
+from karkas.storage import replay
 from karkas.storage.artifacts import Artifacts
 from karkas.storage.audit import Audit
 from karkas.storage.database import Database, database_url
@@ -87,7 +88,12 @@ class Store:
             *self.gates.breaks(),
             *self.ledger.breaks(),
             *self.grants.breaks(),
+            *self._unlike_the_record(),
         ]
+
+    def _unlike_the_record(self) -> list[str]:
+        with self.database.read() as session:
+            return list(replay.breaks(session))
 
     def note(self, event: str, subject: str, *, actor: str, data: JsonValue = None) -> None:
         """Puts something on the record that changes nothing else here."""

@@ -19,6 +19,7 @@ from karkas.policies.zones import (
     Zone,
     ZoneName,
     ZoneRecord,
+    after_mishap,
     declared_level,
     strictest,
 )
@@ -29,7 +30,10 @@ from karkas.storage.tables import AuditRow, ZoneRow
 BROKEN = "its row was changed outside karkas, so nothing is taken from it; set the level again"
 
 
-LOST = "its row was taken away outside karkas, so it begins anew at the strictest; set the level again"
+LOST = (
+    "its row was taken away outside karkas, or the record is broken that would tell, so it begins anew at the"
+    " strictest: `karkas audit verify`, then set the level again"
+)
 
 
 class ZoneGround(BaseModel):
@@ -85,8 +89,7 @@ class Zones:
         with self._records.change() as change:
             row = self._row(change, zone.name)
             if row is None:
-                last = newest(change.session, f"zone:{zone.name}", "zone_")
-                lost = last is not None and last.event != "zone_dropped"
+                lost = _lost(change, zone.name)
                 level = ControlLevel.DRAFT_ONLY if lost else declared
                 row = ZoneRow(
                     name=zone.name,
@@ -150,6 +153,19 @@ class Zones:
                 row.scope = scope.model_dump(mode="json")
             return self._store(change, row, "zone_level_set", actor=level.author)
 
+    def fall(self, change: Change, name: str, *, why: str) -> bool:
+        """Takes a zone out of autonomy, after an action that no person looked at; whether it was in it."""
+        row = self._row(change, name)
+        if row is None:
+            return False
+        before = self._record(change.session, row).level
+        after = after_mishap(before)
+        if after is before:
+            return False
+        row.level, row.reason, row.author = after, why, SYSTEM
+        self._store(change, row, "zone_level_fell", actor=SYSTEM)
+        return True
+
     def set_stage(self, name: str, stage: Stage, *, actor: str) -> ZoneRecord:
         """Moves the stage. Only a person's frame (`set_frame`) makes a zone framed."""
         if stage is Stage.FRAMED:
@@ -207,7 +223,7 @@ class Zones:
             raise FrameError("a frame needs the name of the person who drew it")
         with self._records.change() as change:
             row = self._existing(change, name)
-            if gate is not None and _changed_since(change.session, name, gate):
+            if gate is not None and _changed_since(change, name, gate):
                 return self._record(change.session, row)
             if gate is None and (people := self._record(change.session, row).approvers) > FEWEST:
                 raise FrameError(
@@ -269,7 +285,12 @@ class Zones:
     def _holds(self, session: Session, row: ZoneRow) -> bool:
         """Whether the row is what karkas wrote, and wrote last: an older one that was put back does not count."""
         last, now = newest(session, f"zone:{row.name}", "zone_"), kept(_sealed(row))
-        return last is not None and last.data == now and self._records.key.verifies(now.encode(), row.seal)
+        return (
+            last is not None
+            and last.data == now
+            and self._records.audit.wrote(last)
+            and self._records.key.verifies(now.encode(), row.seal)
+        )
 
     def _record(self, session: Session, row: ZoneRow) -> ZoneRecord:
         if not self._holds(session, row):
@@ -286,12 +307,22 @@ class Zones:
         return ZoneRecord.model_validate(row, from_attributes=True)
 
 
-def _changed_since(session: Session, name: str, gate: str) -> bool:
+def _lost(change: Change, name: str) -> bool:
+    """Whether a zone that has no row had one. Where the record is broken it may have had, so it counts as lost."""
+    last = newest(change.session, f"zone:{name}", "zone_")
+    if last is not None:
+        return last.event != "zone_dropped" or not change.audit.wrote(last)
+    return change.audit.broken_since(change.session, 1) is not None
+
+
+def _changed_since(change: Change, name: str, gate: str) -> bool:
     """Whether the gate did not pass, or anything but the distillate and the stage of a zone was changed after it."""
-    decided = newest(session, f"gate:{gate}", "gate_decided")
-    if decided is None or json.loads(decided.data)["status"] != GateStatus.PASSED:
+    decided = newest(change.session, f"gate:{gate}", "gate_decided")
+    if decided is None or not change.audit.wrote(decided):
         return True
-    return ruled_since(session, name, decided.seq)
+    if json.loads(decided.data)["status"] != GateStatus.PASSED:
+        return True
+    return ruled_since(change.session, name, decided.seq)
 
 
 def ruled_since(session: Session, name: str, seq: int) -> bool:

@@ -76,8 +76,9 @@ async def take_back(context: Context, gate: Gate, *, by: str) -> str:
     except KarkasError as error:
         await context.stored(ledger.end_undo, permit.id, by=by, error=str(error))
         raise
-    await context.stored(ledger.end_undo, permit.id, by=by, done=done)
-    return done
+    fell = await context.stored(ledger.end_undo, permit.id, by=by, done=done)
+    learned = "".join(f"; zone {zone} is out of autonomy now (`karkas zone show {zone}`)" for zone in fell)
+    return f"{done}{learned}"
 
 
 def outcome_of(gate: Gate, permit: Permit | None) -> Outcome:
@@ -126,13 +127,14 @@ async def _act(context: Context, gate: Gate, claimed: Claimed) -> Outcome | Stal
     context.progress(f"{tool.name}: acting")
     try:
         performed = await perform(tool, claimed, context.workspace, timeout_s=context.timeout_s)
-    except StaleError as error:
-        await context.stored(ledger.fail, claimed.permit_id, str(error))
-        return Stale(str(error))
-    except InDoubtError as error:
-        doubtful = await context.stored(ledger.doubt, claimed.permit_id, str(error))
-        return InDoubt(await _ask_what_happened(context, gate, doubtful))
     except KarkasError as error:
+        # That nothing happened this time says nothing of the first time.
+        if claimed.again or isinstance(error, InDoubtError):
+            doubtful = await context.stored(ledger.doubt, claimed.permit_id, str(error))
+            return InDoubt(await _ask_what_happened(context, gate, doubtful))
+        if isinstance(error, StaleError):
+            await context.stored(ledger.fail, claimed.permit_id, str(error))
+            return Stale(str(error))
         return outcome_of(gate, await context.stored(ledger.fail, claimed.permit_id, str(error)))
     result = performed.result | ({"shown": performed.shown} if performed.shown else {})
     committed = await context.stored(ledger.commit, claimed.permit_id, result, performed.undo)
@@ -140,10 +142,14 @@ async def _act(context: Context, gate: Gate, claimed: Claimed) -> Outcome | Stal
 
 
 async def _after_crash(context: Context, gate: Gate, permit: Permit) -> Outcome | Stale | InDoubt:
-    """Started, and no end on the record: an idempotent tool runs again with its key, anything else is in doubt."""
-    action = (await proposal_of(context, gate)).variants[permit.variant].action
-    tool = context.tools.get(action.tool)
-    if tool is not None and tool.idempotent and tool.version == permit.binding.tool_version:
+    """Started, and no end on the record: an idempotent tool runs again with its key, where all is still as it was
+    approved; anything else is in doubt.
+    """
+    proposal = await proposal_of(context, gate)
+    tool = context.tools.get(proposal.variants[permit.variant].action.tool)
+    repeatable = tool is not None and tool.idempotent
+    stale = await _staleness(context, proposal, permit) if repeatable else None
+    if repeatable and stale is None:
         claimed = await context.stored(
             context.store.ledger.reclaim,
             permit.id,
@@ -153,6 +159,7 @@ async def _after_crash(context: Context, gate: Gate, permit: Permit) -> Outcome 
         )
         return await _run(context, gate, claimed)
     reason = "karkas was stopped while the tool ran"
+    reason += f", and it is not repeated since {stale}" if stale else ""
     doubtful = await context.stored(context.store.ledger.doubt, permit.id, reason)
     return InDoubt(await _ask_what_happened(context, gate, doubtful))
 

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +40,14 @@ class Done:
     undo: dict[str, JsonValue] | None = None
 
 
+@dataclass(frozen=True)
+class Example:
+    """Arguments that a tool can be tried with, and the files (path to text) that must then be in the workspace."""
+
+    args: Mapping[str, JsonValue]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Tool:
     """A registered function. Make one with `tool`. `version` is the hash of all code that defines it."""
@@ -55,6 +63,7 @@ class Tool:
     preconditions_by: AnyFunction | None = field(default=None, repr=False)
     undo_by: AnyFunction | None = field(default=None, repr=False)
     paths_by: AnyFunction | None = field(default=None, repr=False)
+    examples: tuple[Example, ...] = field(default=(), repr=False)
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
         raise PermitError(
@@ -145,13 +154,15 @@ def tool(
     paths: AnyFunction | None = None,
     idempotent: bool = False,
     code: tuple[ModuleType, ...] = (),
+    examples: Iterable[Example] = (),
 ) -> Callable[[AnyFunction], Tool]:
     """Makes a `Tool` of a function, sync or async, whose parameters are all typed.
 
     `preview` (gives the raw text to show), `preconditions` (gives states by name) and `paths` take any of the
     function's arguments by name, the first two `workspace` too. `undo(record, workspace)` takes back what the
     function's `Done.undo` recorded. `idempotent`: repeated with the same `idempotency_key` it has no further
-    effect. `code`: further modules that count for the version; the function's own module always does.
+    effect. `code`: further modules that count for the version; the function's own module always does. `examples`:
+    what `karkas check` tries the tool with.
     """
     helpers = (preview, preconditions, undo, paths)
 
@@ -174,6 +185,7 @@ def tool(
             preconditions_by=preconditions,
             undo_by=undo,
             paths_by=paths,
+            examples=tuple(examples),
         )
 
     return wrap
@@ -252,7 +264,7 @@ def _version(
     """Of sources rather than byte code, so that it is the same under every Python; and of whole files, because
     what a function does also depends on the names around it.
     """
-    real = [function for function in functions if function is not None]
+    real = list(_layers([function for function in functions if function is not None]))
     return digest_of(
         {
             "effect": effect.value,
@@ -262,6 +274,18 @@ def _version(
             "code": list(dict.fromkeys(_source(of) for of in (*real, *code))),
         }
     )
+
+
+def _layers(functions: list[AnyFunction]) -> Iterator[AnyFunction]:
+    """The functions, and those that a decorator hid in them: what they wrap, and what they have closed over."""
+    seen: set[int] = set()
+    while functions:
+        function, *functions = functions
+        if id(function) not in seen:
+            seen.add(id(function))
+            yield function
+            inner = [getattr(function, "__wrapped__", None), *_closure(function).values()]
+            functions += [one for one in inner if inspect.isfunction(one) or inspect.ismethod(one)]
 
 
 def _source(of: AnyFunction | ModuleType) -> str:
@@ -275,8 +299,14 @@ def _source(of: AnyFunction | ModuleType) -> str:
 
 def _bound(function: AnyFunction) -> dict[str, JsonValue]:
     """The plain values that a function made inside another one has closed over."""
-    plain = (str, int, float, bool, type(None), tuple)
-    return {name: repr(value) for name, value in _closure(function).items() if isinstance(value, plain)}
+    return {name: repr(value) for name, value in _closure(function).items() if _is_plain(value)}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether its `repr` is the same in another process."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | bool)
 
 
 def _closure(function: AnyFunction) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from langgraph.types import Command, Send
 from karkas.agents.executor import Plan
 from karkas.agents.tools import ToolBox, tool
 from karkas.policies.actions import Effect, Proposal
-from karkas.policies.errors import StorageError
+from karkas.policies.errors import StorageError, ToolError
 from karkas.policies.gates import (
     Adopt,
     Answer,
@@ -42,7 +42,7 @@ from karkas.workflows.runs import with_checkpointer
 from karkas.workflows.userfile import load_file
 
 from .conftest import Bench, frame_by_hand
-from .test_action import COUNT, Crash, State, crashing, one_action, outcome_status, ring, write
+from .test_action import COUNT, Crash, State, crashing, one_action, outcome_status, ring, ring_once, write
 
 
 def passing(_: object) -> Judged:
@@ -332,3 +332,66 @@ def test_byte_code_that_lies_beside_a_users_file_is_not_run(tmp_path: Path) -> N
     os.utime(planted, ns=(helper.stat().st_atime_ns, helper.stat().st_mtime_ns))
     py_compile.compile(str(planted), cfile=importlib.util.cache_from_source(str(helper)), doraise=True)
     assert vars(load_file(flow).module)["word"] == "honest"
+
+
+def test_an_idempotent_tool_is_not_repeated_in_a_zone_that_was_tightened_after_the_crash(
+    bench: Bench,
+) -> None:
+    """Perhaps just because of what it did."""
+    graph, context = crashing(bench, ToolCall(tool="ring_once", args={"key": "k"}), ring_once)
+    bench.project.store.zones.set_level("notes", tightening("notes"), declared=ControlLevel.PROPOSE_ONLY)
+    assert bench.advance(context, graph).status is RunStatus.PARKED
+    assert len(COUNT) == 1
+    gate = bench.the_gate()
+    assert gate.kind is GateKind.OUTCOME
+    assert "the policy changed" in gate.prompt
+
+
+def tightening(zone: str) -> LevelChange:
+    return LevelChange(
+        before=ControlLevel.PROPOSE_ONLY,
+        after=ControlLevel.DRAFT_ONLY,
+        author="ada",
+        by_person=True,
+        reason=f"{zone} went wrong",
+    )
+
+
+SWITCH: list[str] = []
+
+
+@tool(Effect.IRREVERSIBLE, idempotent=True, preconditions=lambda: {"switch": str(len(SWITCH))})
+def switch_on(room: str) -> None:
+    """Changes itself what it was approved under, and dies before that is on the record."""
+    SWITCH.append(room)
+    raise Crash
+
+
+def test_what_happened_before_a_crash_is_not_said_to_have_failed_since_it_changed_its_own_ground(
+    bench: Bench,
+) -> None:
+    SWITCH.clear()
+    graph, context = crashing(bench, ToolCall(tool="switch_on", args={"room": "hall"}), switch_on)
+    assert bench.advance(context, graph).status is RunStatus.PARKED
+    gate = bench.the_gate()
+    assert gate.kind is GateKind.OUTCOME
+    permit = bench.project.store.ledger.for_gate(str(gate.detail["gate"]))
+    assert permit is not None
+    assert permit.status is PermitStatus.UNKNOWN
+    assert SWITCH == ["hall"]
+
+
+@tool(Effect.IRREVERSIBLE, idempotent=True)
+def ring_then_refuse(key: str) -> None:
+    """Rings and dies; asked again it says that nothing was changed, and means this time."""
+    COUNT.append(key)
+    if len(COUNT) == 1:
+        raise Crash
+    raise ToolError("the bell is busy; nothing was changed")
+
+
+def test_a_second_try_that_changed_nothing_says_nothing_of_the_first(bench: Bench) -> None:
+    graph, context = crashing(bench, ToolCall(tool="ring_then_refuse", args={"key": "k"}), ring_then_refuse)
+    assert bench.advance(context, graph).status is RunStatus.PARKED
+    assert bench.the_gate().kind is GateKind.OUTCOME
+    assert COUNT == ["k", "k"]

@@ -1,3 +1,4 @@
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,27 @@ def test_the_version_changes_with_whatever_defines_the_tool(tmp_path: Path) -> N
     assert loaded(source) == loaded(source)
     assert loaded(source) != loaded(source.replace("'a'", "'b'"))
     assert loaded(source) != loaded(source.replace("int = 1", "int = 2"))
+
+
+@pytest.mark.parametrize("decorator", ["tenacity.retry", "bare"])
+def test_the_code_behind_a_decorator_of_others_counts_for_the_version(tmp_path: Path, decorator: str) -> None:
+    """The decorator's own file never changes; what it wraps, by `functools.wraps` or in silence, does."""
+    (tmp_path / "others.py").write_text(
+        "def bare(f):\n    def g(x: int = 1) -> str:\n        return f(x)\n    return g\n"
+    )
+    others = runpy.run_path(str(tmp_path / "others.py"))
+
+    def loaded(word: str) -> str:
+        file = tmp_path / f"{word}.py"
+        file.write_text(f"import tenacity\n@{decorator}\ndef ping(x: int = 1) -> str:\n    return {word!r}\n")
+        return str(
+            tool(Effect.READ, name="ping")(
+                runpy.run_path(str(file), {"bare": others["bare"]})["ping"]
+            ).version
+        )
+
+    assert loaded("a") == loaded("a")
+    assert loaded("a") != loaded("b")
 
 
 def test_a_tool_that_cannot_be_described_is_refused_when_it_is_made() -> None:
