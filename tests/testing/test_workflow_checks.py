@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 from pydantic import Field
 
 from karkas import (
@@ -121,6 +122,15 @@ def spill(state: State, runtime: Runtime[Context]) -> dict[str, str]:
 @pytest.mark.parametrize("name", UNAPPROVED)
 def test_an_effect_of_a_node_before_the_gate_is_found(name: str) -> None:
     assert "spilt.txt changed while no tool was at work" in fault(name, with_node(spill))
+
+
+def test_an_effect_before_an_interrupt_of_ones_own_is_found() -> None:
+    def interrupting(state: State, runtime: Runtime[Context]) -> dict[str, str]:
+        spill(state, runtime)
+        interrupt("wait")
+        return {}
+
+    assert "spilt.txt" in fault("nothing-before-a-gate", with_node(interrupting))
 
 
 def test_an_effect_of_a_proposer_is_found() -> None:
@@ -314,6 +324,12 @@ def test_an_uncharted_zone_is_taken_as_framed_so_that_there_is_something_to_try(
     zone = NOTES.model_copy(update={"understanding": 1, "critical": False})
     setup = Setup(input={"text": "ding"}, zones=(zone,), tools=(ring,))
     assert found_by("nothing-after-reject", direct(), setup).status is Status.PASSED
+
+
+def test_a_zone_that_asks_for_two_people_gets_two() -> None:
+    zone = NOTES.model_copy(update={"approvers": 2})
+    setup = Setup(perform=True, input={"text": "ding"}, zones=(zone,), tools=(ring,))
+    assert [one.found.status for one in assert_conforms(direct(), setup)] == [Status.PASSED] * len(EVERY)
 
 
 def example(name: str) -> Any:
