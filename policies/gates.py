@@ -10,7 +10,7 @@ from karkas.policies.actions import Action, Digest, Effect, Evidence, Variant, d
 from karkas.policies.approvals import FEWEST, most, plain_name
 from karkas.policies.errors import VerdictError
 from karkas.policies.frames import FrameNode, Rule, Said
-from karkas.policies.provenance import leaves, some_of
+from karkas.policies.provenance import Origin, leaves, some_of
 from karkas.policies.routing import Route
 from karkas.policies.zones import ControlLevel, ZoneState
 
@@ -56,6 +56,20 @@ class PolicyVerdict(StrEnum):
     DENY = "deny"
 
 
+class Hold(StrEnum):
+    """What keeps a proposal from being done without a person."""
+
+    LEVEL = "level"
+    GROUND = "ground"
+    FRAME = "frame"
+    TOOL = "tool"
+    EFFECT = "effect"
+    MODEL = "model"
+    """A value that a model composed."""
+    ORIGIN = "origin"
+    """A value from an untrusted source, or from nowhere that was found."""
+
+
 class PolicyDecision(BaseModel):
     """The strictest verdict that any rule gave, and what every rule said."""
 
@@ -65,6 +79,8 @@ class PolicyDecision(BaseModel):
     reasons: tuple[str, ...]
     approvers: int = FEWEST
     """How many different people must pass it: the most that any zone touched asks for."""
+    holds: tuple[Hold, ...] = ()
+    """Of what kind the reasons against `allow` are."""
 
 
 BY_LEVEL = {
@@ -100,56 +116,64 @@ def judge(
     judged = [_variant(variant, tools) for variant in variants]
     said += [told for one in judged for told in one]
     if not judged:
-        said.append((PolicyVerdict.DENY, "nothing is proposed"))
+        said.append((PolicyVerdict.DENY, Hold.TOOL, "nothing is proposed"))
     order = list(PolicyVerdict)
-    verdict = max((verdict for verdict, _ in said), key=order.index)
+    verdict = max((verdict for verdict, _, _ in said), key=order.index)
     return PolicyDecision(
         verdict=verdict,
-        reasons=tuple(dict.fromkeys(reason for _, reason in said)),
+        reasons=tuple(dict.fromkeys(reason for _, _, reason in said)),
+        holds=tuple(dict.fromkeys(hold for one, hold, _ in said if one is not PolicyVerdict.ALLOW)),
         approvers=most(state.approvers for state in states),
     )
 
 
-Told = tuple[PolicyVerdict, str]
+Told = tuple[PolicyVerdict, Hold, str]
 
 
 def _ground(route: Route, states: tuple[ZoneState, ...]) -> Iterator[Told]:
-    yield BY_LEVEL[route.level], route.why
+    yield BY_LEVEL[route.level], Hold.LEVEL, route.why
     if not route.touches:
-        yield PolicyVerdict.DRAFT, "it touches no declared zone, so draft-only"
+        yield PolicyVerdict.DRAFT, Hold.GROUND, "it touches no declared zone, so draft-only"
     levels = [(touch.zone, touch.level) for touch in route.touches]
     levels += [(state.zone.name, state.level) for state in states]
     for name, level in levels:
         if level.stricter_than(route.level):
-            yield BY_LEVEL[level], f"zone {name} is {level}"
+            yield BY_LEVEL[level], Hold.LEVEL, f"zone {name} is {level}"
     for name in sorted(set(route.zones) - {state.zone.name for state in states}):
-        yield PolicyVerdict.DENY, f"zone {name} is touched, and nothing is known of its state"
+        why = f"zone {name} is touched, and nothing is known of its state"
+        yield PolicyVerdict.DENY, Hold.GROUND, why
     for state in states:
         if not state.may_act:
             name = state.zone.name
             why = f"zone {name} is {state.stage} and understood at {state.zone.understanding}"
             why += "".join(f" ({reason})" for reason in state.reasons[:1])
             mend = f"nothing acts there before it is framed; `karkas explore {name} --source ...`"
-            yield PolicyVerdict.DENY, f"{why}: {mend}"
+            yield PolicyVerdict.DENY, Hold.GROUND, f"{why}: {mend}"
 
 
 def _variant(variant: Variant, tools: Mapping[str, Registered | None]) -> list[Told]:
     action = variant.action
     said: list[Told] = []
     if action.tool not in tools:
-        said.append((PolicyVerdict.DENY, f"tool {action.tool!r} is not registered"))
+        said.append((PolicyVerdict.DENY, Hold.TOOL, f"tool {action.tool!r} is not registered"))
     elif (tool := tools[action.tool]) is not None and tool.effect is not action.effect:
-        said.append((PolicyVerdict.DENY, f"{action.tool} is {tool.effect}, not {action.effect}"))
+        said.append((PolicyVerdict.DENY, Hold.TOOL, f"{action.tool} is {tool.effect}, not {action.effect}"))
     if action.effect is Effect.IRREVERSIBLE:
-        said.append((PolicyVerdict.PROPOSE, f"{action.tool} is irreversible, so a person decides"))
+        said.append(
+            (PolicyVerdict.PROPOSE, Hold.EFFECT, f"{action.tool} is irreversible, so a person decides")
+        )
     said += [
-        (PolicyVerdict.PROPOSE, f"argument {one.pointer} comes from {one.origin}, so a person decides")
+        (
+            PolicyVerdict.PROPOSE,
+            Hold.MODEL if one.origin is Origin.MODEL else Hold.ORIGIN,
+            f"argument {one.pointer} comes from {one.origin}, so a person decides",
+        )
         for one in variant.origins
         if not one.grounded
     ]
     traced = {one.pointer for one in variant.origins}
     said += [
-        (PolicyVerdict.PROPOSE, f"argument {pointer} was not traced, so a person decides")
+        (PolicyVerdict.PROPOSE, Hold.ORIGIN, f"argument {pointer} was not traced, so a person decides")
         for pointer, _ in leaves(action.args)
         if pointer not in traced
     ]
@@ -168,7 +192,7 @@ def _framed(rules: Iterable[Rule | tuple[FrameNode, Rule]]) -> Iterator[Told]:
     for rule, (verdict, word) in BY_RULE.items():
         if rule in nodes:
             named = some_of(list(dict.fromkeys(nodes[rule])), between="; ")
-            yield verdict, f"the frame says to {word}{f': {named}' if named else ''}"
+            yield verdict, Hold.FRAME, f"the frame says to {word}{f': {named}' if named else ''}"
 
 
 class CriticStatus(StrEnum):

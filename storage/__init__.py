@@ -6,6 +6,7 @@ from karkas.storage.checkpoints import open_checkpointer
 from karkas.storage.database import worker_name
 from karkas.storage.decisions import Gate, NewGate, ShownVariant
 from karkas.storage.gates import Gates
+from karkas.storage.grants import Grants, StandingGrant
 from karkas.storage.keys import SigningKey
 from karkas.storage.leases import Lease, LeaseError
 from karkas.storage.ledger import Claimed, Ledger, Permit
@@ -20,6 +21,7 @@ __all__ = [
     "Claimed",
     "Gate",
     "Gates",
+    "Grants",
     "Lease",
     "LeaseError",
     "Ledger",
@@ -32,6 +34,7 @@ __all__ = [
     "Runs",
     "ShownVariant",
     "SigningKey",
+    "StandingGrant",
     "Store",
     "ZoneGround",
     "Zones",

@@ -149,10 +149,10 @@ def intact(records: Records, row: GateRow) -> bool:
     if decision is None:
         return False
     verdict = decision["verdict"]
-    by_critic = isinstance(verdict, dict) and verdict.get("kind") == "critic"
+    by_nobody = isinstance(verdict, dict) and verdict.get("kind") in {"critic", "grant"}
     now = decision_of(row, verdict=verdict, permit=None)
     return (
-        row.verdict == (None if by_critic else verdict)
+        row.verdict == (None if by_nobody else verdict)
         and all(decision[name] == now[name] for name in ("gate", "seal", "run", "by", "at"))
         and decision.get("approvals") == now.get("approvals")
         and (row.status == decision["status"] or row.status in CLOSED)

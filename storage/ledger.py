@@ -316,13 +316,15 @@ class Ledger:
 
 
 def _grounds(session: Session, permit: PermitRow, gate: Gate) -> int:
-    """The first row of the record that a permit rests on: the last word on it, its gate's opening, and the last word
-    on each zone.
+    """The first row of the record that a permit rests on: the last word on it, its gate's opening, the last word on
+    each zone, and the grant that passed it.
     """
     opened = session.exec(
         select(AuditRow.seq).where(AuditRow.subject == f"gate:{gate.id}").order_by(col(AuditRow.seq))
     ).first()
     words = [(f"permit:{permit.id}", "permit_"), *((f"zone:{zone}", "zone_") for zone in gate.zones)]
+    # A grant's name stands where a person's would; of anybody else there is no such row.
+    words.append(((gate.decided_by or "").replace("grant/", "grant:", 1), "grant_added"))
     last = [newest(session, subject, event) for subject, event in words]
     return min([opened or 1, *(row.seq for row in last if row is not None)])
 

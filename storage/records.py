@@ -17,19 +17,20 @@ from karkas.storage.artifacts import Artifacts
 from karkas.storage.audit import Audit
 from karkas.storage.database import Database
 from karkas.storage.keys import SigningKey
-from karkas.storage.tables import GateRow, PermitRow, RunRow
+from karkas.storage.tables import GateRow, GrantRow, PermitRow, RunRow
 
 SYSTEM = "karkas"
 """The actor of what no person and no agent did."""
 
 Clock = Callable[[], datetime]
 
-RowT = TypeVar("RowT", RunRow, GateRow, PermitRow)
+RowT = TypeVar("RowT", RunRow, GateRow, PermitRow, GrantRow)
 
 PREFIXES: dict[type, tuple[str, str]] = {
     RunRow: ("r-", "run"),
     GateRow: ("g-", "gate"),
     PermitRow: ("p-", "permit"),
+    GrantRow: ("s-", "grant"),
 }
 
 
@@ -92,4 +93,4 @@ def find(session: Session, row: type[RowT], name: str) -> RowT:
     )
 
 
-LISTED = {"run": "runs list", "gate": "queue list", "permit": "audit log"}
+LISTED = {"run": "runs list", "gate": "queue list", "permit": "audit log", "grant": "grant list"}

@@ -14,14 +14,14 @@ from karkas.policies.gates import GateStatus
 from karkas.policies.permits import PermitStatus
 from karkas.storage.audit import kept
 from karkas.storage.records import PREFIXES, RowT
-from karkas.storage.tables import AuditRow, GateRow, PermitRow, RunRow, ZoneRow, storable
+from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow, RunRow, ZoneRow, storable
 
 Said: TypeAlias = dict[str, Any]
 """Columns of a row, as the record has them; none for a row that was dropped."""
 
 
 def breaks(session: Session) -> Iterator[str]:
-    """Names every gate, permit, run and zone whose row is not what its last words on the record made of it."""
+    """Names every gate, permit, run, zone and grant whose row is not what its last words on the record made of it."""
     said = _said(session)
     rows: Iterator[GateRow | PermitRow | RunRow] = chain(
         _rows(session, GateRow), _rows(session, PermitRow), _rows(session, RunRow)
@@ -35,6 +35,8 @@ def breaks(session: Session) -> Iterator[str]:
             yield from _differing(f"{noun} {row.id}", told, row)
     for name in session.exec(select(ZoneRow.name)):
         said.pop(f"zone:{name}", None)
+    for name in session.exec(select(GrantRow.id)):
+        said.pop(f"grant:{name}", None)
     for subject, told in said.items():
         if told:
             yield f"{subject.replace(':', ' ', 1)}: it is on the record, but its row was taken away"
@@ -74,8 +76,8 @@ class _Word:
 
 def _decided(word: _Word) -> Said:
     verdict = word.data["verdict"]
-    reason = (verdict["report"] if verdict["kind"] == "critic" else verdict).get("reason", "")
-    return {"status": word.data["status"], "reason": reason, "decided_by": word.actor}
+    where = {"critic": verdict.get("report"), "grant": word.data}.get(verdict["kind"], verdict)
+    return {"status": word.data["status"], "reason": where.get("reason", ""), "decided_by": word.actor}
 
 
 def _closed(word: _Word) -> Said:
@@ -105,6 +107,7 @@ TOLD: dict[str, Callable[[_Word], Said]] = {
     "gate_approved": lambda _: UNDECIDED,
     "gate_decided": _decided,
     "gate_passed_by_critic": _decided,
+    "gate_passed_by_grant": _decided,
     "gate_closed": _closed,
     "gate_superseded": lambda word: {"superseded_by": word.data["by"]},
     "permit_issued": lambda word: {
@@ -135,7 +138,7 @@ def _told(word: _Word) -> Said:
     told = TOLD.get(word.event)
     if told is not None:
         return told(word)
-    return {"here": True} if word.event.startswith("zone_") else {}
+    return {"here": True} if word.event.startswith("zone_") or word.event == "grant_added" else {}
 
 
 def _differing(name: str, told: Said, row: GateRow | PermitRow | RunRow) -> Iterator[str]:

@@ -12,6 +12,7 @@ from karkas.storage.artifacts import Artifacts
 from karkas.storage.audit import Audit
 from karkas.storage.database import Database, database_url
 from karkas.storage.gates import Gates
+from karkas.storage.grants import Grants
 from karkas.storage.keys import KEY, SigningKey
 from karkas.storage.ledger import Ledger
 from karkas.storage.records import Clock, Records
@@ -34,7 +35,7 @@ class Store:
         records = Records(folder, database, clock, key, self.artifacts, self.audit)
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
-        self.gates, self.ledger = Gates(records), Ledger(records)
+        self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
 
     @classmethod
     def open(
@@ -79,13 +80,14 @@ class Store:
         return store
 
     def verify(self) -> list[str]:
-        """Names every break of the audit log, and every zone, run, gate and permit that is not as it was signed."""
+        """Names every break of the audit log, and every zone, run, gate, permit and grant that is not as signed."""
         return [
             *self.audit.verify(),
             *self.zones.breaks(),
             *self.runs.breaks(),
             *self.gates.breaks(),
             *self.ledger.breaks(),
+            *self.grants.breaks(),
             *self._unlike_the_record(),
         ]
 

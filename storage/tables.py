@@ -155,6 +155,24 @@ class PermitRow(Table, table=True):
     reason: str = _words()
 
 
+class GrantRow(Table, table=True):
+    # `grant` alone is a word of SQL.
+    __tablename__ = "standing_grant"  # pyright: ignore[reportAssignmentType]
+
+    id: str = Field(primary_key=True)
+    zone: str = Field(index=True)
+    tool: str
+    terms: dict[str, JsonValue] = _json()
+    """The grant as it was given (`Grant`), under `seal`."""
+    seal: str = Field(default="", sa_type=Text)
+    at_most: int
+    used: int = 0
+    expires_at: datetime = _time(nullable=False)
+    created_at: datetime = _time(nullable=False)
+    revoked_at: datetime | None = _time()
+    revoked_by: str | None = _words(nullable=True)
+
+
 class AuditRow(Table, table=True):
     seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     at: str

@@ -47,6 +47,11 @@ def give(
     status = decide_by_policy(before.facts, verdict)
     if isinstance(verdict, Defer) and verdict.until <= change.now:
         raise VerdictError(f"a gate is deferred to a later time, not to {verdict.until:%F %H:%M %Z}")
+    if isinstance(verdict, Defer) and before.expires_at is not None and verdict.until >= before.expires_at:
+        raise VerdictError(
+            f"the gate expires at {before.expires_at:%F %H:%M} UTC, before it would come back; put it off to a time"
+            " before that"
+        )
     document = verdict.model_dump(mode="json")
     if status is GateStatus.PASSED and not _last_of(records, change, before, verdict, document, by=by):
         _keep(records, change, row, document, by=by, batch=batch)

@@ -304,16 +304,24 @@ def _lost(change: Change, name: str) -> bool:
 def _changed_since(change: Change, name: str, gate: str) -> bool:
     """Whether the gate did not pass, or anything but the distillate and the stage of a zone was changed after it."""
     decided = newest(change.session, f"gate:{gate}", "gate_decided")
-    ruled = change.session.exec(
-        select(AuditRow.seq)
-        .where(AuditRow.subject == f"zone:{name}", col(AuditRow.event).startswith("zone_"))
-        .where(col(AuditRow.event).not_in(["zone_distilled", "zone_stage_set"]))
-        .order_by(col(AuditRow.seq).desc())
-    ).first()
     if decided is None or not change.audit.wrote(decided):
         return True
-    passed = json.loads(decided.data)["status"] == GateStatus.PASSED
-    return not passed or (ruled is not None and ruled > decided.seq)
+    if json.loads(decided.data)["status"] != GateStatus.PASSED:
+        return True
+    return ruled_since(change.session, name, decided.seq)
+
+
+def ruled_since(session: Session, name: str, seq: int) -> bool:
+    """Whether anything but the distillate and the stage of a zone was changed after row `seq` of the record."""
+    ruled = session.exec(
+        select(AuditRow.seq)
+        .where(
+            AuditRow.subject == f"zone:{name}", col(AuditRow.event).startswith("zone_"), AuditRow.seq > seq
+        )
+        .where(col(AuditRow.event).not_in(["zone_distilled", "zone_stage_set"]))
+        .limit(1)
+    ).first()
+    return ruled is not None
 
 
 def _adds_nothing(record: ZoneRecord, declared: ControlLevel, zone: Zone) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -38,6 +39,8 @@ class Context:
     """For whom the engine asks: it bounds and records every call."""
     critic: bool = True
     """Whether a critic may be asked; without one every action waits for a person."""
+    expires_in: timedelta | None = None
+    """How long an action or a question waits for a person; None: as long as it takes."""
     limits: Limits = field(default_factory=Limits)
     batch: int = 64
     """Sources read in one cycle of an exploration."""
@@ -54,6 +57,10 @@ class Context:
     async def stored(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls a method of the store in a thread, so that other branches and runs go on while it waits."""
         return await asyncio.to_thread(partial(call, *args, **kwargs))
+
+    def expiry(self) -> datetime | None:
+        """When a gate that opens now expires."""
+        return None if self.expires_in is None else self.store.clock() + self.expires_in
 
     async def gate(self, name: str | None, lane: str) -> Gate:
         """The gate that a branch of this run waits at. A checkpoint that names another branch's, or another run's,

@@ -31,8 +31,8 @@ class Denied:
 async def open_action_gate(
     context: Context, *, lane: str, turn: int, digest: Digest, proposal: Proposal, alone: bool = True
 ) -> Gate | Denied:
-    """Rules on the proposal, lets the critic judge it, and opens its gate; a critic's release passes it at once,
-    where it may do so `alone`.
+    """Rules on the proposal, lets the critic judge it, and opens its gate; a critic's release passes it at once, or a
+    standing grant, where they may do so `alone`.
 
     Asking twice for the same run, lane, turn and proposal gives the same gate.
     """
@@ -72,12 +72,15 @@ async def open_action_gate(
             proposal=digest,
             variants=tuple(variants),
             critic=report,
+            expires_at=context.expiry(),
         ),
     )
     # The gate's own report: a critic that objected before a crash is not asked until it passes.
     released = critic_releases(gate.policy, proposal.variants, gate.critic, proposer=proposal.proposer)
     if alone and gate.status is GateStatus.OPEN and gate.critic is not None and released:
-        gate = await context.stored(context.store.gates.pass_by_critic, gate.id, gate.critic)
+        return await context.stored(context.store.gates.pass_by_critic, gate.id, gate.critic)
+    if alone and gate.status is GateStatus.OPEN:
+        return await context.stored(context.store.grants.release, gate.id) or gate
     return gate
 
 

@@ -47,6 +47,7 @@ class QuestionNodes:
                 policy=PolicyDecision(verdict=PolicyVerdict.PROPOSE, reasons=reasons),
                 prompt=text,
                 choices=self.choices,
+                expires_at=context.expiry(),
             ),
         )
         return {"karkas": {self.name: Lane(turn=turn, gate=gate.id, outcome=None)}}

@@ -150,8 +150,11 @@ async def _park(context: Context, error: KarkasError) -> Run:
 async def _proceed(
     context: Context, run: Run, graph: CompiledStateGraph[Any, Any, Any, Any], listen: Listener | None
 ) -> StateSnapshot:
-    """Steps until nothing can go on: also a decision that came while other branches were at work is taken up."""
+    """Steps until nothing can go on: also a decision that came while other branches were at work is taken up, and a
+    gate that expired.
+    """
     config: Any = {"configurable": {"thread_id": run.id}, "recursion_limit": RECURSION_LIMIT}
+    await context.stored(context.store.gates.wake_due)
     snapshot = await graph.aget_state(config)
     if snapshot.metadata is None:
         step: Any = run.input
@@ -167,6 +170,7 @@ async def _proceed(
             if listen is not None:
                 listen(where, update)
         snapshot = await graph.aget_state(config)
+        await context.stored(context.store.gates.wake_due)
         decided = {
             gate
             for gate in gates_of(snapshot)

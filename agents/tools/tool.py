@@ -114,6 +114,18 @@ class Tool:
                 ]
         return tuple(found)
 
+    def grant_kinds(self) -> dict[str, str]:
+        """Of each argument what a grant's pattern for it is: a `path`, a `text`, or an `exact` value."""
+        properties = self.args.model_json_schema().get("properties", {})
+        return {
+            name: "path"
+            if _marks_path(info.annotation, info.metadata)
+            else "text"
+            if properties.get(name, {}).get("type") == "string"
+            else "exact"
+            for name, info in self.args.model_fields.items()
+        }
+
     def call(self, function: AnyFunction, action: Action, **injected: object) -> Any:
         """Calls one of the tool's functions with those arguments and injected values that it takes."""
         checked = self.args.model_validate(action.args)

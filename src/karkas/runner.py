@@ -180,6 +180,7 @@ def context(
         engine=_engine(project, project.store.runs.get(run), caller),
         caller=caller,
         critic=settings.act.critic,
+        expires_in=settings.act.expires_in,
         limits=limits(settings),
         batch=settings.explore.batch,
         timeout_s=settings.act.timeout_s,

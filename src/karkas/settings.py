@@ -6,6 +6,7 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,17 @@ ToolRef = Annotated[str, Field(pattern=r"^[^:\x00]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
 """`FILE.py:NAME`, the file relative to the project."""
 
 
+def _length(text: str) -> str:
+    found = LENGTH.fullmatch(text)
+    if found is None or int(found[1]) == 0:
+        raise ValueError('must be a length of time, such as "12h", "7d" or "2w"')
+    return text
+
+
+LENGTH = re.compile(r"(\d{1,4})([mhdw])")
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
 class ActSettings(_Section):
     sandbox: Sandbox = Sandbox.BUBBLEWRAP
     readable: tuple[str, ...] = ()
@@ -57,6 +69,13 @@ class ActSettings(_Section):
     timeout_s: float = Field(default=120.0, gt=0)
     critic: bool = True
     """Whether a critic may be asked at all; without it every action waits for a person."""
+    expires: Annotated[str, AfterValidator(_length)] | None = None
+    """How long an action or a question waits for a person."""
+
+    @property
+    def expires_in(self) -> timedelta | None:
+        found = LENGTH.fullmatch(self.expires or "")
+        return timedelta(**{UNITS[found[2]]: int(found[1])}) if found else None
 
 
 def _postgres(url: str) -> str:

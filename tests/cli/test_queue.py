@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+from karkas.storage import Gates
 
 from .conftest import Cli
 
@@ -225,3 +228,26 @@ def test_a_files_content_opens_as_itself_and_everything_else_stays_as_proposed(
     assert seen == [".json" if options else ".md"]
     shown = cli("queue", "show", after["id"], "--json").json["proposed"]["variants"][0]["action"]["args"]
     assert shown == {"path": "notes.md", "content": "first line\nother line\n"}
+
+
+def test_a_gate_says_until_when_and_once_expired_how_its_run_goes_on(
+    root: Path, begin: Begin, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (root / "karkas.toml").read_text()
+    (root / "karkas.toml").write_text(text.replace('#expires = "7d" ', 'expires = "7d" '))
+    gate = begin("single")
+    assert "and then nothing happens" in cli("queue", "show", gate).out
+
+    def later(self: Gates, now: datetime | None = None) -> object:
+        return wake_due(self, datetime.now(UTC) + timedelta(days=7))
+
+    wake_due = Gates.wake_due
+    monkeypatch.setattr(Gates, "wake_due", later)
+    run = cli("runs", "list", "--json").json[0]["id"]
+    listed = cli("queue", "list").out
+    assert "nothing waits for you" in listed
+    assert f"gate {gate} expired; its run goes on by: karkas runs resume {run}" in listed
+    ended = cli("runs", "resume", run)
+    assert ended.code == 1
+    assert "make: expired: nobody decided by" in ended.out
+    assert "expired" not in cli("queue", "list").out

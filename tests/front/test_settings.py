@@ -2,6 +2,7 @@ import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def fault(text: str) -> str:
 
 
 TEMPLATE_TEXT = TEMPLATE.read_text(encoding="utf-8")
-UNSET = r"base_url|model|api_key_env|context|path|url|max_model_len|max_num_seqs|gpu_memory_utilization|tensor_parallel_size"
+UNSET = r"expires|base_url|model|api_key_env|context|path|url|max_model_len|max_num_seqs|gpu_memory_utilization|tensor_parallel_size"
 """Options without a default: what the template shows of them is an example."""
 
 
@@ -314,3 +315,14 @@ def test_a_full_disk_leaves_the_file_as_it_was(root: Path, monkeypatch: pytest.M
         declare_zone(root, "lora")
     assert (root / "karkas.toml").read_text() == "# mine\n"
     assert sorted(path.name for path in root.iterdir()) == [".karkas", "karkas.toml"]
+
+
+@pytest.mark.parametrize(("text", "days"), [("7d", 7), ("2w", 14), ("12h", 0.5), ("1440m", 1)])
+def test_a_gates_time_is_a_length(text: str, days: float) -> None:
+    assert parse(f'[act]\nexpires = "{text}"', FILE).act.expires_in == timedelta(days=days)
+    assert parse("", FILE).act.expires_in is None
+
+
+@pytest.mark.parametrize("text", ['"soon"', '"0d"', '""', '"-1d"', '"7"', "7", '"7y"', '"99999d"'])
+def test_what_is_no_length_is_refused_with_its_line(text: str) -> None:
+    assert "line 2: act.expires" in fault(f"[act]\nexpires = {text}")

@@ -26,6 +26,7 @@ from karkas.policies.gates import (
     Approve,
     Choose,
     GateKind,
+    Hold,
     PolicyDecision,
     PolicyVerdict,
 )
@@ -123,6 +124,7 @@ def open_gate(store: Store, run: Run) -> Callable[..., Gate]:
         policy: PolicyVerdict = PolicyVerdict.PROPOSE,
         effect: Effect = Effect.REVERSIBLE,
         approvers: int = 1,
+        holds: tuple[Hold, ...] = (),
         **fields: Any,
     ) -> Gate:
         actions = [
@@ -142,7 +144,9 @@ def open_gate(store: Store, run: Run) -> Callable[..., Gate]:
             "kind": GateKind.ACTION,
             "zones": ("lora",),
             "level": ControlLevel.PROPOSE_ONLY,
-            "policy": PolicyDecision(verdict=policy, reasons=("a test says so",), approvers=approvers),
+            "policy": PolicyDecision(
+                verdict=policy, reasons=("a test says so",), approvers=approvers, holds=holds
+            ),
         }
         if fields.get("kind", GateKind.ACTION) is GateKind.ACTION:
             new["proposal"] = store.artifacts.put_json(proposal.model_dump(mode="json"))

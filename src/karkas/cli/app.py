@@ -43,6 +43,9 @@ SECTIONS: dict[str, dict[str, Room]] = {
         "run": Room("karkas.cli.run", "Run a workflow of your own, from a Python file."),
         "runs": Room("karkas.cli.runs", "List, show, resume and stop runs."),
         "queue": Room("karkas.cli.queue", "See what waits for you at gates, and decide it."),
+        "grant": Room(
+            "karkas.cli.grant", "Let a narrow class of actions happen without asking you each time."
+        ),
     },
     "Models": {
         "serve": Room("karkas.cli.serve", "Start the model servers of this machine, and keep them running."),

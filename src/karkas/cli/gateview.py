@@ -102,6 +102,7 @@ def print_gate(project: "Project", gate: "Gate") -> None:
                 f"{gate.id}, {gate.kind}, {gate.status}{f' by {gate.decided_by}' if gate.decided_by else ''}",
             ),
             *([("put off", until)] if (until := put_off(gate)) else []),
+            *([("expires", expires)] if (expires := _expires(gate)) else []),
             *([("approvers", approvers)] if (approvers := _approvers(gate)) else []),
             *([("became", became)] if (became := _became(project, gate)) else []),
             ("zone", ", ".join(gate.zones) or "none that is declared"),
@@ -137,6 +138,13 @@ def print_gate(project: "Project", gate: "Gate") -> None:
         _print_evidence(project, proposal)
     _print_critic(gate)
     _print_commands(gate, proposal)
+
+
+def _expires(gate: "Gate") -> str | None:
+    """Until when a person can decide, in the person's own time."""
+    if gate.expires_at is None or not gate.status.waits:
+        return None
+    return f"{gate.expires_at.astimezone():%Y-%m-%d %H:%M}, and then nothing happens"
 
 
 def _approvers(gate: "Gate") -> list[str]:

@@ -11,7 +11,7 @@ from karkas.policies.errors import UsageError
 if TYPE_CHECKING:
     from karkas.policies.gates import Verdict
     from karkas.project import Project
-    from karkas.storage import Run
+    from karkas.storage import Gate, Run
 
 app = room("See what waits for you at gates, and decide it.")
 
@@ -44,6 +44,7 @@ def list_(
         shown = [gate for gate in gates if everything or gate.status.waits]
         rows = [gateview.row(opened, gate) for gate in shown]
         found = [gateview.as_json(opened, gate) for gate in shown] if json else []
+        expired = [] if json else _expired(opened)
     if json:
         screen.as_json(found)
     elif not rows:
@@ -52,6 +53,23 @@ def list_(
     else:
         screen.table(("gate", "zone", "level", "what", "waits", "run"), rows)
         screen.say("karkas queue show GATE has all that you need to decide")
+    for gate in expired:
+        screen.say(f"gate {gate.id} expired; its run goes on by: karkas runs resume {gate.run}")
+
+
+def _expired(project: "Project") -> "list[Gate]":
+    """Gates that expired since their run was parked, so that it does not know yet."""
+    from karkas.policies.gates import GateStatus
+
+    gates = project.store.gates.list(status=GateStatus.EXPIRED)
+    runs = {name: project.store.runs.get(name) for name in {gate.run for gate in gates}}
+    return [
+        gate
+        for gate in gates
+        if runs[gate.run].status.value == "parked"
+        and gate.decided_at is not None
+        and gate.decided_at > runs[gate.run].changed_at
+    ]
 
 
 @app.command()

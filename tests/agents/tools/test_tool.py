@@ -190,3 +190,25 @@ def test_a_box_knows_its_tools_and_says_what_there_is() -> None:
         box.register(send_mail)
     with pytest.raises(UsageError, match="@tool"):
         box.register(print)  # type: ignore[arg-type]
+
+
+def test_a_grants_pattern_is_of_the_kind_of_the_argument() -> None:
+    from karkas.agents.tools import WorkspacePath, tool
+
+    @tool(Effect.REVERSIBLE)
+    def many(
+        path: WorkspacePath,
+        others: list[WorkspacePath],
+        text: str,
+        argv: list[str],
+        maybe: str | None = None,
+    ) -> None:
+        pass
+
+    assert many.grant_kinds() == {
+        "path": "path",
+        "others": "path",
+        "text": "text",
+        "argv": "exact",
+        "maybe": "exact",
+    }

@@ -1,0 +1,316 @@
+"""Standing grants on the record: counted, bounded, revoked, and of no use where a hand wrote them."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from karkas.policies.actions import Digest
+from karkas.policies.errors import NotFoundError, PermitError, VerdictError
+from karkas.policies.gates import GateKind, GateStatus, Hold
+from karkas.policies.grants import AnyValue, Grant, PathGlob
+from karkas.policies.permits import PermitStatus
+from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
+from karkas.storage import Gate, StandingGrant, Store
+
+OpenGate = Callable[..., Gate]
+Tamper = Callable[..., None]
+Give = Callable[..., StandingGrant]
+LORA = Zone(name="lora", understanding=3)
+
+
+@pytest.fixture
+def give(store: Store) -> Give:
+    """A person's grant for what `open_gate` opens, on ground that is declared."""
+    store.zones.observe(LORA)
+
+    def give(**changes: Any) -> StandingGrant:
+        terms: dict[str, Any] = {
+            "zone": "lora",
+            "tool": "write_file",
+            "tool_version": store.artifacts.put_text("def write_file(): ..."),
+            "args": {"path": PathGlob(glob="docs/**"), "content": AnyValue()},
+            "limit": 2,
+            "expires_at": store.clock() + timedelta(days=7),
+            "reason": "the nightly reports",
+            "author": "anna",
+        }
+        return store.grants.add(Grant(**terms | changes))
+
+    return give
+
+
+@pytest.fixture(name="open_gate")
+def held_by_level(open_gate: OpenGate) -> OpenGate:
+    """Opens gates that nothing but the zone's level holds back."""
+
+    def opened(path: str = "docs/a.md", *more: str, **fields: Any) -> Gate:
+        return open_gate(path, *more, **{"holds": (Hold.LEVEL,)} | fields)
+
+    return opened
+
+
+def in_force(store: Store, grant: StandingGrant) -> bool:
+    return not store.grants.get(grant.id).ended
+
+
+def released(store: Store, gate: Gate) -> bool:
+    """Whether a grant passes the gate; if none does, nothing at all happened to it."""
+    rows = len(store.audit.log())
+    passed = store.grants.release(gate.id)
+    if passed is None:
+        assert store.gates.get(gate.id).status is GateStatus.OPEN
+        assert store.ledger.for_gate(gate.id) is None
+        assert len(store.audit.log()) == rows
+    return passed is not None
+
+
+def test_a_grant_passes_what_it_covers_and_each_use_is_on_the_record(
+    store: Store, give: Give, open_gate: OpenGate
+) -> None:
+    grant, gate = give(), open_gate()
+    passed = store.grants.release(gate.id)
+    assert passed is not None
+    assert (passed.status, passed.decided_by, passed.verdict) == (
+        GateStatus.PASSED,
+        f"grant/{grant.id}",
+        None,
+    )
+    assert passed.reason == "granted in advance by anna: the nightly reports"
+    permit = store.ledger.for_gate(gate.id)
+    assert permit is not None
+    assert store.ledger.claim(permit.id, worker="w").action.digest == gate.variants[0].digest
+    added, used = store.audit.log(subject=f"grant:{grant.id}")
+    assert (added.event, added.actor) == ("grant_added", "anna")
+    assert (used.event, used.data) == (
+        "grant_used",
+        {"use": 1, "gate": gate.id, "action": gate.variants[0].digest},
+    )
+    from karkas.storage.tables import GateRow
+
+    with store.database.read() as session:
+        row = session.get(GateRow, gate.id)
+        assert row is not None
+        assert row.decision is not None
+    verdict = json.loads(row.decision)["verdict"]
+    assert verdict == {"kind": "grant", "grant": grant.id, "use": 1, "author": "anna"}
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize(
+    ("grant", "gate"),
+    [
+        ({"zone": "trl"}, {}),
+        ({"tool": "edit_file"}, {}),
+        ({"tool_version": Digest("0" * 64)}, {}),
+        ({"args": {"path": PathGlob(glob="docs/**")}}, {}),
+        ({"args": {"path": PathGlob(glob="src/**"), "content": AnyValue()}}, {}),
+        ({}, {"zones": ("lora", "trl")}),
+        ({}, {"approvers": 2}),
+        ({}, {"holds": (Hold.LEVEL, Hold.FRAME)}),
+        ({}, {"holds": ()}),
+    ],
+)
+def test_what_it_does_not_cover_waits_for_a_person(
+    store: Store, give: Give, open_gate: OpenGate, grant: dict[str, Any], gate: dict[str, Any]
+) -> None:
+    give(**grant)
+    assert not released(store, open_gate(**gate))
+    assert store.verify() == []
+
+
+def test_neither_variants_nor_frames_nor_questions_are_granted(
+    store: Store, give: Give, open_gate: OpenGate
+) -> None:
+    give()
+    assert not released(store, open_gate("docs/a.md", "docs/b.md"))
+    for kind in (GateKind.FRAME, GateKind.QUESTION, GateKind.OUTCOME):
+        assert not released(store, open_gate(kind=kind))
+
+
+def test_the_count_is_never_exceeded_by_workers_at_once(
+    store: Store, give: Give, open_gate: OpenGate
+) -> None:
+    grant = give(limit=3)
+    gates, barrier = [open_gate(f"docs/{number}.md") for number in range(8)], Barrier(8)
+
+    def release(gate: Gate) -> bool:
+        barrier.wait()
+        return store.grants.release(gate.id) is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(release, gates)) == 3
+    after = store.grants.get(grant.id)
+    assert (after.used, after.ended) == (3, "it was used 3 times")
+    assert len([one for one in store.audit.log() if one.event == "permit_issued"]) == 3
+    uses = [entry.data for entry in store.audit.log() if entry.event == "grant_used"]
+    assert [use["use"] for use in uses if isinstance(use, dict)] == [1, 2, 3]
+    assert store.verify() == []
+
+
+def test_a_second_grant_takes_over_where_the_first_is_used_up(
+    store: Store, give: Give, open_gate: OpenGate
+) -> None:
+    first, second = give(limit=1), give(limit=1)
+    assert [released(store, open_gate(f"docs/{number}.md")) for number in range(3)] == [True, True, False]
+    assert {store.grants.get(one.id).used for one in (first, second)} == {1}
+
+
+def test_an_expired_grant_releases_nothing(
+    store: Store, give: Give, open_gate: OpenGate, advance: Callable[[timedelta], Any]
+) -> None:
+    grant = give()
+    advance(timedelta(days=7))
+    assert not released(store, open_gate())
+    assert not in_force(store, grant)
+    with pytest.raises(VerdictError, match="later time"):
+        give(expires_at=store.clock())
+
+
+def test_a_revoked_grant_releases_nothing_and_what_was_not_begun_is_void(
+    store: Store, give: Give, open_gate: OpenGate
+) -> None:
+    grant, unused, begun, later = give(), open_gate("docs/u.md"), open_gate("docs/b.md"), open_gate()
+    for gate in (unused, begun):
+        assert released(store, gate)
+    permits = [store.ledger.for_gate(gate.id) for gate in (unused, begun)]
+    assert all(permits)
+    held, running = (permit for permit in permits if permit)
+    store.ledger.start(store.ledger.claim(running.id, worker="w"))
+    for by, reason in ((" ", "no"), ("boris", " ")):
+        with pytest.raises(VerdictError):
+            store.grants.revoke(grant.id, by=by, reason=reason)
+    revoked = store.grants.revoke(grant.id, by="boris", reason="they moved")
+    assert revoked.ended == "revoked by boris"
+    assert store.ledger.get(held.id).status is PermitStatus.VOID
+    assert store.ledger.get(running.id).status is PermitStatus.STARTED
+    assert not released(store, later)
+    with pytest.raises(VerdictError, match="already"):
+        store.grants.revoke(grant.id, by="boris", reason="again")
+    assert store.verify() == []
+
+
+def person(before: ControlLevel, after: ControlLevel) -> LevelChange:
+    return LevelChange(before=before, after=after, author="anna", by_person=True, reason="because")
+
+
+@pytest.mark.parametrize("how", ["tightened", "declared stricter", "two approvers", "wider scope", "dropped"])
+def test_a_zone_that_was_ruled_anew_ends_its_grants_also_where_it_is_set_back(
+    store: Store, give: Give, open_gate: OpenGate, how: str
+) -> None:
+    grant = give()
+    propose, draft = ControlLevel.PROPOSE_ONLY, ControlLevel.DRAFT_ONLY
+    match how:
+        case "tightened":
+            store.zones.set_level("lora", person(propose, draft), declared=propose)
+        case "declared stricter":
+            store.zones.observe(LORA.model_copy(update={"understanding": 1}))
+        case "two approvers":
+            store.zones.observe(LORA.model_copy(update={"approvers": 2}))
+        case "wider scope":
+            store.zones.observe(LORA.model_copy(update={"scope": Scope(paths=("x",))}))
+        case _:
+            store.zones.drop("lora", author="anna", reason="renamed")
+            store.zones.observe(LORA)
+    assert not in_force(store, grant)
+    assert not released(store, open_gate())
+    store.zones.set_level("lora", person(draft, propose), declared=propose, approvers=1)
+    assert not released(store, open_gate())
+
+
+def test_a_new_exploration_alone_ends_no_grant(store: Store, give: Give) -> None:
+    grant, one = give(), Digest("1" * 64)
+    store.zones.set_distillate("lora", id="d", sha256=one, artifact=one, path="p", actor="explore")
+    assert in_force(store, grant)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "used = 0",
+        "at_most = 99",
+        "expires_at = '2099-01-01 00:00:00+00:00'",
+        "zone = 'trl'",
+        "seal = '00'",
+        "terms = :evil",
+        "id = 's-000000000000'",
+    ],
+)
+def test_a_grant_that_was_changed_by_hand_releases_nothing(
+    store: Store, give: Give, open_gate: OpenGate, tamper: Tamper, change: str
+) -> None:
+    grant = give()
+    assert released(store, open_gate())
+    evil = grant.terms.model_copy(update={"args": {"path": AnyValue(), "content": AnyValue()}})
+    values = {"evil": json.dumps(evil.model_dump(mode="json"))} if ":evil" in change else {}
+    tamper(f"UPDATE standing_grant SET {change}", **values)
+    assert not released(store, open_gate("docs/b.md"))
+    assert store.grants.list()[0].ended
+    assert [line for line in store.verify() if line.startswith("grant ")]
+
+
+def test_a_revocation_that_was_taken_back_by_hand_stands(
+    store: Store, give: Give, open_gate: OpenGate, tamper: Tamper
+) -> None:
+    grant = give()
+    store.grants.revoke(grant.id, by="boris", reason="no")
+    tamper("UPDATE standing_grant SET revoked_at = NULL, revoked_by = NULL")
+    assert not released(store, open_gate())
+    assert [line for line in store.verify() if grant.id in line]
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        "DELETE FROM audit WHERE event = 'grant_used'",
+        "UPDATE audit SET event = 'x' WHERE event = 'grant_used'",
+    ],
+)
+def test_a_use_that_was_taken_from_row_and_record_releases_nothing(
+    store: Store, give: Give, open_gate: OpenGate, tamper: Tamper, hide: str
+) -> None:
+    give(limit=1)
+    assert released(store, open_gate())
+    tamper("UPDATE standing_grant SET used = 0")
+    tamper(hide)
+    assert not released(store, open_gate("docs/b.md"))
+
+
+def test_a_grant_that_nobody_gave_releases_nothing(
+    store: Store, give: Give, open_gate: OpenGate, tamper: Tamper
+) -> None:
+    give()
+    tamper("CREATE TABLE kept AS SELECT * FROM standing_grant")
+    tamper("UPDATE kept SET id = 's-ffffffffffff', used = 0")
+    tamper("DELETE FROM standing_grant")
+    tamper("INSERT INTO standing_grant SELECT * FROM kept")
+    tamper("DROP TABLE kept")
+    assert not released(store, open_gate())
+
+
+def test_a_gate_that_was_written_to_have_been_passed_by_a_grant_releases_nothing(
+    store: Store, give: Give, open_gate: OpenGate, tamper: Tamper
+) -> None:
+    grant, gate, other = give(), open_gate(), open_gate("docs/b.md")
+    assert released(store, gate)
+    permit = store.ledger.for_gate(gate.id)
+    assert permit is not None
+    tamper(
+        "UPDATE gate SET status = 'passed', decided_by = :by, decided_at = opened_at WHERE id = :id",
+        by=f"grant/{grant.id}",
+        id=other.id,
+    )
+    tamper("UPDATE permit SET gate = :id", id=other.id)
+    with pytest.raises(PermitError, match="releases nothing"):
+        store.ledger.claim(permit.id, worker="w")
+
+
+def test_a_grant_is_found_by_the_beginning_of_its_id(store: Store, give: Give) -> None:
+    grant = give()
+    assert store.grants.get(grant.id[:8]) == grant
+    with pytest.raises(NotFoundError, match="karkas grant list"):
+        store.grants.get("s-zzz")
