@@ -55,9 +55,10 @@ class Oracle:
             case "approve" | "choose" | "adopt":
                 return self._yes(gate, kind, by, variant)
             case "defer":
-                if hours <= 0:
+                until = now + timedelta(hours=hours)
+                if hours <= 0 or gate.due(until):
                     return False
-                gate.status, gate.until = "deferred", now + timedelta(hours=hours)
+                gate.status, gate.until = "deferred", until
             case "stop":
                 gate.status = "cancelled"
                 self._stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 from sqlalchemy import event
@@ -418,7 +418,8 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data(), chance=st.integers(0, 3))
     def tamper(self, data: st.DataObject, chance: int) -> None:
         """Whatever a hand does to the database: it is named, and releases nothing that was not released."""
-        assume(chance == 0)
+        if chance:
+            return
         kept, head = self.desk.copy(), self.desk.head()
         with self.desk.by_hand() as connection:
             quiet = self._change(connection, data)
@@ -431,7 +432,7 @@ class Machine(RuleBasedStateMachine):
             kept.close()
 
     def _change(self, connection: sqlite3.Connection, data: st.DataObject) -> bool:
-        """Makes one change, and says whether nothing rests on what was changed."""
+        """Makes one change, and says whether nothing rests on what was changed, if anything was."""
         how = data.draw(st.sampled_from(["cell", "cell", "cell", "drop", "put back"]))
         if how == "put back":
             before = self.desk.rows()
@@ -445,7 +446,8 @@ class Machine(RuleBasedStateMachine):
             return self.desk.rows() == before
         table = data.draw(st.sampled_from(["audit", "gate", "permit", "run"]))
         rows = connection.execute(f"SELECT rowid, * FROM {table} ORDER BY rowid").fetchall()
-        assume(rows)
+        if not rows:
+            return True
         row = data.draw(st.sampled_from(rows))
         if how == "drop":
             connection.execute(f"DELETE FROM {table} WHERE rowid = ?", row[:1])
@@ -460,11 +462,12 @@ class Machine(RuleBasedStateMachine):
             "decided_by": ["anna", "boris"],
         }
         new = data.draw(st.sampled_from([None, "x", 7, *words.get(columns[at], []), *others]))
-        assume(new != old)
+        if new == old:
+            return True
         try:
             connection.execute(f"UPDATE {table} SET {columns[at]} = ? WHERE rowid = ?", (new, row[0]))
         except sqlite3.IntegrityError:
-            assume(False)  # noqa: FBT003
+            return True
         connection.commit()
         return columns[at] in NOT_SIGNED.get(table, set())
 
@@ -474,7 +477,9 @@ class Machine(RuleBasedStateMachine):
             for call in (self._claim_anew, self._approve_anew):
                 try:
                     call(gate, expected)
-                except KarkasError:
+                except AssertionError:
+                    raise
+                except Exception:  # noqa: BLE001  a row that cannot even be read releases nothing either
                     continue
 
     def _claim_anew(self, gate: str, expected: ExpectedGate) -> None:
@@ -512,6 +517,7 @@ Machine.TestCase.settings = settings(
     settings(),
     max_examples=max(settings().max_examples // 2, 1),
     stateful_step_count=40,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 TestGatesAndPermits = Machine.TestCase
