@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shutil import copyfile
 
@@ -167,7 +167,7 @@ def test_of_two_processes_that_claim_twelve_permits_each_is_claimed_by_one(
     assert [store.ledger.get(permit.id).claims for permit in permits] == [1] * 12
 
 
-def at_once(folder: Path, url: str | None, acts: tuple[str, ...], gates: list[str]) -> list[list[str]]:
+def at_once(folder: Path, url: str | None, acts: tuple[str, ...], gates: Sequence[str]) -> list[list[str]]:
     """Real processes, started together once each has its store open; what each said of each gate."""
     processes = [
         subprocess.Popen(
