@@ -91,8 +91,10 @@ class SigningKey:
         return self._key.sign(data).hex()
 
     def verifies(self, data: bytes, signature: str | None) -> bool:
+        """Whether `signature` is this key's, in the one spelling that `sign` gives it."""
         try:
-            self._public.verify(bytes.fromhex(signature or ""), data)
+            raw = bytes.fromhex(signature or "")
+            self._public.verify(raw, data)
         except (InvalidSignature, ValueError):
             return False
-        return True
+        return raw.hex() == signature

@@ -19,7 +19,7 @@ from karkas.storage.grants import Grants
 from karkas.storage.leases import Lease
 from karkas.storage.records import SYSTEM, Change, Records, find
 from karkas.storage.runs import RunId, RunStatus
-from karkas.storage.tables import AuditRow, GateRow, PermitRow, RunRow
+from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow, RunRow
 from karkas.storage.zones import Zones
 
 _MINT = object()
@@ -95,6 +95,15 @@ class Ledger:
         with self._records.database.read() as session:
             row = session.exec(select(PermitRow).where(PermitRow.gate == gate)).first()
             return None if row is None else _permit(row)
+
+    def lapsed(self, permit: str) -> str | None:
+        """Why the grant that passed a permit's gate covers it no longer; None where it does, or a person or a critic
+        passed it.
+        """
+        with self._records.database.read() as session:
+            row = find(session, PermitRow, permit)
+            decision = signed_decision(self._records, find(session, GateRow, row.gate))
+            return _lapsed(session, decision, self._records.clock())
 
     def in_flight(self, run: str | None = None) -> list[Permit]:
         """Claimed or started and not finished; what a crash leaves behind."""
@@ -274,6 +283,8 @@ class Ledger:
                 f"permit {row.id} releases nothing: it is not the one that was signed when gate {gate.id} passed;"
                 " `karkas audit verify`"
             )
+        if lapsed := _lapsed(change.session, decision, change.now):
+            raise PermitError(f"permit {row.id} releases nothing: {lapsed}")
         last = self._last(change.session, row)
         if row.status not in STATUS_AFTER.get(last, ()):
             raise PermitError(
@@ -354,6 +365,18 @@ def _grounds(session: Session, permit: PermitRow, gate: Gate) -> int:
     words.append(((gate.decided_by or "").replace("grant/", "grant:", 1), "grant_added"))
     last = [newest(session, subject, event) for subject, event in words]
     return min([opened or 1, *(row.seq for row in last if row is not None)])
+
+
+def _lapsed(session: Session, decision: dict[str, JsonValue] | None, now: datetime) -> str | None:
+    """A grant ends for what it passed too and was not begun; being revoked voids the permit itself."""
+    verdict = decision["verdict"] if decision else None
+    if not isinstance(verdict, dict) or verdict["kind"] != "grant":
+        return None
+    grant = session.get(GrantRow, verdict["grant"])
+    if grant is None:
+        return f"grant {verdict['grant']}, which passed its gate, was taken away; `karkas audit verify`"
+    ended = datetime.fromisoformat(str(grant.terms["expires_at"]))
+    return f"grant {grant.id} ended at {ended:%F %H:%M} UTC, before it was begun" if ended <= now else None
 
 
 def _check_run(change: Change, row: PermitRow) -> None:

@@ -102,6 +102,7 @@ TOLD: dict[str, Callable[[_Word], Said]] = {
         "opened_at": datetime.fromisoformat(word.at),
         "superseded_by": None,
         "reason": "",
+        "decided_by": None,
     },
     "gate_reopened": lambda _: UNDECIDED,
     "gate_approved": lambda _: UNDECIDED,

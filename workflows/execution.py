@@ -99,7 +99,9 @@ def outcome_of(gate: Gate, permit: Permit | None) -> Outcome:
 async def _perform(context: Context, gate: Gate, permit: Permit) -> Outcome | Stale | InDoubt:
     """Claims an approved permit; one that was claimed but not begun by a dead worker is taken over."""
     proposal = await proposal_of(context, gate)
-    stale = await _staleness(context, proposal, permit)
+    stale = await _staleness(context, proposal, permit) or await context.stored(
+        context.store.ledger.lapsed, permit.id
+    )
     if stale is not None:
         await context.stored(context.store.gates.close, gate.id, GateStatus.STALE, stale)
         return Stale(stale)

@@ -16,8 +16,10 @@ from shutil import copytree
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlmodel import col, select
 
 from karkas.policies.actions import Action, Effect, Proposal, Variant
 from karkas.policies.gates import (
@@ -33,6 +35,8 @@ from karkas.policies.gates import (
 from karkas.policies.permits import Binding
 from karkas.policies.zones import ControlLevel
 from karkas.storage import Gate, NewGate, Permit, Run, RunStatus, ShownVariant, Store
+from karkas.storage.audit import _hash, kept
+from karkas.storage.tables import AuditRow
 
 POSTGRES = os.environ.get("KARKAS_TEST_POSTGRES_URL")
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -201,3 +205,28 @@ def tamper(store: Store) -> Callable[..., None]:
             connection.execute(text(sql), values)
 
     return tamper
+
+
+@pytest.fixture
+def forge(store: Store) -> Callable[..., None]:
+    """Appends a row as karkas would, but for the key; then karkas goes on behind it."""
+
+    def forge(event: str, subject: str, data: JsonValue = None) -> None:
+        with store.database.write() as session:
+            last = session.exec(select(AuditRow).order_by(col(AuditRow.seq).desc()).limit(1)).one()
+            row = AuditRow(
+                seq=last.seq + 1,
+                at=store.clock().astimezone(UTC).isoformat(),
+                actor="ada",
+                event=event,
+                subject=subject,
+                data=kept(data),
+                prev=last.hash,
+                hash="",
+                signature=last.signature,
+            )
+            row.hash = _hash(row)
+            session.add(row)
+        store.note("looked", "something", actor="karkas")
+
+    return forge

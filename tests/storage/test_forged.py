@@ -5,12 +5,11 @@ next signature covers it like any other. So each row that something rests on is 
 """
 
 from collections.abc import Callable
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
-from sqlmodel import col, select
 
 from karkas.policies.errors import PermitError, VerdictError
 from karkas.policies.gates import (
@@ -26,8 +25,6 @@ from karkas.policies.gates import (
 )
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
 from karkas.storage import Gate, Permit, Store
-from karkas.storage.audit import _hash, kept
-from karkas.storage.tables import AuditRow
 
 Tamper = Callable[..., None]
 Permitted = Callable[..., Permit]
@@ -42,31 +39,6 @@ TIGHTENED = LevelChange(
     reason="it went wrong",
 )
 SET_BACK = "UPDATE permit SET status = 'approved', claims = 0, worker = NULL, result = NULL"
-
-
-@pytest.fixture
-def forge(store: Store) -> Callable[..., None]:
-    """Appends a row as karkas would, but for the key; then karkas goes on behind it."""
-
-    def forge(event: str, subject: str, data: JsonValue = None) -> None:
-        with store.database.write() as session:
-            last = session.exec(select(AuditRow).order_by(col(AuditRow.seq).desc()).limit(1)).one()
-            row = AuditRow(
-                seq=last.seq + 1,
-                at=store.clock().astimezone(UTC).isoformat(),
-                actor="ada",
-                event=event,
-                subject=subject,
-                data=kept(data),
-                prev=last.hash,
-                hash="",
-                signature=last.signature,
-            )
-            row.hash = _hash(row)
-            session.add(row)
-        store.note("looked", "something", actor="karkas")
-
-    return forge
 
 
 Forge = Callable[..., None]

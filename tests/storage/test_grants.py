@@ -1,9 +1,12 @@
 """Standing grants on the record: counted, bounded, revoked, and of no use where a hand wrote them."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 from karkas.policies.actions import Digest
 from karkas.policies.errors import NotFoundError, PermitError, VerdictError
-from karkas.policies.gates import GateKind, GateStatus, Hold
+from karkas.policies.gates import Defer, GateKind, GateStatus, Hold
 from karkas.policies.grants import AnyValue, Grant, PathGlob
 from karkas.policies.permits import PermitStatus
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
@@ -314,3 +317,89 @@ def test_a_grant_is_found_by_the_beginning_of_its_id(store: Store, give: Give) -
     assert store.grants.get(grant.id[:8]) == grant
     with pytest.raises(NotFoundError, match="karkas grant list"):
         store.grants.get("s-zzz")
+
+
+def test_what_a_grant_passed_is_not_begun_after_its_end(
+    store: Store, give: Give, open_gate: OpenGate, advance: Callable[[timedelta], Any]
+) -> None:
+    """The worker died in between, and the run was resumed a month later."""
+    give()
+    gate = open_gate()
+    assert released(store, gate)
+    permit = store.ledger.for_gate(gate.id)
+    assert permit is not None
+    assert store.ledger.lapsed(permit.id) is None
+    advance(timedelta(days=8))
+    assert "ended at" in (store.ledger.lapsed(permit.id) or "")
+    with pytest.raises(PermitError, match="ended at"):
+        store.ledger.claim(permit.id, worker="w")
+
+
+def test_a_grant_does_not_pass_what_a_person_put_off(store: Store, give: Give, open_gate: OpenGate) -> None:
+    give()
+    gate = open_gate()
+    store.gates.decide(gate.id, Defer(until=store.clock() + timedelta(hours=1)), by="anna")
+    assert store.grants.release(gate.id) is None
+    assert store.ledger.for_gate(gate.id) is None
+
+
+def test_a_grant_does_not_come_back_on_the_word_of_a_forged_row(
+    store: Store, give: Give, open_gate: OpenGate, tamper: Tamper, forge: Callable[..., None]
+) -> None:
+    """Its uses and its end are taken off the record, and its beginning is moved to after the hole."""
+    grant = give(limit=1)
+    assert released(store, open_gate())
+    store.grants.revoke(grant.id, by="anna", reason="enough")
+    forge("looked", "something")
+    added = store.audit.log(subject=f"grant:{grant.id}")[0].data
+    tamper("DELETE FROM audit WHERE subject = :it AND event <> 'grant_added'", it=f"grant:{grant.id}")
+    tamper("UPDATE standing_grant SET used = 0, revoked_at = NULL, revoked_by = NULL")
+    forge("grant_added", f"grant:{grant.id}", added)
+    assert store.grants.release(open_gate().id) is None
+
+
+def test_verify_names_a_grant_that_was_taken_away(store: Store, give: Give, tamper: Tamper) -> None:
+    grant = give()
+    tamper("DELETE FROM standing_grant")
+    assert f"grant {grant.id}: it is on the record, but its row was taken away" in store.verify()
+
+
+RELEASE = """
+import sys
+from pathlib import Path
+from karkas.storage import Store
+
+folder, url, *gates = sys.argv[1:]
+with Store.open(Path(folder), url=url or None) as store:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for gate in gates:
+        print("passed" if store.grants.release(gate) else "waits", flush=True)
+"""
+
+
+def test_two_processes_use_a_grant_as_often_as_it_was_given_and_no_more(
+    store: Store, folder: Path, url: str | None, give: Give, open_gate: OpenGate
+) -> None:
+    give(limit=5, expires_at=datetime.now(UTC) + timedelta(days=1))
+    gates = [[open_gate(f"docs/{name}{number}.md").id for number in range(6)] for name in "ab"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RELEASE, str(folder), url or "", *share],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for share in gates
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert sum(lines.count("passed") for lines in said) == 5
+    assert len(store.gates.list(status=GateStatus.PASSED)) == 5
+    assert store.verify() == []
