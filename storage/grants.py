@@ -14,10 +14,10 @@ from karkas.policies.gates import GateKind, GateStatus
 from karkas.policies.grants import Grant, refusal
 from karkas.storage.audit import kept, newest
 from karkas.storage.decisions import Gate, read_gate, stored_actions
-from karkas.storage.endings import UNUSED, void_permit
+from karkas.storage.endings import GRANTED, end_grant
 from karkas.storage.records import Change, Records, find, fresh_id
 from karkas.storage.settling import issue, settle, still_waits, summary
-from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow
+from karkas.storage.tables import AuditRow, GateRow, GrantRow
 from karkas.storage.verdicts import needed
 from karkas.storage.zones import ruled_since
 
@@ -42,7 +42,7 @@ class StandingGrant(BaseModel):
     @property
     def name(self) -> str:
         """Who passed a gate, where this grant did."""
-        return f"grant/{self.id}"
+        return f"{GRANTED}{self.id}"
 
 
 class Grants:
@@ -90,14 +90,7 @@ class Grants:
             row = find(change.session, GrantRow, name)
             if row.revoked_at is not None:
                 raise VerdictError(f"grant {row.id} was revoked already")
-            row.revoked_at, row.revoked_by = change.now, by
-            change.note("grant_revoked", f"grant:{row.id}", actor=by, data={"reason": reason})
-            for permit in change.session.exec(
-                select(PermitRow)
-                .join(GateRow, col(PermitRow.gate) == col(GateRow.id))
-                .where(GateRow.decided_by == f"grant/{row.id}", col(PermitRow.status).in_(UNUSED))
-            ):
-                void_permit(change, permit, reason=f"grant {row.id} was revoked: {reason}", actor=by)
+            end_grant(change, row, reason=reason, actor=by)
             return self._read(change.session, row, change.now)
 
     def release(self, gate: str) -> Gate | None:
@@ -194,7 +187,7 @@ class Grants:
             "gate": gate.id,
             "action": gate.variants[0].digest,
         }
-        change.note("grant_used", f"grant:{row.id}", actor=f"grant/{row.id}", data=data)
+        change.note("grant_used", f"grant:{row.id}", actor=f"{GRANTED}{row.id}", data=data)
         return True
 
     def _unbroken(self, session: Session, row: GrantRow) -> bool:
