@@ -6,12 +6,9 @@ from sqlmodel import col, select
 from karkas.policies.gates import GateStatus
 from karkas.policies.permits import PermitStatus, step
 from karkas.storage.records import SYSTEM, Change
-from karkas.storage.tables import GateRow, GrantRow, PermitRow
+from karkas.storage.tables import GateRow, PermitRow
 
 WAITING = [status.value for status in GateStatus if status.waits]
-GRANTED = "grant/"
-"""What the name of a grant begins with, where a person's would stand."""
-
 UNUSED = [PermitStatus.APPROVED.value, PermitStatus.CLAIMED.value]
 
 
@@ -36,18 +33,6 @@ def void_permit(change: Change, row: PermitRow, *, reason: str, actor: str = SYS
     row.status = step(PermitStatus(row.status), PermitStatus.VOID)
     row.reason, row.changed_at = reason, change.now
     change.note("permit_void", f"permit:{row.id}", actor=actor, data={"reason": reason})
-
-
-def end_grant(change: Change, row: GrantRow, *, reason: str, actor: str) -> None:
-    """Lets a grant release nothing from now on, and voids what it released and was not begun."""
-    row.revoked_at, row.revoked_by = change.now, actor
-    change.note("grant_revoked", f"grant:{row.id}", actor=actor, data={"reason": reason})
-    for permit in change.session.exec(
-        select(PermitRow)
-        .join(GateRow, col(PermitRow.gate) == col(GateRow.id))
-        .where(GateRow.decided_by == f"{GRANTED}{row.id}", col(PermitRow.status).in_(UNUSED))
-    ):
-        void_permit(change, permit, reason=f"grant {row.id} was revoked: {reason}", actor=actor)
 
 
 def end_run(change: Change, run: str, *, reason: str, actor: str) -> None:

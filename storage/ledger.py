@@ -15,11 +15,11 @@ from karkas.policies.gates import GateId, GateKind, GateStatus
 from karkas.policies.permits import Binding, LedgerError, PermitId, PermitStatus, step
 from karkas.storage.audit import newest
 from karkas.storage.decisions import Gate, permit_terms, read_gate, signed_decision, stored_actions
-from karkas.storage.endings import GRANTED, end_grant
+from karkas.storage.grants import Grants
 from karkas.storage.leases import Lease
 from karkas.storage.records import SYSTEM, Change, Records, find
 from karkas.storage.runs import RunId, RunStatus
-from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow, RunRow
+from karkas.storage.tables import AuditRow, GateRow, PermitRow, RunRow
 from karkas.storage.zones import Zones
 
 _MINT = object()
@@ -85,7 +85,7 @@ class Ledger:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._zones = Zones(records)
+        self._zones, self._grants = Zones(records), Grants(records)
 
     def get(self, name: str) -> Permit:
         with self._records.database.read() as session:
@@ -169,7 +169,7 @@ class Ledger:
 
     def doubt(self, permit: str, reason: str) -> Permit:
         """Records that nobody knows whether the effect happened; a person resolves it. Where no person had passed its
-        gate, its zones leave autonomy, and the grant that had ends.
+        gate, its zones leave autonomy, and the grant that passed it ends.
         """
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
@@ -225,8 +225,8 @@ class Ledger:
     def end_undo(self, permit: str, *, by: str, done: str = "", error: str = "") -> tuple[str, ...]:
         """Records how taking it back ended: with an `error` nothing was changed, and it may be tried again.
 
-        Where no person had passed its gate, its zones leave autonomy, and the grant that had ends; returns the zones
-        that were in it.
+        Where no person had passed its gate, its zones leave autonomy, and the grant that passed it ends; returns what
+        came of that, in words.
         """
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
@@ -235,16 +235,19 @@ class Ledger:
             return () if error else self._mishap(change, row, f"was taken back by {by}")
 
     def _mishap(self, change: Change, row: PermitRow, how: str) -> tuple[str, ...]:
+        """What let an action pass that no person had looked at, and that went wrong, lets no other one pass."""
         gate = read_gate(self._records, find(change.session, GateRow, row.gate))
         if gate.verdict is not None:
             return ()
         why = f"the action of gate {gate.id}, which no person had looked at, {how}"
-        by = gate.decided_by or ""
-        if by.startswith(GRANTED):
-            grant = change.session.get(GrantRow, by.removeprefix(GRANTED))
-            if grant is not None and grant.revoked_at is None:
-                end_grant(change, grant, reason=why, actor=SYSTEM)
-        return tuple(zone for zone in gate.zones if self._zones.fall(change, zone, why=why))
+        ended = [
+            f"zone {zone} is out of autonomy"
+            for zone in gate.zones
+            if self._zones.fall(change, zone, why=why)
+        ]
+        if self._grants.withdraw(change, gate, why=why):
+            ended.append(f"{gate.decided_by} is revoked")
+        return tuple(ended)
 
     def breaks(self) -> Iterator[str]:
         """Names every permit that is not as it was signed, or whose use is on the record and not in its row."""
@@ -348,7 +351,7 @@ def _grounds(session: Session, permit: PermitRow, gate: Gate) -> int:
     ).first()
     words = [(f"permit:{permit.id}", "permit_"), *((f"zone:{zone}", "zone_") for zone in gate.zones)]
     # A grant's name stands where a person's would; of anybody else there is no such row.
-    words.append(((gate.decided_by or "").replace(GRANTED, "grant:", 1), "grant_added"))
+    words.append(((gate.decided_by or "").replace("grant/", "grant:", 1), "grant_added"))
     last = [newest(session, subject, event) for subject, event in words]
     return min([opened or 1, *(row.seq for row in last if row is not None)])
 

@@ -76,9 +76,7 @@ async def take_back(context: Context, gate: Gate, *, by: str) -> str:
     except KarkasError as error:
         await context.stored(ledger.end_undo, permit.id, by=by, error=str(error))
         raise
-    fell = await context.stored(ledger.end_undo, permit.id, by=by, done=done)
-    learned = "".join(f"; zone {zone} is out of autonomy now (`karkas zone show {zone}`)" for zone in fell)
-    return f"{done}{learned}"
+    return "; ".join((done, *await context.stored(ledger.end_undo, permit.id, by=by, done=done)))
 
 
 def outcome_of(gate: Gate, permit: Permit | None) -> Outcome:

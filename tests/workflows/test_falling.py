@@ -1,6 +1,7 @@
 """Levels fall by themselves after an action that no person looked at went wrong, and only a person raises them."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from karkas.agents.tools import tool
 from karkas.policies.actions import Effect
 from karkas.policies.errors import InDoubtError
 from karkas.policies.gates import Approve
+from karkas.policies.grants import AnyValue, Grant, PathGlob
 from karkas.policies.zones import ControlLevel, LevelChange
 from karkas.server.questions import JudgeAction, Judged, ToolCall
 from karkas.storage import RunStatus
@@ -66,7 +68,7 @@ def test_what_a_person_takes_back_ends_the_autonomy_that_let_it_pass(bench: Benc
     graph, task = writing("lab/a.md")
     _, context = bench.run(graph, task=task)
     assert level(bench) is AUTONOMOUS
-    assert "zone lab is out of autonomy now" in undo(bench, context)
+    assert "zone lab is out of autonomy" in undo(bench, context)
     assert level(bench) is PROPOSE_ONLY
     (event,) = [
         one for one in bench.project.store.audit.log(subject="zone:lab") if one.event == "zone_level_fell"
@@ -102,6 +104,28 @@ def test_an_action_in_doubt_ends_the_autonomy_that_let_it_pass(bench: Bench) -> 
     bench.run(acting(ToolCall(tool="vanish", args={"path": "lab/a.md"})), task="vanish lab/a.md")
     assert level(bench) is PROPOSE_ONLY
     assert "ended in doubt" in bench.project.zones()["lab"].reasons[-1]
+
+
+def test_what_a_person_takes_back_ends_the_grant_that_let_it_pass(bench: Bench) -> None:
+    store = bench.project.store
+    terms = Grant(
+        zone="notes",
+        tool="write_file",
+        tool_version=bench.project.tools()["write_file"].version,
+        args={"path": PathGlob(glob="notes/**"), "content": AnyValue()},
+        limit=5,
+        expires_at=store.clock() + timedelta(days=1),
+        reason="the nightly notes",
+        author="ada",
+    )
+    given = store.grants.add(terms)
+    graph, task = writing("notes/a.md")
+    _, context = bench.run(graph, task=task)
+    assert f"{given.name} is revoked" in undo(bench, context)
+    assert store.grants.get(given.id).ended == "revoked by karkas"
+    graph, task = writing("notes/b.md")
+    assert bench.run(graph, task=task)[0].status is RunStatus.PARKED
+    assert store.verify() == []
 
 
 def test_what_a_person_passed_says_nothing_of_autonomy(bench: Bench) -> None:

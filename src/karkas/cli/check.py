@@ -1,5 +1,7 @@
 """`karkas check`: do the workflows and tools of a file keep to the gates?"""
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,7 +60,8 @@ def check(
     """
     from karkas.cli.checking import report_on
 
-    report = report_on(subject, input_, perform=perform, files=files, answers=tuple(answer or ()))
+    with redirect_stdout(sys.stderr):  # what the file prints is not the report
+        report = report_on(subject, input_, perform=perform, files=files, answers=tuple(answer or ()))
     _as_json(report) if json else _tell(report)
     if not report.holds:
         raise typer.Exit(exits.FAILED)

@@ -206,17 +206,17 @@ def throwaway(
     The records are kept in a SQLite file of that folder, since leases, locks and crashes are not the same without one.
     It names no model server and no other database: `[storage]`, `[model]` and `[models]` are refused.
     """
+    read = settings.parse(config, Path(settings.FILE))
+    if read.storage.url is not None or read.language_models is not None:
+        raise UsageError(
+            "a throw-away project has a database of its own and asks no model server; leave [storage] and [model]"
+            " out, and say by `project.scripted()` what a model would answer"
+        )
     with TemporaryDirectory(prefix="karkas-testing-") as folder:
         root = Path(folder, "project").resolve()
         root.mkdir()
-        (root / settings.FILE).write_text(config)
+        (root / settings.FILE).write_text(config, encoding="utf-8")
         Project.init(root, force=True).close()
-        read = settings.load(root)
-        if read.storage.url is not None or read.language_models is not None:
-            raise UsageError(
-                "a throw-away project has a database of its own and asks no model server; leave [storage] and [model]"
-                " out, and say by `project.scripted()` what a model would answer"
-            )
         clock = Clock(now)
         with Bench(root, read, Store.open(root / FOLDER, clock=clock), clock) as bench:
             bench.declare(*zones)

@@ -1,6 +1,7 @@
 """The checks on a tool that take no effect: its schema, its arguments, its preview, its preconditions."""
 
 from collections.abc import Callable, Iterator
+from shutil import copyfile
 from typing import Any
 
 from pydantic import JsonValue
@@ -99,27 +100,39 @@ def preview_is_pure(trial: Trial) -> Found:
 
 def preview_tells_apart(trial: Trial) -> Found:
     """What a person approves must be this action: with another argument it must read otherwise."""
-    tool, workspace = trial.tool, trial.bench.workspace()
-    shown, untried, hidden = tool.show(trial.action, workspace), [], []
+    tool = trial.tool
+    shown, untried, hidden = tool.show(trial.action, trial.bench.workspace()), [], []
     for name in tool.args.model_fields:
         others = [one for one in _others(tool, trial.action, name) if one.digest != trial.action.digest]
-        if not others:
+        texts = {text for one in others if (text := _shown(trial, one)) is not None}
+        if not texts:
             untried.append(name)
-        for other in others:
-            try:
-                same = tool.show(other, workspace) == shown
-            except KarkasError:
-                continue  # an argument that cannot be shown cannot be approved either
-            if same:
-                hidden.append(name)
+        if shown in texts:
+            hidden.append(name)
     if hidden:
         return failed(
-            f"with another {', '.join(dict.fromkeys(hidden))} the preview is the same, so nobody sees what is approved;"
+            f"with another {', '.join(hidden)} the preview is the same, so nobody sees what is approved;"
             " show it"
         )
     if untried:
-        return unchecked(f"no other valid value of {', '.join(untried)} was found to compare with")
+        return unchecked(f"no other value of {', '.join(untried)} was found that is valid and can be shown")
     return PASSED
+
+
+def _shown(trial: Trial, other: Action) -> str | None:
+    """The preview, or None where the action cannot be shown, and so not be approved either. What it names in place of
+    a file is a copy of that file.
+    """
+    tool, workspace = trial.tool, trial.bench.workspace()
+    try:
+        for path, instead in zip(tool.paths(trial.action), tool.paths(other), strict=False):
+            file, copied = trial.bench.root / path, workspace.resolve(instead)
+            if file.is_file() and not copied.exists():
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                copyfile(file, copied)
+        return tool.show(other, workspace)
+    except KarkasError:
+        return None
 
 
 def _others(tool: Tool, action: Action, name: str) -> Iterator[Action]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from karkas.workflows.runs import Graph
 
+ACTING = {GateKind.ACTION, GateKind.FRAME}
+PEOPLE = (PERSON, "grace")
 GATES = 64
 """Gates of one trial; a workflow that opens more goes round in circles."""
 
@@ -51,23 +53,44 @@ class Trial:
         while self.waiting and len(self.opened) < GATES:
             gate = self.waiting[0]
             self.opened.append(gate)
-            if refuse is not None and gate.kind in {GateKind.ACTION, GateKind.FRAME}:
+            if refuse is not None and gate.kind in ACTING:
                 refuse(gate)
             else:
                 self.approve(gate)
             if self.run.status is RunStatus.PARKED:
                 self.go_on()
 
-    def approve(self, gate: Gate) -> None:
-        if gate.kind is GateKind.FRAME:
-            from karkas.workflows.framing import accept, starting_frame
+    def reach(self) -> None:
+        """Answers questions until an action or a frame waits; all gates that wait then are opened ones."""
+        self.go_on()
+        while self.waiting and not self.acting and len(self.opened) < GATES:
+            self.opened.append(self.waiting[0])
+            self.approve(self.waiting[0])
+            self.go_on()
+        self.opened += self.waiting
 
-            store, zone = self.bench.store, gate.zones[0]
-            level = self.bench.zone(zone).level
-            accept(store, zone, starting_frame(store, zone, author=PERSON, level=level), by=PERSON)
-            return
-        answer = self.setup.answers.get(gate.lane)
-        self.bench.store.gates.decide(gate.id, passing(gate, answer), by=PERSON)
+    @property
+    def acting(self) -> bool:
+        """Whether an action or a frame waits, or was decided."""
+        return any(gate.kind in ACTING for gate in (*self.waiting, *self.opened))
+
+    def approve(self, gate: Gate) -> None:
+        """Has as many people as it needs say yes."""
+        store = self.bench.store
+        for person in PEOPLE:
+            if not store.gates.get(gate.id).status.waits:
+                break
+            if gate.kind is GateKind.FRAME:
+                self._frame(gate, person)
+            else:
+                store.gates.decide(gate.id, passing(gate, self.setup.answers.get(gate.lane)), by=person)
+
+    def _frame(self, gate: Gate, person: str) -> None:
+        from karkas.workflows.framing import accept, starting_frame
+
+        store, zone = self.bench.store, gate.zones[0]
+        text = starting_frame(store, zone, author=PERSON, level=self.bench.zone(zone).level)
+        accept(store, zone, text, by=person)
 
     def reject(self, gate: Gate) -> None:
         self.bench.store.gates.decide(gate.id, Reject(reason="the conformance suite refuses it"), by=PERSON)
@@ -139,8 +162,8 @@ def _run(check: Callable[[Trial], Found]) -> Callable[[Any, Setup], Found]:
             return unchecked("it does not compile, so it cannot be run")
         with trying(workflow, setup) as trial:
             found = check(trial)
-            if found is PASSED and not trial.opened:
-                return unchecked(f"it came to no gate: {_ended(trial.run)}")
+            if found is PASSED and not trial.acting:
+                return unchecked(f"it came to no action: {_ended(trial.run)}")
             if found is PASSED and len(trial.opened) >= GATES:
                 return unchecked(f"it opened {GATES} gates and did not end; give an input with which it ends")
             return found
@@ -159,11 +182,9 @@ def _ended(run: Run) -> str:
 
 
 def nothing_before(trial: Trial) -> Found:
-    trial.go_on()
-    if (why := trial.performed()) is not None:
-        return failed(f"before any gate was decided, {why}")
-    trial.opened += trial.waiting
-    return PASSED
+    trial.reach()
+    why = trial.performed()
+    return PASSED if why is None else failed(f"before any action was decided, {why}")
 
 
 def _refused(word: str, refuse: Callable[[Trial, Gate], None]) -> Callable[[Trial], Found]:
@@ -176,10 +197,9 @@ def _refused(word: str, refuse: Callable[[Trial, Gate], None]) -> Callable[[Tria
 
 
 def deferred(trial: Trial) -> Found:
-    trial.go_on()
+    trial.reach()
     store, clock = trial.bench.store, trial.bench.clock
     for gate in trial.waiting:
-        trial.opened.append(gate)
         store.gates.decide(gate.id, Defer(until=clock() + timedelta(days=1)), by=PERSON)
     trial.go_on()
     if (why := trial.performed()) is not None:
@@ -192,10 +212,9 @@ def deferred(trial: Trial) -> Found:
 
 
 def stopped(trial: Trial) -> Found:
-    trial.go_on()
-    trial.opened += trial.waiting
-    if trial.opened:
-        trial.bench.store.gates.decide(trial.opened[0].id, Stop(reason="the suite stops it"), by=PERSON)
+    trial.reach()
+    if trial.waiting:
+        trial.bench.store.gates.decide(trial.waiting[0].id, Stop(reason="the suite stops it"), by=PERSON)
         trial.go_on()
     why = trial.performed()
     return PASSED if why is None else failed(f"though the run was stopped, {why}")
@@ -300,7 +319,9 @@ def _check(name: str, proves: str, check: Callable[[Trial], Found], *, performs:
 
 WORKFLOW_CHECKS: tuple[Check, ...] = (
     Check("no-way-around", "no path of the graph reaches an executor around its gate", no_way_around),
-    _check("nothing-before-a-gate", "up to its first gates a run changes nothing", nothing_before),
+    _check(
+        "nothing-before-a-gate", "up to the gates of its first actions a run changes nothing", nothing_before
+    ),
     _check("nothing-after-reject", "rejected, it changes nothing", _refused("rejected", Trial.reject)),
     _check("nothing-after-defer", "deferred, it changes nothing, also when the time has come", deferred),
     _check("nothing-after-stop", "stopped, it changes nothing", stopped),
