@@ -184,7 +184,7 @@ def test_data_that_is_no_canonical_json_is_refused_and_changes_nothing(store: St
     assert store.audit.log() == []
 
 
-@given(st.text(st.characters(codec="utf-8")), st.integers(0, 2**53 - 1))
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0")), st.integers(0, 2**53 - 1))
 def test_what_is_hashed_is_the_rfc_8785_form_of_a_row(word: str, seq: int) -> None:
     words = dict.fromkeys(("at", "actor", "event", "subject", "prev"), word)
     row = AuditRow(seq=seq, data=kept({"a": word}), hash="", signature="", **words)
