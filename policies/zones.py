@@ -205,6 +205,11 @@ def zone_state(zone: Zone, record: ZoneRecord | None) -> ZoneState:
     )
 
 
+def after_mishap(level: ControlLevel) -> ControlLevel:
+    """Where an action that no person looked at ended badly, the next ones go to a person."""
+    return strictest((level, ControlLevel.PROPOSE_ONLY))
+
+
 class LevelChange(BaseModel):
     """A change of a zone's level; only a person's may loosen."""
 

@@ -22,6 +22,10 @@ _CONNECT_S = 10.0
 _SHORT_S = 30.0
 """For questions that no model has to think about."""
 _PROBE_S = 120.0
+_KEEP_ALIVE_S = 1.0
+"""Far less than uvicorn's 5: a server that is too busy to read closes a connection on which a request has come in, and
+that cannot be told from a server that dies of the request.
+"""
 _ENVELOPE = 1 << 20
 _BYTES_PER_TOKEN = 1 << 10
 _LARGEST_PAGE = 16 << 20
@@ -261,11 +265,7 @@ class Client:
 
 
 def _network(base_url: str) -> "httpx.AsyncBaseTransport":
-    """The pool of httpx takes seconds of CPU at some hundred connections; aiohttp's does not.
-
-    Each call has a connection of its own. One that is kept may have been closed by the server while this side slept or
-    was too busy to see it, and that cannot be told from a server that dies of the request.
-    """
+    """The pool of httpx takes seconds of CPU at some hundred connections; aiohttp's does not."""
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
@@ -273,7 +273,7 @@ def _network(base_url: str) -> "httpx.AsyncBaseTransport":
     context = ssl.create_default_context() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, force_close=True, ssl=context)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S, ssl=context)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     return AiohttpTransport(verify=context, client=session)

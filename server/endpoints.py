@@ -23,7 +23,7 @@ LOOK_S = 0.5
 """Between two looks at a server's load while it works for us."""
 SICK = 3
 """So many faults in a row, or one call that cannot reach it, and a server gets no more until it passes a probe."""
-PROBE_S, LONGEST_PROBE_S = 0.5, 30.0
+PROBE_S, LONGEST_PROBE_S = 0.5, 10.0
 """The pause before the second probe of a sick server, and the longest that it grows to."""
 QUIET_S = 2.0
 """Nothing is said of a wait that is shorter, unless something is known to be wrong."""
@@ -37,7 +37,7 @@ log = structlog.get_logger("karkas.models")
 class Patience:
     """Seconds that a request waits while no server of its model answers at all: unattended long enough for a server
     that died to load its model again, and not long where a person looks on. `starting_s` says how long one may take
-    that is known to be starting; whoever it is for waits for that.
+    that is known to be starting, or to have started just now; whoever it is for waits for that.
     """
 
     unattended_s: float = 300.0

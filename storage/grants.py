@@ -15,7 +15,7 @@ from karkas.policies.grants import Grant, refusal
 from karkas.storage.audit import kept, newest
 from karkas.storage.decisions import Gate, read_gate, stored_actions
 from karkas.storage.endings import UNUSED, void_permit
-from karkas.storage.records import Change, Records, find, fresh_id
+from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
 from karkas.storage.settling import issue, settle, still_waits, summary
 from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow
 from karkas.storage.verdicts import needed
@@ -23,6 +23,7 @@ from karkas.storage.zones import ruled_since
 
 GrantId = NewType("GrantId", str)
 
+NOUN = "grant"
 CHANGED = "its row was changed outside karkas; `karkas audit verify`"
 
 
@@ -42,7 +43,7 @@ class StandingGrant(BaseModel):
     @property
     def name(self) -> str:
         """Who passed a gate, where this grant did."""
-        return f"grant/{self.id}"
+        return f"{NOUN}/{self.id}"
 
 
 class Grants:
@@ -90,15 +91,17 @@ class Grants:
             row = find(change.session, GrantRow, name)
             if row.revoked_at is not None:
                 raise VerdictError(f"grant {row.id} was revoked already")
-            row.revoked_at, row.revoked_by = change.now, by
-            change.note("grant_revoked", f"grant:{row.id}", actor=by, data={"reason": reason})
-            for permit in change.session.exec(
-                select(PermitRow)
-                .join(GateRow, col(PermitRow.gate) == col(GateRow.id))
-                .where(GateRow.decided_by == f"grant/{row.id}", col(PermitRow.status).in_(UNUSED))
-            ):
-                void_permit(change, permit, reason=f"grant {row.id} was revoked: {reason}", actor=by)
+            _revoke(change, row, by=by, reason=reason)
             return self._read(change.session, row, change.now)
+
+    def withdraw(self, change: Change, gate: Gate, *, why: str) -> bool:
+        """Ends the grant that passed a gate whose action went wrong; whether there was one in force."""
+        noun, _, name = (gate.decided_by or "").partition("/")
+        row = change.session.get(GrantRow, name) if noun == NOUN else None
+        if row is None or row.revoked_at is not None:
+            return False
+        _revoke(change, row, by=SYSTEM, reason=why)
+        return True
 
     def release(self, gate: str) -> Gate | None:
         """Passes a gate that a grant covers, and counts the use, in one transaction; None where no grant does."""
@@ -194,7 +197,7 @@ class Grants:
             "gate": gate.id,
             "action": gate.variants[0].digest,
         }
-        change.note("grant_used", f"grant:{row.id}", actor=f"grant/{row.id}", data=data)
+        change.note("grant_used", f"grant:{row.id}", actor=f"{NOUN}/{row.id}", data=data)
         return True
 
     def _unbroken(self, session: Session, row: GrantRow) -> bool:
@@ -250,6 +253,17 @@ class Grants:
             and row.used == (used["use"] if isinstance(used, dict) else 0)
             and (row.revoked_at is not None) == (revoked is not None)
         )
+
+
+def _revoke(change: Change, row: GrantRow, *, by: str, reason: str) -> None:
+    row.revoked_at, row.revoked_by = change.now, by
+    change.note("grant_revoked", f"grant:{row.id}", actor=by, data={"reason": reason})
+    for permit in change.session.exec(
+        select(PermitRow)
+        .join(GateRow, col(PermitRow.gate) == col(GateRow.id))
+        .where(GateRow.decided_by == f"{NOUN}/{row.id}", col(PermitRow.status).in_(UNUSED))
+    ):
+        void_permit(change, permit, reason=f"grant {row.id} was revoked: {reason}", actor=by)
 
 
 def _sealed(row: GrantRow) -> dict[str, JsonValue]:

@@ -15,10 +15,12 @@ from karkas.policies.gates import GateId, GateKind, GateStatus
 from karkas.policies.permits import Binding, LedgerError, PermitId, PermitStatus, step
 from karkas.storage.audit import newest
 from karkas.storage.decisions import Gate, permit_terms, read_gate, signed_decision, stored_actions
+from karkas.storage.grants import Grants
 from karkas.storage.leases import Lease
 from karkas.storage.records import SYSTEM, Change, Records, find
 from karkas.storage.runs import RunId, RunStatus
 from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow, RunRow
+from karkas.storage.zones import Zones
 
 _MINT = object()
 
@@ -83,6 +85,7 @@ class Ledger:
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        self._zones, self._grants = Zones(records), Grants(records)
 
     def get(self, name: str) -> Permit:
         with self._records.database.read() as session:
@@ -174,10 +177,14 @@ class Ledger:
             return self._step(change, row, PermitStatus.FAILED, reason=error)
 
     def doubt(self, permit: str, reason: str) -> Permit:
-        """Records that nobody knows whether the effect happened; a person resolves it."""
+        """Records that nobody knows whether the effect happened; a person resolves it. Where no person had passed its
+        gate, its zones leave autonomy, and the grant that passed it ends.
+        """
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
-            return self._step(change, row, PermitStatus.UNKNOWN, reason=reason)
+            doubtful = self._step(change, row, PermitStatus.UNKNOWN, reason=reason)
+            self._mishap(change, row, "ended in doubt")
+            return doubtful
 
     def void(self, permit: str, reason: str) -> Permit:
         """Ends a permit that was not begun, for instance because what it bound is stale."""
@@ -224,12 +231,32 @@ class Ledger:
             change.note("undo_begun", f"permit:{row.id}", actor=by)
             return action, record
 
-    def end_undo(self, permit: str, *, by: str, done: str = "", error: str = "") -> None:
-        """Records how taking it back ended: with an `error` nothing was changed, and it may be tried again."""
+    def end_undo(self, permit: str, *, by: str, done: str = "", error: str = "") -> tuple[str, ...]:
+        """Records how taking it back ended: with an `error` nothing was changed, and it may be tried again.
+
+        Where no person had passed its gate, its zones leave autonomy, and the grant that passed it ends; returns what
+        came of that, in words.
+        """
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
             data: dict[str, JsonValue] = {"error": error} if error else {"done": done}
             change.note("undo_failed" if error else "undo_done", f"permit:{row.id}", actor=by, data=data)
+            return () if error else self._mishap(change, row, f"was taken back by {by}")
+
+    def _mishap(self, change: Change, row: PermitRow, how: str) -> tuple[str, ...]:
+        """What let an action pass that no person had looked at, and that went wrong, lets no other one pass."""
+        gate = read_gate(self._records, find(change.session, GateRow, row.gate))
+        if gate.verdict is not None:
+            return ()
+        why = f"the action of gate {gate.id}, which no person had looked at, {how}"
+        ended = [
+            f"zone {zone} is out of autonomy"
+            for zone in gate.zones
+            if self._zones.fall(change, zone, why=why)
+        ]
+        if self._grants.withdraw(change, gate, why=why):
+            ended.append(f"{gate.decided_by} is revoked")
+        return tuple(ended)
 
     def breaks(self) -> Iterator[str]:
         """Names every permit that is not as it was signed, or whose use is on the record and not in its row."""

@@ -19,6 +19,7 @@ from karkas.policies.zones import (
     Zone,
     ZoneName,
     ZoneRecord,
+    after_mishap,
     declared_level,
     strictest,
 )
@@ -151,6 +152,19 @@ class Zones:
             if scope is not None:
                 row.scope = scope.model_dump(mode="json")
             return self._store(change, row, "zone_level_set", actor=level.author)
+
+    def fall(self, change: Change, name: str, *, why: str) -> bool:
+        """Takes a zone out of autonomy, after an action that no person looked at; whether it was in it."""
+        row = self._row(change, name)
+        if row is None:
+            return False
+        before = self._record(change.session, row).level
+        after = after_mishap(before)
+        if after is before:
+            return False
+        row.level, row.reason, row.author = after, why, SYSTEM
+        self._store(change, row, "zone_level_fell", actor=SYSTEM)
+        return True
 
     def set_stage(self, name: str, stage: Stage, *, actor: str) -> ZoneRecord:
         """Moves the stage. Only a person's frame (`set_frame`) makes a zone framed."""

@@ -76,8 +76,7 @@ async def take_back(context: Context, gate: Gate, *, by: str) -> str:
     except KarkasError as error:
         await context.stored(ledger.end_undo, permit.id, by=by, error=str(error))
         raise
-    await context.stored(ledger.end_undo, permit.id, by=by, done=done)
-    return done
+    return "; ".join((done, *await context.stored(ledger.end_undo, permit.id, by=by, done=done)))
 
 
 def outcome_of(gate: Gate, permit: Permit | None) -> Outcome:

@@ -3,7 +3,7 @@
 from karkas.agents.tools.gateway import Performed, perform, undo
 from karkas.agents.tools.paths import WorkspacePath
 from karkas.agents.tools.sandbox import Bubblewrap, Sandbox, bubblewrap
-from karkas.agents.tools.tool import Done, Tool, tool
+from karkas.agents.tools.tool import Done, Example, Tool, tool
 from karkas.agents.tools.toolbox import ToolBox
 from karkas.agents.tools.workspace import PROTECTED, Artifacts, Workspace
 
@@ -12,6 +12,7 @@ __all__ = [
     "Artifacts",
     "Bubblewrap",
     "Done",
+    "Example",
     "Performed",
     "Sandbox",
     "Tool",

@@ -40,6 +40,14 @@ class Done:
     undo: dict[str, JsonValue] | None = None
 
 
+@dataclass(frozen=True)
+class Example:
+    """Arguments that a tool can be tried with, and the files (path to text) that must then be in the workspace."""
+
+    args: Mapping[str, JsonValue]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Tool:
     """A registered function. Make one with `tool`. `version` is the hash of all code that defines it."""
@@ -55,6 +63,7 @@ class Tool:
     preconditions_by: AnyFunction | None = field(default=None, repr=False)
     undo_by: AnyFunction | None = field(default=None, repr=False)
     paths_by: AnyFunction | None = field(default=None, repr=False)
+    examples: tuple[Example, ...] = field(default=(), repr=False)
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
         raise PermitError(
@@ -145,13 +154,15 @@ def tool(
     paths: AnyFunction | None = None,
     idempotent: bool = False,
     code: tuple[ModuleType, ...] = (),
+    examples: Iterable[Example] = (),
 ) -> Callable[[AnyFunction], Tool]:
     """Makes a `Tool` of a function, sync or async, whose parameters are all typed.
 
     `preview` (gives the raw text to show), `preconditions` (gives states by name) and `paths` take any of the
     function's arguments by name, the first two `workspace` too. `undo(record, workspace)` takes back what the
     function's `Done.undo` recorded. `idempotent`: repeated with the same `idempotency_key` it has no further
-    effect. `code`: further modules that count for the version; the function's own module always does.
+    effect. `code`: further modules that count for the version; the function's own module always does. `examples`:
+    what `karkas check` tries the tool with.
     """
     helpers = (preview, preconditions, undo, paths)
 
@@ -174,6 +185,7 @@ def tool(
             preconditions_by=preconditions,
             undo_by=undo,
             paths_by=paths,
+            examples=tuple(examples),
         )
 
     return wrap

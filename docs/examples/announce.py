@@ -4,8 +4,10 @@ karkas run announce.py:study --input '{"zone": "retries", "sources": ["pkg:tenac
 """
 
 import json
+from typing import Annotated, Any
 
 from langgraph.runtime import Runtime
+from pydantic import Field, JsonValue
 
 from karkas import (
     END,
@@ -13,6 +15,7 @@ from karkas import (
     Context,
     Done,
     Effect,
+    Example,
     ExploreState,
     Plan,
     Workflow,
@@ -23,6 +26,14 @@ from karkas import (
     load_distillate,
     tool,
 )
+
+Channel = Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]+$")]
+Text = Annotated[str, Field(max_length=2000)]
+
+
+def outbox(channel: str) -> tuple[str, ...]:
+    """The files that it changes, since no argument of it is a path."""
+    return (f"outbox/{channel}.jsonl",)
 
 
 def members(channel: str, workspace: Workspace) -> str:
@@ -40,23 +51,36 @@ def listeners(channel: str, workspace: Workspace) -> dict[str, str]:
     return {path: workspace.state(path)}
 
 
-def unsend(record: dict[str, str], workspace: Workspace) -> str:
+def unsend(record: dict[str, Any], workspace: Workspace) -> str:
+    """Takes out the line, and file and folder with it where the message made them."""
     path = record["path"]
     lines = (workspace.text(path) or "").splitlines(keepends=True)
     kept = [line for line in lines if json.loads(line)["key"] != record["key"]]
-    workspace.write(path, "".join(kept).encode())
+    if kept:
+        workspace.write(path, "".join(kept).encode())
+    else:
+        workspace.remove(path, expected=workspace.state(path), folders=tuple(record["made"]))
     return f"took the message back from {path}"
 
 
-@tool(Effect.REVERSIBLE, preview=preview, preconditions=listeners, undo=unsend, idempotent=True)
-def announce(channel: str, text: str, workspace: Workspace, idempotency_key: str) -> Done:
+@tool(
+    Effect.REVERSIBLE,
+    preview=preview,
+    preconditions=listeners,
+    undo=unsend,
+    paths=outbox,
+    idempotent=True,
+    examples=[Example({"channel": "team", "text": "We are live."}, files={"channels/team.txt": "ada\n"})],
+)
+def announce(channel: Channel, text: Text, workspace: Workspace, idempotency_key: str) -> Done:
     """Puts a message into a channel's outbox, once for each permit."""
-    path = f"outbox/{channel}.jsonl"
-    sent = workspace.text(path) or ""
+    (path,) = outbox(channel)
+    sent, made = workspace.text(path) or "", tuple[str, ...]()
     if not any(json.loads(line)["key"] == idempotency_key for line in sent.splitlines()):
         line = json.dumps({"key": idempotency_key, "text": text}, ensure_ascii=False)
-        workspace.write(path, f"{sent}{line}\n".encode())
-    return Done({"path": path}, shown=f"sent to {channel}", undo={"path": path, "key": idempotency_key})
+        made = workspace.write(path, f"{sent}{line}\n".encode()).made
+    undo: dict[str, JsonValue] = {"path": path, "key": idempotency_key, "made": [*made]}
+    return Done({"path": path}, shown=f"sent to {channel}", undo=undo)
 
 
 class State(ExploreState):

@@ -12,6 +12,8 @@ from karkas.server.config import ModelSettings, ServeSettings
 
 FREE_BYTES = 200_000_000
 """Below this on the disk of the logs nothing is started: it would stop in the middle of the night."""
+KEEP_ALIVE = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60"}
+"""Seconds that vLLM keeps an idle connection, 5 by default: one that is busy for longer closes it under a request."""
 
 
 class ServeError(EngineError):
@@ -42,7 +44,7 @@ class Launch:
             raise ServeError(_how_to_configure(name))
         path = _model(serve.path, root)
         model = settings.model or Path(path).name
-        env = dict(environ) | serve.env
+        env = KEEP_ALIVE | dict(environ) | serve.env
         key = environ.get(settings.api_key_env) if settings.api_key_env else None
         if key:
             env["VLLM_API_KEY"] = key  # never as a flag, which every user of the machine could read

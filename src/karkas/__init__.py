@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from karkas.agents.executor import call as call
     from karkas.agents.frame import load_frame as load_frame
     from karkas.agents.tools import Done as Done
+    from karkas.agents.tools import Example as Example
     from karkas.agents.tools import Tool as Tool
     from karkas.agents.tools import Workspace as Workspace
     from karkas.agents.tools import WorkspacePath as WorkspacePath
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "karkas.agents.executor": ("Plan", "call"),
     "karkas.agents.frame": ("load_frame",),
-    "karkas.agents.tools": ("Done", "Tool", "Workspace", "WorkspacePath", "tool"),
+    "karkas.agents.tools": ("Done", "Example", "Tool", "Workspace", "WorkspacePath", "tool"),
     "karkas.policies.actions": ("Action", "Effect"),
     "karkas.policies.budgets": ("Budget",),
     "karkas.policies.distillates": ("Distillate",),
@@ -113,6 +114,7 @@ __all__ = [
     "Done",
     "Edit",
     "Effect",
+    "Example",
     "ExploreState",
     "Frame",
     "Gate",

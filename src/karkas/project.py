@@ -3,6 +3,7 @@
 import os
 import pwd
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 FOLDER = ".karkas"
 """Beside `karkas.toml`: database, artifacts, logs, the signing key."""
+LOGIN = Path("/proc/self/loginuid")
+NOBODY_LOGGED_IN = 2**32 - 1
+NEWS = timedelta(minutes=1)
+"""After so long everybody who waits for a model server has found out that it is ready."""
 
 
 def find_root(start: Path | str | None = None) -> Path:
@@ -47,11 +52,25 @@ def find_root(start: Path | str | None = None) -> Path:
 
 
 def person() -> str:
-    """The user of the operating system: who decided, for the record. The environment has no say in it."""
+    """The user of the operating system: who decided, for the record. The environment has no say in it.
+
+    It is whoever logged in, where Linux knows (proc_pid_loginuid(5)): two people who use one account by `sudo` or `su`
+    are two. Elsewhere, as in most containers, it is the user of the process.
+    """
+    uid = _logged_in()
+    uid = os.getuid() if uid is None else uid
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"uid {os.getuid()}"
+        return f"uid {uid}"
+
+
+def _logged_in() -> int | None:
+    try:
+        uid = int(LOGIN.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+    return None if uid == NOBODY_LOGGED_IN else uid
 
 
 def _upwards(folder: Path) -> Iterator[Path]:
@@ -192,17 +211,23 @@ class Project:
         return self._models
 
     def _starting_s(self) -> float:
-        """How long a model server may take that `karkas serve` is starting now; 0 where it starts none."""
+        """How long a model server may take that `karkas serve` is starting now, or has started so recently that whoever
+        waits for it may not have found out; 0 where there is none.
+        """
         from karkas.server.process import State, Watchbook
 
         configured = self.settings.language_models
         book = Watchbook(self.folder)
+        news = self.store.clock() - NEWS
         starting = [
             model.serve.ready_s
             for name, model in (configured.models.items() if configured else ())
             if model.serve is not None
             and (record := book.read(name)) is not None
-            and record.state in {State.STARTING, State.RESTARTING}
+            and (
+                record.state in {State.STARTING, State.RESTARTING}
+                or (record.state is State.READY and record.since > news)
+            )
         ]
         return max(starting, default=0.0)
 

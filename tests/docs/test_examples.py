@@ -1,6 +1,9 @@
 """The examples of docs/workflows.md, from the first step to the last, in a real project."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,12 @@ from karkas import (
 )
 from karkas.policies.errors import UngatedPathError, VerdictError
 from karkas.policies.zones import ControlLevel
+from karkas.testing.tool_checks import TOOL_CHECKS
+from karkas.testing.workflow_checks import WORKFLOW_CHECKS
 
-from .conftest import Desk
+from .conftest import ROOT, Desk
+
+EXAMPLES = ROOT / "docs/examples"
 
 NOTE = {"title": "Raise r before lr", "text": "Half the runs diverged."}
 RELEASE: dict[str, Any] = {"version": "1.2.0", "changes": ["faster start", "a quieter log"]}
@@ -173,3 +180,39 @@ def test_what_touches_no_zone_is_a_draft_to_adopt(desk: Desk) -> None:
     with pytest.raises(VerdictError, match="adopt"):
         desk.decide(run, "write", Approve())
     assert became(desk.decide(run, "write", Adopt())) == {"write": "committed"}
+
+
+def test_the_tests_of_the_examples_pass_as_a_user_runs_them(tmp_path: Path) -> None:
+    for file in EXAMPLES.glob("*.py"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+        "note_test.py",
+    ]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
+    assert "failed" not in ended.stdout
+
+
+def test_the_page_of_testing_shows_the_example_that_runs() -> None:
+    page, example = ((EXAMPLES / name).read_text("utf-8") for name in ("../testing.md", "note_test.py"))
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        lines = [line.strip() for line in block.splitlines() if line.strip() and not line.startswith("from ")]
+        assert [line for line in lines if line not in example] == []
+
+
+def test_every_check_stands_on_the_page_of_testing() -> None:
+    page = (EXAMPLES / "../testing.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.+?`)( \*)? \|(?: (.+) \|)?$", page, re.MULTILINE)
+    stars = {name: bool(star) for names, star, _ in rows for name in re.findall(r"`([\w-]+)`", names)}
+    known = {one.name: one.performs for one in (*TOOL_CHECKS, *WORKFLOW_CHECKS)}
+    assert {name: stars.get(name) for name in known} == known

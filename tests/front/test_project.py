@@ -1,9 +1,10 @@
 import importlib.util
 import os
+import pwd
 import py_compile
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,13 @@ def test_a_model_server_that_is_being_started_is_waited_for_as_long_as_its_secti
         assert project._starting_s() == 0.0
         book = Watchbook(project.folder)
         with book.held("default"):
-            for state, expected in ((State.STARTING, 700.0), (State.RESTARTING, 700.0), (State.READY, 0.0)):
+            now = datetime.now(UTC)
+            for state, since, expected in (
+                (State.STARTING, now - timedelta(minutes=5), 700.0),
+                (State.RESTARTING, now, 700.0),
+                (State.READY, now, 700.0),
+                (State.READY, now - timedelta(minutes=2), 0.0),
+            ):
                 book.write(
                     Record(
                         name="default",
@@ -208,7 +215,7 @@ def test_a_model_server_that_is_being_started_is_waited_for_as_long_as_its_secti
                         base_url="http://127.0.0.1:8000",
                         log=book.log("default"),
                         state=state,
-                        since=datetime.now(UTC),
+                        since=since,
                         supervisor=os.getpid(),
                     )
                 )
@@ -287,3 +294,34 @@ def test_nothing_is_printed_when_something_is_logged(root: Path, tmp_path: Path)
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
     assert (ended.stdout, ended.stderr) == ("", "")
+
+
+WHO_LOGGED_IN = """
+from pathlib import Path
+from karkas.project import LOGIN, person
+try:
+    LOGIN.write_text("1")
+except OSError:
+    print("refused")
+else:
+    print(person())
+"""
+
+
+def test_two_people_who_share_an_account_are_two() -> None:
+    """As after `sudo -u ops`: Linux knows who logged in, whatever the process may be."""
+    ran = subprocess.run([sys.executable, "-c", WHO_LOGGED_IN], capture_output=True, text=True, check=True)
+    if ran.stdout == "refused\n":
+        pytest.skip("this kernel lets nobody say who logged in")
+    assert ran.stdout.strip() == pwd.getpwuid(1).pw_name
+
+
+@pytest.mark.parametrize("said", ["4294967295", "", "ada", None])
+def test_where_nobody_knows_who_logged_in_it_is_the_user_of_the_process(
+    said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = tmp_path / "loginuid"
+    if said is not None:
+        login.write_text(said)
+    monkeypatch.setattr("karkas.project.LOGIN", login)
+    assert person() == pwd.getpwuid(os.getuid()).pw_name

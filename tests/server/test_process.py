@@ -426,6 +426,16 @@ def test_the_flags_are_those_of_the_settings(root: Path) -> None:
     assert Launch.of("default", settings(), root=root).model == "tiny"
 
 
+@pytest.mark.parametrize(("given", "seconds"), [({}, "60"), ({"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "7"}, "7")])
+def test_a_busy_server_does_not_close_idle_connections_at_once(
+    root: Path, given: dict[str, str], seconds: str
+) -> None:
+    assert (
+        Launch.of("default", settings(), root=root, environ=given).env["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]
+        == seconds
+    )
+
+
 @pytest.mark.parametrize(
     ("serve", "why"),
     [

@@ -403,3 +403,27 @@ def test_two_processes_use_a_grant_as_often_as_it_was_given_and_no_more(
     assert sum(lines.count("passed") for lines in said) == 5
     assert len(store.gates.list(status=GateStatus.PASSED)) == 5
     assert store.verify() == []
+
+
+@pytest.mark.parametrize("how", ["in doubt", "taken back"])
+def test_a_grant_ends_with_an_action_of_its_own_that_went_wrong(
+    store: Store, give: Give, open_gate: OpenGate, how: str
+) -> None:
+    grant, bad, unused, later = give(limit=9), open_gate(), open_gate("docs/u.md"), open_gate("docs/b.md")
+    for gate in (bad, unused):
+        assert released(store, gate)
+    permits = [store.ledger.for_gate(gate.id) for gate in (bad, unused)]
+    begun, held = (permit for permit in permits if permit is not None)
+    store.ledger.start(store.ledger.claim(begun.id, worker="w"))
+    if how == "in doubt":
+        store.ledger.doubt(begun.id, "the worker died")
+    else:
+        store.ledger.commit(begun.id, {}, {"path": "docs/a.md"})
+        assert in_force(store, grant)
+        store.ledger.begin_undo(begun.id, by="anna")
+        store.ledger.end_undo(begun.id, by="anna", done="removed docs/a.md")
+    assert store.grants.get(grant.id).ended == "revoked by karkas"
+    assert how in str(store.audit.log(subject=f"grant:{grant.id}")[-1].data)
+    assert store.ledger.get(held.id).status is PermitStatus.VOID
+    assert not released(store, later)
+    assert store.verify() == []

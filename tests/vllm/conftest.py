@@ -23,6 +23,8 @@ from typing import IO, Protocol
 import httpx
 import pytest
 
+from karkas.server.process.command import KEEP_ALIVE
+
 HERE = Path(__file__).parent
 READY_SECONDS = 300
 STOP_SECONDS = 15
@@ -36,6 +38,7 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+    **KEEP_ALIVE,
 }
 STRUCTURED = {"backend": "guidance", "disable_any_whitespace": True, "disable_additional_properties": True}
 

@@ -41,6 +41,10 @@ SECTIONS: dict[str, dict[str, Room]] = {
             "karkas.cli.act", "Let agents propose an action, and perform it once its gate has passed."
         ),
         "run": Room("karkas.cli.run", "Run a workflow of your own, from a Python file."),
+        "check": Room(
+            "karkas.cli.check",
+            "Check that your workflows and tools keep to the gates, in a throw-away project.",
+        ),
         "runs": Room("karkas.cli.runs", "List, show, resume and stop runs."),
         "queue": Room("karkas.cli.queue", "See what waits for you at gates, and decide it."),
         "grant": Room(

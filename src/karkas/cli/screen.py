@@ -30,6 +30,9 @@ STYLES = {
     "propose-only": "yellow",
     "draft-only": "red",
     "framed": "green",
+    "passed": "green",
+    "not checked": "yellow",
+    "failed": "bold red",
 }
 """Colours of the words that a glance should find; colour never says what no word says."""
 
