@@ -241,14 +241,17 @@ def _storable(data: JsonValue) -> JsonValue:
             return data
 
 
+_WORD = json.JSONEncoder(ensure_ascii=False).encode
+"""Writes a string as RFC 8785 does, many times faster: each claim goes through a part of the log."""
+
+
 def _hash(row: AuditRow) -> Digest:
     """Over the RFC 8785 form of the row without hash and signature; `data` is kept in that form already."""
-    parts = {
-        name: canonical(getattr(row, name)) for name in ("actor", "at", "event", "prev", "seq", "subject")
-    }
-    parts["data"] = row.data.encode()
-    body = b",".join(b'"%s":%s' % (name.encode(), parts[name]) for name in sorted(parts))
-    return digest_of_bytes(b"{%s}" % body)
+    body = (
+        f'{{"actor":{_WORD(row.actor)},"at":{_WORD(row.at)},"data":{row.data},"event":{_WORD(row.event)},'
+        f'"prev":{_WORD(row.prev)},"seq":{row.seq},"subject":{_WORD(row.subject)}}}'
+    )
+    return digest_of_bytes(body.encode("utf-8", "surrogatepass"))
 
 
 def _entry(row: AuditRow) -> AuditEntry:

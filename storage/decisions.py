@@ -147,7 +147,7 @@ def intact(records: Records, row: GateRow) -> bool:
         return False
     if not _at_its_times(row):
         return False
-    if row.status not in DECIDED and row.verdict is None:
+    if row.status not in DECIDED and (row.verdict, row.decision, row.signature) == (None, None, None):
         return True
     decision = signed_decision(records, row)
     if decision is None:

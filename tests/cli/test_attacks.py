@@ -1,8 +1,10 @@
 """Ways around the gate on the command line that were tried by hand once, each with what holds it."""
 
+import fcntl
 import os
 import pty
 import subprocess
+import termios
 from contextlib import suppress
 from pathlib import Path
 
@@ -222,3 +224,73 @@ def on_a_terminal(root: Path, typed: str, *args: str, editor: str = "true") -> N
                 pass
         process.wait(30)
     os.close(main)
+
+
+@pytest.mark.parametrize("typed", ["", "fra", "\n\n"])
+def test_a_terminal_that_is_lost_at_a_prompt_decides_nothing(cli: Cli, drafted: Path, typed: str) -> None:
+    """The window is closed while it asks: half a word, or nothing, is no answer."""
+    main, side = pty.openpty()
+    env = os.environ | {"EDITOR": "true", "KARKAS_PROJECT": str(drafted)}
+    with subprocess.Popen(
+        [KARKAS, "frame", "courier", "--level", "autonomous"],
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        env=env,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+    ) as process:
+        os.close(side)
+        seen = b""
+        while b"frame by it as it is" not in seen:
+            seen += os.read(main, 4096)
+        os.write(main, typed.encode())
+        os.close(main)
+        assert process.wait(30) != 0
+    assert cli("zone", "show", "courier", "--json").json["stage"] == "mapped"
+
+
+@pytest.mark.parametrize(
+    "editor",
+    ["true", "false", "rm", "truncate -s 0", "sed -i s/parcels/parcels/", "sh -c 'kill -9 $PPID' --"],
+)
+def test_an_edit_that_was_left_or_broken_off_decides_nothing(
+    framed: Path,  # noqa: F811
+    cli: Cli,
+    tmp_path: Path,
+    editor: str,
+) -> None:
+    """Closed unchanged, failed, file gone, emptied, killed with karkas: the gate waits as before."""
+    begun(framed, cli, tmp_path)
+    gate = gate_of(cli)
+    on_a_terminal(framed, "\n\x04", "queue", "edit", gate, editor=editor)
+    shown = cli("queue", "list", "--json").json
+    assert [(one["id"], one["status"]) for one in shown] == [(gate, "open")]
+    assert not (framed / "n.md").exists()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("approve",),
+        ("choose",),
+        ("adopt",),
+        ("reject",),
+        ("answer",),
+        ("defer",),
+        ("stop",),
+        ("edit",),
+        ("undo",),
+    ],
+)
+def test_no_command_of_the_queue_decides_without_a_gate_or_by_what_is_typed_ahead(
+    framed: Path,  # noqa: F811
+    cli: Cli,
+    tmp_path: Path,
+    args: tuple[str, ...],
+) -> None:
+    begun(framed, cli, tmp_path)
+    gate = gate_of(cli)
+    on_a_terminal(framed, f"{gate}\ny\nyes\n\n\x04", "queue", *args)
+    assert gate_of(cli) == gate
+    assert not (framed / "n.md").exists()

@@ -5,13 +5,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import JsonValue
 from sqlalchemy import text
 
+from karkas.policies.actions import digest_of
 from karkas.policies.errors import StorageError
 from karkas.storage import SigningKey, Store
-from karkas.storage.audit import Audit
+from karkas.storage.audit import Audit, _hash, kept
 from karkas.storage.database import Database
+from karkas.storage.tables import AuditRow
 
 Tamper = Callable[..., None]
 
@@ -178,3 +182,10 @@ def test_data_that_is_no_canonical_json_is_refused_and_changes_nothing(store: St
     with pytest.raises(Exception, match="canonical JSON"):
         store.note("looked", "file:0", actor="anna", data=nested)
     assert store.audit.log() == []
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0")), st.integers(0, 2**53 - 1))
+def test_what_is_hashed_is_the_rfc_8785_form_of_a_row(word: str, seq: int) -> None:
+    words = dict.fromkeys(("at", "actor", "event", "subject", "prev"), word)
+    row = AuditRow(seq=seq, data=kept({"a": word}), hash="", signature="", **words)
+    assert _hash(row) == digest_of({"seq": seq, "data": {"a": word}, **words})

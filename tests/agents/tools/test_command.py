@@ -325,3 +325,46 @@ async def test_an_approval_for_the_sandbox_is_none_for_going_without(
 
 def test_a_refusing_project_has_no_commands() -> None:
     assert "run_command" not in ToolBox.builtin(sandbox=Sandbox.REFUSE)
+
+
+@needs_bwrap
+async def test_nothing_in_proc_leads_out_of_the_sandbox_or_to_the_key(
+    shell: Shell, workspace: Workspace
+) -> None:
+    """By the roots, folders and descriptors of every process that it sees, bubblewrap's own too."""
+    script = """
+    for place in /proc/*/root /proc/*/cwd /proc/*/fd/*; do
+        for name in "" .karkas karkas.toml ../.karkas "$0/.karkas"; do
+            cat "$place/$name/signing.key" "$place/$name" 2>/dev/null
+            echo leaked >"$place/$name/signing.key" 2>/dev/null
+        done
+    done
+    ls -d /proc/[0-9]* | wc -l
+    cat /proc/1/environ | tr '\\0' '\\n'
+    """
+    action = TOOL.action(argv=["/bin/sh", "-c", script, str(workspace.root)], timeout_s=20)
+    done = await TOOL.call(TOOL.function, action, workspace=workspace)
+    assert isinstance(done, Done)
+    out = str(done.result["stdout"])
+    assert "secret" not in out
+    assert (workspace.root / ".karkas/signing.key").read_text() == "secret"
+    assert "KARKAS" not in out
+
+
+@needs_bwrap
+async def test_a_protected_place_is_not_moved_away_replaced_or_linked_to(
+    shell: Shell, workspace: Workspace
+) -> None:
+    settings = (workspace.root / "karkas.toml").read_text()
+    for script in (
+        "mv karkas.toml other.toml; echo evil >karkas.toml",
+        "rm -rf karkas.toml .git zones .karkas; ln -s docs zones; mkdir .karkas; echo k >.karkas/signing.key",
+        "ln karkas.toml docs/hard.toml; ln .git/config docs/hard.config; echo evil >>docs/hard.toml",
+        "mv .karkas docs/k; mv zones docs/z; ln -sfn /etc zones",
+    ):
+        await shell(script)
+    assert (workspace.root / "karkas.toml").read_text() == settings
+    assert (workspace.root / ".karkas/signing.key").read_text() == "secret"
+    assert (workspace.root / ".git/config").read_text() == "[core]\n"
+    assert (workspace.root / "zones").is_dir()
+    assert not (workspace.root / "zones").is_symlink()
