@@ -1,5 +1,6 @@
 """Actions and proposals: what an agent wants to do, in a form that can be hashed, shown and judged."""
 
+import shlex
 from collections.abc import Iterator
 from enum import StrEnum
 from hashlib import sha256
@@ -79,6 +80,31 @@ class Proposal(BaseModel):
     @property
     def digest(self) -> Digest:
         return digest_of(self.model_dump(mode="json"))
+
+    @property
+    def title(self) -> str:
+        """What is proposed, in a few words, for a line of a list; nobody decides by it."""
+        action = self.variants[0].action
+        more = f" ({len(self.variants)} variants)" if len(self.variants) > 1 else ""
+        return f"{action.tool} {_target(action.args)}".strip() + more
+
+    @property
+    def effect(self) -> Effect:
+        """The gravest of all variants."""
+        return max((variant.action.effect for variant in self.variants), key=list(Effect).index)
+
+
+def _target(args: dict[str, JsonValue]) -> str:
+    """What the action is about: the file that it touches, the command that it runs, or its first short argument."""
+    short = (value for value in args.values() if isinstance(value, str) and 0 < len(value) <= _SHORT)
+    target = args.get("path") or args.get("argv") or next(short, "")
+    if isinstance(target, list):
+        target = shlex.join(map(str, target))
+    return str(target)
+
+
+_SHORT = 60
+"""Code points of an argument that a title repeats."""
 
 
 def canonical(value: JsonValue) -> bytes:

@@ -41,6 +41,22 @@ class Material(BaseModel):
     text: str
 
 
+class Place(BaseModel):
+    """Where a value, or a piece of it, stands in a material: half open, in code points, with some text around it.
+
+    `text` is what stands there, or the beginning of it where it is long.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    start: int
+    end: int
+    before: str
+    text: str
+    after: str
+
+
 class ArgumentOrigin(BaseModel):
     """The origin of one leaf of the arguments. `pointer` is its JSON Pointer (RFC 6901)."""
 
@@ -51,6 +67,8 @@ class ArgumentOrigin(BaseModel):
     label: str = ""
     start: int | None = None
     """Code point at which the value stands in the material, where it is one span of it."""
+    place: Place | None = None
+    """The same with its surroundings, for the person; of an untrusted value, the piece of it that was found first."""
 
     @property
     def grounded(self) -> bool:
@@ -117,6 +135,10 @@ _NEAR = 20
 _SHOWN = 5
 _TELLING = 4
 """Shorter pieces stand in any text by chance."""
+_AROUND = 60
+"""Code points of a material that are kept on each side of a place."""
+_KEPT = 240
+"""Code points of what stands at a place that are kept; the value itself stands whole in the action."""
 
 
 def _trace_leaf(
@@ -128,22 +150,64 @@ def _trace_leaf(
 ) -> ArgumentOrigin:
     name = next((part for part in reversed(pointer.strip("#").split("/")) if not part.isdigit()), "")
     for material in trusted:
-        start = _grounding(value, name, material.text)
-        if start is not None:
-            return ArgumentOrigin(pointer=pointer, origin=material.origin, label=material.label, start=start)
-    labels = _untrusted(_as_text(value), others)
-    if labels:
-        return ArgumentOrigin(pointer=pointer, origin=Origin.UNTRUSTED_SOURCE, label=some_of(labels))
+        found = _grounding(value, name, material.text)
+        if found is not None:
+            return ArgumentOrigin(
+                pointer=pointer,
+                origin=material.origin,
+                label=material.label,
+                start=found[0],
+                place=_place(material, *found),
+            )
+    holding = _untrusted(_as_text(value), others)
+    if holding:
+        return ArgumentOrigin(
+            pointer=pointer,
+            origin=Origin.UNTRUSTED_SOURCE,
+            label=some_of([material.label for material in holding]),
+            place=_first_place(_as_text(value), holding),
+        )
     return ArgumentOrigin(pointer=pointer, origin=nowhere)
 
 
-def _grounding(value: JsonValue, name: str, text: str) -> int | None:
+def _place(material: Material, start: int, end: int) -> Place:
+    text = material.text
+    return Place(
+        label=material.label,
+        start=start,
+        end=end,
+        before=text[max(start - _AROUND, 0) : start],
+        text=text[start : min(end, start + _KEPT)],
+        after=text[end : end + _AROUND],
+    )
+
+
+def _first_place(whole: str, holding: list[Material]) -> Place | None:
+    """Where the value, or else the first telling piece of it, stands letter by letter, if it does so anywhere."""
+    pieces = (piece for piece in _pieces(whole) if len(folded(piece)) >= _TELLING or piece == whole.strip())
+    for piece in pieces:
+        for material in holding:
+            at = material.text.find(piece)
+            if at >= 0:
+                return _place(material, at, at + len(piece))
+    return None
+
+
+def _pieces(whole: str) -> Iterator[str]:
+    """What of a value is looked for: all of it, each of its lines, and each address in it."""
+    yield whole
+    yield from (line.strip() for line in whole.splitlines())
+    yield from _ADDRESS.findall(whole)
+    yield from _DOTTED.findall(whole)
+
+
+def _grounding(value: JsonValue, name: str, text: str) -> tuple[int, int] | None:
     whole = _as_text(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     for start, end in _numbers(str(value), text) if is_number else _places(whole, text):
         tiny = isinstance(value, bool) or len(whole) < (2 if is_number else 3)
         if not tiny or _on_purpose(name, text, start, end):
-            return start
+            return start, end
     return None
 
 
@@ -185,16 +249,12 @@ def _on_purpose(name: str, text: str, start: int, end: int) -> bool:
     return bool(name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", before, re.IGNORECASE) is not None
 
 
-def _untrusted(whole: str, others: list[tuple[Material, str]]) -> list[str]:
-    pieces = [
-        folded(piece)
-        for piece in (whole, *whole.splitlines(), *_ADDRESS.findall(whole), *_DOTTED.findall(whole))
-    ]
-    telling = {piece for piece in pieces if len(piece) >= _TELLING}
+def _untrusted(whole: str, others: list[tuple[Material, str]]) -> list[Material]:
+    telling = {piece for one in _pieces(whole) if len(piece := folded(one)) >= _TELLING}
     if not telling and folded(whole):
         lone = re.compile(rf"(?<!\w){re.escape(whole.strip())}(?!\w)", re.IGNORECASE)
-        return [material.label for material, _ in others if lone.search(material.text)]
-    return [material.label for material, body in others if any(piece in body for piece in telling)]
+        return [material for material, _ in others if lone.search(material.text)]
+    return [material for material, body in others if any(piece in body for piece in telling)]
 
 
 def _as_text(value: JsonValue) -> str:

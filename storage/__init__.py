@@ -12,6 +12,7 @@ from karkas.storage.leases import Lease, LeaseError
 from karkas.storage.ledger import Claimed, Ledger, Permit
 from karkas.storage.runs import Run, RunId, Runs, RunStatus, RunStatusError
 from karkas.storage.store import Store
+from karkas.storage.waiting import Waiting, WaitingLine
 from karkas.storage.zones import ZoneGround, Zones
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "SigningKey",
     "StandingGrant",
     "Store",
+    "Waiting",
+    "WaitingLine",
     "ZoneGround",
     "Zones",
     "open_checkpointer",

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from karkas.policies.actions import Digest, Proposal, canonical
+from karkas.policies.actions import Digest, Effect, Proposal, canonical
 from karkas.policies.approvals import Approval
 from karkas.policies.errors import AuditError, PermitError
 from karkas.policies.gates import (
@@ -81,6 +81,10 @@ class NewGate(BaseModel):
     """The artifact that holds the `Proposal` as JSON."""
     variants: tuple[ShownVariant, ...] = ()
     critic: CriticReport | None = None
+    title: str = ""
+    """What it is about, in a few words: enough for a line of a list, and never for a decision."""
+    effect: Effect | None = None
+    """The gravest that may come of passing an action's gate."""
     prompt: str = ""
     choices: tuple[str, ...] = ()
     detail: dict[str, JsonValue] = {}

@@ -138,7 +138,12 @@ class Runs:
             return _run(row)
 
     def list(
-        self, *, status: RunStatus | None = None, zone: str | None = None, limit: int | None = None
+        self,
+        *,
+        status: RunStatus | None = None,
+        zone: str | None = None,
+        changed_since: datetime | None = None,
+        limit: int | None = None,
     ) -> list[Run]:
         """The newest first."""
         query = select(RunRow).order_by(col(RunRow.created_at).desc(), col(RunRow.id)).limit(limit)
@@ -146,6 +151,8 @@ class Runs:
             query = query.where(RunRow.status == status)
         if zone is not None:
             query = query.where(RunRow.zone == zone)
+        if changed_since is not None:
+            query = query.where(col(RunRow.changed_at) >= changed_since)
         with self._records.database.read() as session:
             return [_run(row) for row in session.exec(query)]
 

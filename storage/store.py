@@ -19,6 +19,7 @@ from karkas.storage.ledger import Ledger
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
 from karkas.storage.schema import migrate
+from karkas.storage.waiting import Waiting
 from karkas.storage.zones import Zones
 
 
@@ -37,6 +38,7 @@ class Store:
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
+        self.waiting = Waiting(records)
 
     @classmethod
     def open(

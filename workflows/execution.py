@@ -214,6 +214,8 @@ async def _ask_what_happened(context: Context, gate: Gate, permit: Permit) -> Ga
                 reasons=("nobody knows whether it took effect, so a person looks and says",),
             ),
             proposal=gate.proposal,
+            title=f"did it happen? {gate.title}".strip(),
+            effect=gate.effect,
             prompt=(
                 f"The action approved at gate {gate.id} was started, but its end was not recorded: {permit.reason}."
                 f" Look whether it took effect, then answer {HAPPENED!r} or {DID_NOT!r}. It is never repeated"

@@ -50,6 +50,7 @@ async def open_frame_gate(
                 reasons=("only a person frames a zone; until then nothing acts there",),
                 approvers=state.approvers,
             ),
+            title=f"frame zone {zone}",
             prompt=f"Read {FOLDER}/{zone}.distillate.md, then draw the zone's frame: `karkas frame {zone}`",
             detail={
                 "distillate": distillate.id,

@@ -72,6 +72,8 @@ async def open_action_gate(
             proposal=digest,
             variants=tuple(variants),
             critic=report,
+            title=proposal.title,
+            effect=proposal.effect,
             expires_at=context.expiry(),
         ),
     )

@@ -45,6 +45,7 @@ class QuestionNodes:
                 level=way.level,
                 level_why=way.why,
                 policy=PolicyDecision(verdict=PolicyVerdict.PROPOSE, reasons=reasons),
+                title=text.strip().split("\n", 1)[0],
                 prompt=text,
                 choices=self.choices,
                 expires_at=context.expiry(),

@@ -6,7 +6,8 @@ import typer
 
 from karkas.cli import confirming, ending, exits, gateview, screen
 from karkas.policies.errors import VerdictError
-from karkas.policies.gates import CriticStatus, possible
+from karkas.policies.gates import possible
+from karkas.queue.outcome import so_far
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ def approve_all(
 ) -> None:
     """Shows the gates, asks once, approves them in one transaction, and lets their runs go on."""
     from karkas.project import person
+    from karkas.queue import batches
 
     store = project.store
     gates = store.gates.alike(alike) if alike is not None else [store.gates.get(name) for name in named]
@@ -31,17 +33,15 @@ def approve_all(
         raise VerdictError(f"nothing was decided, at none of the gates:\n{faults}")
     if not json:
         for gate in gates:
-            _show(project, gate)
+            for block in batches.blocks(project, gate):
+                gateview.print_block(block)
         screen.say()
     if not yes:
         confirming.typed("approve", to=f"approve {screen.counted(len(gates), 'gate')}, exactly as shown")
-    shown = [(gate.id, gate.variants[0].digest) for gate in gates]
-    decided = store.gates.decide_batch(shown, by=person())
+    decided = store.gates.decide_batch(batches.shown(gates), by=person())
     if not json:
         for gate in decided:
-            state = (
-                gateview.so_far(gate) if gate.status.waits else f"{gate.status}, decided by {gate.decided_by}"
-            )
+            state = so_far(gate) if gate.status.waits else f"{gate.status}, decided by {gate.decided_by}"
             screen.say(f"gate {gate.id}: {state}")
     _let_go_on(project, decided, json=json)
 
@@ -49,22 +49,6 @@ def approve_all(
 def _offers(gate: "Gate") -> str:
     offered = ", ".join(possible(gate.facts))
     return f"possible: {offered}" if offered else "nothing more can be decided at it"
-
-
-def _show(project: "Project", gate: "Gate") -> None:
-    (shown,), proposal = gate.variants, gateview.proposal_of(project, gate)
-    screen.heading(f"{gate.id}: {gateview.what(project, gate)}")
-    screen.line(
-        f"zone {', '.join(gate.zones) or 'none'}, {gate.level}, run {gate.run}, digest {shown.digest}"
-    )
-    if proposal is None:
-        return
-    gateview.print_shown(project, shown, tool=proposal.variants[0].action.tool)
-    for origin in proposal.variants[0].origins:
-        if not origin.grounded:
-            gateview.print_origin(origin)
-    if gate.critic is not None and gate.critic.status is CriticStatus.OBJECTED:
-        screen.told(f"the critic objected: {gate.critic.reason}")
 
 
 def _let_go_on(project: "Project", decided: "Sequence[Gate]", *, json: bool) -> None:

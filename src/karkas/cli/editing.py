@@ -59,7 +59,7 @@ def edited_action(
     """
     import json
 
-    from karkas.cli.gateview import proposal_of
+    from karkas.queue.standing import proposal_of
     from karkas.runner import load
 
     proposal = proposal_of(project, gate)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from karkas.cli import exits, gateview, progress, screen
+from karkas.cli import exits, progress, screen
 from karkas.policies.budgets import StopReason
 from karkas.policies.gates import CriticStatus
+from karkas.queue import outcome as outcome_of_gate
 
 if TYPE_CHECKING:
     from karkas.project import Project
@@ -142,7 +143,7 @@ def tell_summary(project: "Project", run: "Run", gates: "list[Gate]") -> None:
         if outcome.get("can_undo"):
             performed = project.store.gates.get(outcome["gate"])
             undo = f"take it back: karkas queue undo {performed.id}"
-            back = gateview.taken_back(project, performed) or undo
+            back = outcome_of_gate.taken_back(project, performed) or undo
             screen.line(f"    {back}")
     for gate in gates:
         screen.line(f"  waits at gate {gate.id} ({gate.kind}, {gate.level})")

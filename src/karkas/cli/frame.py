@@ -87,12 +87,13 @@ def frame(
 
 
 def _tell_waiting(gate: "Gate", *, json: bool) -> None:
-    from karkas.cli import gateview, screen
+    from karkas.cli import screen
+    from karkas.queue.outcome import so_far
 
     if json:
         screen.as_json({"gate": gate.id, "status": gate.status.value})
         return
-    screen.say(f"gate {gate.id}: {gateview.so_far(gate)}")
+    screen.say(f"gate {gate.id}: {so_far(gate)}")
     screen.say(
         f"{gate.zones[0]} is framed when another person takes this very frame: karkas frame {gate.zones[0]}"
     )

@@ -35,6 +35,16 @@ def room(help_text: str | None = None) -> typer.Typer:
     return app
 
 
+def group() -> typer.Typer:
+    """The `app` of a group whose own callback says what it does without a command."""
+    return typer.Typer(
+        cls=_Group,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
 class _Group(TyperGroup):
     """Lists each command with the whole first sentence of its help."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from karkas.cli.options import JsonOption, ProjectOption, open_project, room
+from karkas.cli.options import JsonOption, ProjectOption, group, open_project
 from karkas.policies.errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,10 +13,40 @@ if TYPE_CHECKING:
     from karkas.project import Project
     from karkas.storage import Gate, Run
 
-app = room("See what waits for you at gates, and decide it.")
+app = group()
 
 GateArgument = Annotated[str, typer.Argument(metavar="GATE", help="The gate's id, or its beginning.")]
 ReasonText = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it goes on the record.")]
+
+
+@app.callback(
+    invoke_without_command=True,
+    help="See what waits for you at gates, and decide it. Alone, on a terminal, it opens the full-screen queue.",
+)
+def queue(
+    ctx: typer.Context,
+    *,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Print the list, also on a terminal; for screen readers.")
+    ] = False,
+    project: ProjectOption = None,
+) -> None:
+    if ctx.invoked_subcommand is not None:
+        return
+    import sys
+
+    with open_project(project) as opened:
+        if plain or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            print_list(opened)
+            return
+        import gc
+
+        gc.disable()  # what the imports make stays; walking it while it grows is a tenth of the time until it shows
+        from karkas.queue.app import run
+
+        gc.freeze()
+        gc.enable()
+        run(opened)
 
 
 @app.command("list")
@@ -34,26 +64,34 @@ def list_(
       karkas queue list
       karkas queue list --json | jq -r '.[].id'
     """
+    with open_project(project) as opened:
+        print_list(opened, zone=zone, everything=everything, json=json)
+
+
+def print_list(
+    project: "Project", *, zone: str | None = None, everything: bool = False, json: bool = False
+) -> None:
     from karkas.cli import gateview, screen
 
-    with open_project(project) as opened:
-        opened.store.gates.wake_due()
-        if zone is not None:
-            opened.zone(zone)
-        gates = opened.store.gates.list(zone=zone)
+    project.store.gates.wake_due()
+    if zone is not None:
+        project.zone(zone)
+    if json or everything:
+        gates = project.store.gates.list(zone=zone)
         shown = [gate for gate in gates if everything or gate.status.waits]
-        rows = [gateview.row(opened, gate) for gate in shown]
-        found = [gateview.as_json(opened, gate) for gate in shown] if json else []
-        expired = [] if json else _expired(opened)
-    if json:
-        screen.as_json(found)
-    elif not rows:
+        if json:
+            screen.as_json([gateview.as_json(project, gate) for gate in shown])
+            return
+        rows = [gateview.row(project, gate) for gate in shown]
+    else:
+        rows = [gateview.waiting_row(project, line) for line in project.store.waiting.lines(zone=zone)]
+    if not rows:
         there = f" in zone {zone}" if zone else ""
         screen.say(f"there are no gates{there}" if everything else f"nothing waits for you{there}")
     else:
-        screen.table(("gate", "zone", "level", "what", "waits", "run"), rows)
+        screen.table(gateview.COLUMNS, rows)
         screen.say("karkas queue show GATE has all that you need to decide")
-    for gate in expired:
+    for gate in _expired(project):
         screen.say(f"gate {gate.id} expired; its run goes on by: karkas runs resume {gate.run}")
 
 
@@ -89,6 +127,38 @@ def show(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption
             screen.as_json(gateview.as_json(opened, found, whole=True))
         else:
             gateview.print_gate(opened, found)
+
+
+@app.command()
+def morning(
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHEN", help="8h, 22:00, 2026-11-22T18:00 (default: your last word on the record)."
+        ),
+    ] = None,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Show what happened meanwhile, zone by zone, and which decisions free the most work, those first.
+
+    \b
+    Examples:
+      karkas queue morning
+      karkas queue morning --since 8h --json
+    """
+    from karkas.cli import gateview, screen, times
+    from karkas.queue.morning import look, page
+
+    with open_project(project) as opened:
+        now = opened.store.clock().astimezone()
+        found = look(opened, begin=times.past(since, now=now) if since is not None else None)
+    if json:
+        screen.as_json(found.model_dump(mode="json"))
+        return
+    for block in page(found):
+        gateview.print_block(block)
 
 
 @app.command()
@@ -315,14 +385,15 @@ def undo(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption
     Examples:
       karkas queue undo g-4f2a
     """
-    from karkas.cli import gateview, screen
+    from karkas.cli import screen
     from karkas.policies.errors import ToolError
     from karkas.project import person
+    from karkas.queue.outcome import taken_back
     from karkas.runner import take_back
 
     with open_project(project) as opened:
         found = opened.store.gates.get(gate)
-        if already := gateview.taken_back(opened, found):
+        if already := taken_back(opened, found):
             raise ToolError(f"what was done under gate {found.id} was {already} already")
         done = take_back(opened, found, by=person())
     if json:
@@ -348,15 +419,16 @@ def _decide(folder: Path | None, gate: str, verdict: "Verdict", *, json: bool) -
 
 
 def decide(project: "Project", gate: str, verdict: "Verdict", *, json: bool) -> None:
-    from karkas.cli import ending, gateview, screen
+    from karkas.cli import ending, screen
     from karkas.project import person
+    from karkas.queue.outcome import put_off, so_far
 
     decided = project.store.gates.decide(gate, verdict, by=person())
     told: dict[str, Any] = {"gate": decided.id, "status": decided.status.value, "verdict": verdict.kind}
     if not json:
-        until = f" {put_off}" if (put_off := gateview.put_off(decided)) else ""
+        until = f" {moment}" if (moment := put_off(decided)) else ""
         if decided.decided_by is None:
-            screen.say(f"gate {decided.id}: {gateview.so_far(decided)}; another person decides")
+            screen.say(f"gate {decided.id}: {so_far(decided)}; another person decides")
         else:
             screen.say(f"gate {decided.id}: {decided.status}{until}, decided by {decided.decided_by}")
     run = project.store.runs.get(decided.run)

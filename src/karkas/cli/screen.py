@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -11,10 +12,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from karkas import cells
 from karkas.policies.rendering import visible, visible_line, visible_once
 
 UNBROKEN = 1 << 16
 """Columns of a pipe: no reader there wants lines broken."""
+
+GAP = 2
+"""Blanks between columns."""
 
 IDS = {"gate", "run"}
 """Columns of ids: where a table begins with one, the id is there to be copied, and is not folded."""
@@ -62,6 +67,14 @@ def quote(text: str, *, mark: str = "  | ") -> None:
     console().print(Text("\n".join(f"{mark}{visible(one)}" for one in text.split("\n"))))
 
 
+def context(before: str, text: str, after: str, *, mark: str, around: str) -> None:
+    """Prints a piece of a text between what stands before and after it, each line marked as what it is."""
+    for part, its, style in ((before, around, "dim"), (text, mark, ""), (after, around, "dim")):
+        if part.strip():
+            shown = "\n".join(f"{its}{visible(one)}" for one in part.strip("\n").split("\n"))
+            console().print(Text(shown, style=style))
+
+
 def told(text: str, *, indent: str = "") -> None:
     """Prints text that was made visible when it was recorded, such as a tool's error, each line indented."""
     _print_trimmed(console(), Padding(Text(visible_once(text)), (0, 0, 0, len(indent)), expand=False))
@@ -87,13 +100,38 @@ def cell(value: str) -> Text:
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints columns. On a narrow terminal cells fold; nothing is cut."""
     out = console()
-    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for heading in headings:
-        whole = heading in IDS and not grid.columns and out.width >= ROOMY
-        grid.add_column(heading, overflow="fold", no_wrap=whole)
-    for row in rows:
-        grid.add_row(*map(cell, row))
-    _print_trimmed(out, grid)
+    shown = [[visible_line(value) for value in row] for row in rows]
+    natural = [max(map(cells.length, column)) for column in zip(headings, *shown, strict=True)]
+    whole = 1 if headings and headings[0] in IDS and out.width >= ROOMY else 0
+    widths = cells.shared(natural, out.width - GAP * (len(natural) - 1), fixed=whole)
+    out.print(Text("\n".join(_folded(headings, widths)), style="bold"))
+    coloured = out.is_terminal and out.color_system is not None
+    for at in range(0, len(shown), 100):
+        lines = Text("\n").join(
+            _row(row, widths) if coloured else Text("\n".join(_folded(row, widths)))
+            for row in shown[at : at + 100]
+        )
+        out.print(lines, soft_wrap=True)
+
+
+def _folded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """The lines of one row."""
+    folded = [cells.fold(value, width) for value, width in zip(row, widths, strict=True)]
+    return [
+        (" " * GAP).join(cells.fit(one, width) for one, width in zip(line, widths, strict=True)).rstrip()
+        for line in zip_longest(*folded, fillvalue="")
+    ]
+
+
+def _row(row: Sequence[str], widths: Sequence[int]) -> Text:
+    """The same with the words coloured that a glance should find."""
+    lines = Text("\n".join(_folded(row, widths)))
+    at = 0
+    for value, width in zip(row, widths, strict=True):
+        if (style := STYLES.get(value)) and cells.length(value) <= width:
+            lines.stylize(style, at, at + len(value))
+        at += len(cells.fit(value, width)) + GAP if cells.length(value) <= width else width + GAP
+    return lines
 
 
 def facts(pairs: Iterable[tuple[str, str | Iterable[str]]]) -> None:

@@ -1,0 +1,407 @@
+"""The full-screen queue: left what waits, right one decision, below what can be done with it.
+
+A key decides about the gate whose sheet stands on the right, by its id and exactly as it was shown; never about
+whatever is under the cursor by the time that the key arrives.
+"""
+
+import asyncio
+from typing import ClassVar
+
+from textual import events, on, work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.message import Message
+from textual.widgets import Static
+
+from karkas import cells
+from karkas.policies.errors import KarkasError
+from karkas.policies.gates import GateKind
+from karkas.policies.rendering import visible_line, visible_once
+from karkas.project import Project, person
+from karkas.queue import keys, morning, order, outcome
+from karkas.queue.asking import Reading, Words
+from karkas.queue.deciding import changed
+from karkas.queue.gatelist import GateList
+from karkas.queue.page import Page
+from karkas.queue.standing import Reader, Sheet
+from karkas.queue.verdicts import Verdicts, alone
+from karkas.queue.works import Ended, Works
+from karkas.storage import RunStatus, WaitingLine
+
+POLL_S = 1.0
+WAKE_EVERY = 5
+"""Looks between two at what is due; a look at the time itself costs a transaction."""
+AGE_EVERY = 30
+"""Looks after which the list is drawn anew though nothing happened: waiting times grow."""
+WIDE, SMALLEST = 100, (60, 16)
+
+
+class Bar(Static):
+    """One line of ours. Data in it was made visible, and none of it is markup."""
+
+    def say(self, text: str, right: str = "") -> None:
+        """`text` in as many lines as the bar may have; with `right`, in one, and an ellipsis tells what is missing."""
+        text = visible_once(text.replace("\n", " "))
+        if right and self.size.width:
+            text = f"{cells.fit(text, max(self.size.width - len(right) - 1, 1))} {right}"
+        self.update(text)
+
+
+class Told(Message):
+    """Something came from the runs at work."""
+
+    def __init__(self, ended: Ended | None) -> None:
+        super().__init__()
+        self.ended = ended
+
+
+class QueueScreen(Verdicts):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(key.key, key.action, key.label, show=False) for key in keys.KEYS
+    ]
+    DEFAULT_CSS = """
+    QueueScreen { layout: vertical; background: $background; }
+    QueueScreen Bar { height: 1; width: 1fr; }
+    #head { text-style: bold; }
+    #banner { text-style: reverse; }
+    #keys { text-style: bold; }
+    QueueScreen #said, QueueScreen #keys { height: auto; min-height: 1; max-height: 3; }
+    #parts { height: 1fr; layout: vertical; }
+    #parts GateList { height: 30%; min-height: 4; }
+    #parts #decision { height: 1fr; }
+    #parts.wide { layout: horizontal; }
+    #parts.wide GateList { width: 40; height: 100%; }
+    #parts.wide #decision { width: 1fr; height: 100%; border-left: solid $foreground; }
+    #parts.whole GateList { display: none; }
+    #parts.whole #decision { border: none; }
+    #small { display: none; height: 1fr; }
+    QueueScreen.small #small { display: block; }
+    QueueScreen.small #parts, QueueScreen.small Bar { display: none; }
+    """
+
+    def __init__(self, project: Project) -> None:
+        super().__init__()
+        self.project = project
+        self.works = Works(project, self._tell)
+        self.sheet: Sheet | None = None
+        self.reader = Reader(project)
+        self._lines: list[WaitingLine] = []
+        self._filter = order.Filter()
+        self._pulse = -1
+        self._looks = 0
+        self._said = self._came = ""
+
+    def _tell(self, ended: Ended | None) -> None:
+        """Called in the runs' own thread."""
+        self.post_message(Told(ended))
+
+    def compose(self) -> ComposeResult:
+        yield Bar(id="head", markup=False)
+        with Container(id="parts"):
+            yield GateList("gates")
+            with Container(id="decision"):
+                yield Bar(id="banner", markup=False)
+                yield Page("page")
+        yield Bar(id="said", markup=False)
+        yield Bar(id="keys", markup=False)
+        yield Static(id="small", markup=False)
+
+    @property
+    def gates(self) -> GateList:
+        return self.query_one(GateList)
+
+    @property
+    def page(self) -> Page:
+        return self.query_one("#page", Page)
+
+    def on_mount(self) -> None:
+        self.gates.focus()
+        self._look()
+        self.set_interval(POLL_S, self._look)
+
+    def on_resize(self, event: events.Resize) -> None:
+        width, height = event.size
+        small = width < SMALLEST[0] or height < SMALLEST[1]
+        self.set_class(small, "small")
+        self.query_one("#small", Static).update(
+            f"karkas queue needs {SMALLEST[0]} columns and {SMALLEST[1]} lines; this terminal has {width} and"
+            f" {height}. Make it larger, or press q: karkas queue list and karkas queue show work in any."
+        )
+        self.query_one("#parts").set_class(width >= WIDE, "wide")
+        self._banner()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """On a terminal that shows nothing, nothing can be decided; nor while another key is being answered."""
+        return not self.busy and (action == "quit" or not self.has_class("small"))
+
+    # What is shown
+
+    @work(exclusive=True, group="look")
+    async def _look(self) -> None:
+        """Looks whether anything happened, and shows it where it did."""
+        self._looks += 1
+        store = self.project.store
+        try:
+            if self._looks % WAKE_EVERY == 1:
+                await self._wake()
+            pulse = await asyncio.to_thread(store.waiting.pulse)
+            if pulse == self._pulse and self._looks % AGE_EVERY:
+                return
+            await self.refresh_list()
+            first, self._pulse = self._pulse < 0, pulse
+            if first:
+                self._news()
+        except KarkasError as error:
+            self.say(str(error))
+
+    async def _wake(self) -> None:
+        """Brings back what was put off until now, and says what expired."""
+        for gate in await asyncio.to_thread(self.project.store.gates.wake_due):
+            if not gate.status.waits:
+                self.say(f"gate {gate.id} expired; its run goes on by: karkas runs resume {gate.run}")
+
+    @work
+    async def _news(self) -> None:
+        """What happened while nobody looked is told first, once the list stands."""
+        found = await asyncio.to_thread(morning.look, self.project)
+        if found.is_news:
+            await self.app.push_screen_wait(Reading("karkas queue: the morning", morning.page(found)))
+
+    async def refresh_list(self, *, keep: bool = True) -> None:
+        """Lists anew. With `keep` a gate that is looked at stays in its line, though it waits no more."""
+        waiting = self.project.store.waiting
+        decided = self._filter.name == order.DECIDED
+        self._lines = await asyncio.to_thread(waiting.decided if decided else waiting.lines)
+        running = await asyncio.to_thread(self.project.store.runs.list, status=RunStatus.RUNNING)
+        await self._recheck()
+        self._fill(keep=keep)
+        self._head(len(running))
+
+    def _fill(self, *, keep: bool) -> None:
+        kept = [line for line in self._lines if self._filter.keeps(line)]
+        groups = (
+            [order.Group((), "decided", later=False, lines=tuple(kept))]
+            if self._filter.name == order.DECIDED
+            else order.grouped(kept)
+        )
+        looked_at = self.gates.line(self.gates.gate) if keep else None
+        if looked_at is not None and self.sheet is not None and self.sheet.gate.id == looked_at.id:
+            looked_at = looked_at._replace(status=self.sheet.gate.status)
+        self.gates.fill(groups, self.project.store.clock(), keep=looked_at)
+        if not self.gates.ids:
+            self._empty()
+
+    def _head(self, running: int) -> None:
+        waits = [line for line in self._lines if line.status.waits]
+        parts = [f"karkas queue  {self.project.root.name}", f"{len(waits):,} wait"]
+        if grave := sum(line.effect == "irreversible" for line in waits):
+            parts.append(f"{grave:,} irreversible")
+        if running:
+            parts.append(f"{running} at work")
+        if told := self._filter.told:
+            parts.append(f"only: {told}")
+        self.query_one("#head", Bar).say(visible_line("  ".join(parts)))
+
+    @property
+    def is_empty(self) -> bool:
+        return self._pulse >= 0 and not self.gates.ids
+
+    def _empty(self) -> None:
+        self.sheet = None
+        only = self._filter.told
+        self.page.show(morning.nothing(filtered=only))
+        self._banner()
+
+    @on(GateList.Chosen)
+    def _chosen(self) -> None:
+        self.sheet = None
+        self._undoable = False
+        self._banner()
+        if self.gates.gate is not None:
+            self._read(self.gates.gate)
+
+    @work(exclusive=True, group="read")
+    async def _read(self, gate: str) -> None:
+        """Reads the gate under the cursor, whole and proven. Until it is shown no key decides anything."""
+        try:
+            sheet = await asyncio.to_thread(self.reader.read, gate)
+        except KarkasError as error:
+            self.say(str(error))
+            return
+        if self.gates.gate == gate:
+            self.page.show(sheet.blocks)
+            self.show_sheet(sheet)
+
+    def show_sheet(self, sheet: Sheet) -> None:
+        """The sheet that keys decide about from here on."""
+        if self.sheet is None or self.sheet.gate.id != sheet.gate.id:
+            self._undoable, self._came = False, ""
+        self.sheet = sheet
+        self._banner()
+        if not sheet.gate.status.waits:
+            self._look_back(sheet)
+
+    @work(exclusive=True, group="back")
+    async def _look_back(self, sheet: Sheet) -> None:
+        """What came of a gate that was decided, above the text that one was reading."""
+        came = await asyncio.to_thread(outcome.became, self.project, sheet.gate)
+        undoable = await asyncio.to_thread(outcome.can_take_back, self.project, sheet.gate)
+        if self.sheet is sheet:
+            self._undoable = undoable
+            self._came = came[-1] if came and came[-1].startswith("taken back") else ": ".join(came)
+            self._banner()
+
+    async def _recheck(self) -> None:
+        """Whether the gate that is shown still is as it was shown; the text stays where it is either way."""
+        sheet = self.sheet
+        if sheet is None:
+            return
+        now = await asyncio.to_thread(self.project.store.gates.get, sheet.gate.id)
+        if self.sheet is not sheet:
+            return
+        if now != sheet.gate and now.status.waits:
+            self.sheet = None
+            self.appeared(now.id)
+            self._read(now.id)
+            self.say(f"{now.id} changed ({changed(now)}) and is shown anew")
+            return
+        if now != sheet.gate and now.decided_by != person():
+            self.say(f"{now.id} is {changed(now)}; n: the next gate")
+        self.show_sheet(Sheet(now, sheet.run, sheet.proposal, sheet.blocks))
+
+    def _banner(self) -> None:
+        """Above the decision: which gate it is, how it stands, and how much of it can be seen."""
+        first, last, rows = self.page.seen
+        if self.sheet is None:
+            text = "reading ..." if self.gates.gate is not None else ""
+        else:
+            gate = self.sheet.gate
+            if gate.status.waits:
+                text = f"{gate.id} {gate.kind}, {gate.status}, {gate.level}"
+            else:
+                text = f"{gate.id} {f'{gate.status}: {self._came}' if self._came else changed(gate)}"
+        seen = f"{first}-{last} of {rows}{', more below' if last < rows else ''}"
+        self.query_one("#banner", Bar).say(text, seen if self.sheet is not None else "")
+        possible = self.sheet.possible if self.sheet is not None else ()
+        offered = keys.offered(possible, undo=self._undoable, marked=len(self.gates.marked))
+        self.query_one("#keys", Bar).say(offered)
+
+    @on(Page.Moved)
+    def _moved(self) -> None:
+        if self.is_mounted:
+            self._banner()
+
+    def say(self, text: str) -> None:
+        """The last thing that happened; it stays until the next."""
+        self._said = text
+        self._tell_works()
+
+    def _tell_works(self) -> None:
+        doing = [f"{run}: {what}" for run, what in self.works.doing.items()]
+        at_work = f"at work: {'; '.join(doing)}" if doing else ""
+        self.query_one("#said", Bar).say("  |  ".join(one for one in (self._said, at_work) if one))
+
+    @on(Told)
+    async def _told(self, message: Told) -> None:
+        if (ended := message.ended) is None:
+            self._tell_works()
+            return
+        if ended.run is None:
+            self.say(f"run {ended.id}: {ended.why}")
+        else:
+            self.say(morning.of_run(ended.run))
+        await self.refresh_list()
+        await self.follow(ended.id)
+
+    # Keys that decide nothing
+
+    def action_next(self) -> None:
+        if not self.gates.step(1):
+            self.say("this is the last gate")
+
+    def action_previous(self) -> None:
+        if not self.gates.step(-1):
+            self.say("this is the first gate")
+
+    def action_page_down(self) -> None:
+        self.page.scroll_page_down(animate=False)
+
+    def action_page_up(self) -> None:
+        self.page.scroll_page_up(animate=False)
+
+    def action_line_down(self) -> None:
+        self.page.scroll_down(animate=False)
+
+    def action_line_up(self) -> None:
+        self.page.scroll_up(animate=False)
+
+    def action_widen(self) -> None:
+        parts = self.query_one("#parts")
+        parts.toggle_class("whole")
+        (self.page if parts.has_class("whole") else self.gates).focus()
+
+    async def action_filter(self) -> None:
+        self._filter = self._filter.next()
+        await self.refresh_list(keep=False)
+
+    async def action_zone(self) -> None:
+        line = self.gates.line(self.gates.gate)
+        zone = line.zones[0] if line is not None and line.zones and self._filter.zone is None else None
+        self._filter = order.Filter(self._filter.name, zone, self._filter.search)
+        await self.refresh_list(keep=False)
+
+    @alone
+    async def action_search(self) -> None:
+        question = "List only gates with this text in id, zone, title, level or run"
+        words = await self.app.push_screen_wait(Words(question, hint="Esc lists all again", ending=SEARCHING))
+        self._filter = order.Filter(self._filter.name, self._filter.zone, (words or "").strip())
+        await self.refresh_list(keep=False)
+
+    def action_help(self) -> None:
+        self.app.push_screen(Reading("karkas queue: the keys", morning.helping()))
+
+    @alone
+    async def action_morning(self) -> None:
+        found = await asyncio.to_thread(morning.look, self.project)
+        await self.app.push_screen_wait(Reading("karkas queue: the morning", morning.page(found)))
+
+    def action_mark(self) -> None:
+        self.gates.toggle_mark()
+        self._banner()
+
+    async def show_gate(self, gate: str) -> None:
+        await self.refresh_list()
+        if not self.gates.go_to(gate):
+            self._filter = order.Filter()
+            await self.refresh_list(keep=False)
+            self.gates.go_to(gate)
+
+    def is_frame(self) -> bool:
+        return self.sheet is not None and self.sheet.gate.kind is GateKind.FRAME
+
+
+SEARCHING = "Enter lists. Esc lists all again"
+
+
+class QueueApp(App[None]):
+    """Opens on what happened meanwhile, where there is news, else on the queue."""
+
+    TITLE = "karkas queue"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(self, project: Project) -> None:
+        super().__init__(ansi_color=False)
+        self.project = project
+        self.queue = QueueScreen(project)
+
+    def on_mount(self) -> None:
+        self.push_screen(self.queue)
+
+    async def on_unmount(self) -> None:
+        await asyncio.to_thread(self.queue.works.close)
+
+
+def run(project: Project) -> None:
+    QueueApp(project).run(mouse=True)

@@ -1,0 +1,130 @@
+"""The order of the queue: groups of gates by zone and effect, what blocks most and waits longest first."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from karkas.policies.gates import GateKind, GateStatus
+from karkas.storage import WaitingLine
+
+
+class Blocks(IntEnum):
+    """What a decision lets go on; the first is the most."""
+
+    ZONE = 0
+    """Nothing acts in the zone before it is framed."""
+    DOUBT = 1
+    """Something may have happened, and nobody knows."""
+    RUN = 2
+    """It is all that its run waits for."""
+    BRANCH = 3
+    """Its run waits for others too."""
+    LATER = 4
+    """Somebody put it off."""
+
+
+def blocks(line: WaitingLine) -> Blocks:
+    if line.status is GateStatus.DEFERRED:
+        return Blocks.LATER
+    match line.kind:
+        case GateKind.FRAME:
+            return Blocks.ZONE
+        case GateKind.OUTCOME:
+            return Blocks.DOUBT
+        case _:
+            return Blocks.RUN if line.siblings <= 1 else Blocks.BRANCH
+
+
+def effect_of(line: WaitingLine) -> str:
+    """The effect of what waits, or the kind of the gate where it is no action."""
+    match line.kind:
+        case GateKind.ACTION:
+            return line.effect or "action"
+        case GateKind.OUTCOME:
+            return "in doubt"
+        case _:
+            return line.kind.value
+
+
+@dataclass(frozen=True)
+class Group:
+    """Gates of the same zones and effect. `later` holds what was put off, of any zone."""
+
+    zones: tuple[str, ...]
+    effect: str
+    later: bool
+    lines: tuple[WaitingLine, ...]
+
+    @property
+    def title(self) -> str:
+        if self.later:
+            return f"put off ({len(self.lines):,})"
+        return f"{', '.join(self.zones) or 'no zone'} / {self.effect} ({len(self.lines):,})"
+
+
+def grouped(lines: Iterable[WaitingLine]) -> list[Group]:
+    """Groups in the order of their first gate; within a group what blocks most, then what waits longest."""
+    found: dict[tuple[tuple[str, ...], str, bool], list[WaitingLine]] = {}
+    for line in sorted(lines, key=_urgency):
+        later = line.status is GateStatus.DEFERRED
+        key = ((), "", True) if later else (line.zones, effect_of(line), False)
+        found.setdefault(key, []).append(line)
+    return [Group(*key, lines=tuple(its)) for key, its in found.items()]
+
+
+def _urgency(line: WaitingLine) -> tuple[int, float, str]:
+    return blocks(line), line.opened_at.timestamp(), line.id
+
+
+FILTERS: Mapping[str, Callable[[WaitingLine], bool]] = {
+    "all": lambda _: True,
+    "irreversible": lambda line: line.effect == "irreversible",
+    "reversible": lambda line: line.effect == "reversible",
+    "frames": lambda line: line.kind is GateKind.FRAME,
+    "questions": lambda line: line.kind in {GateKind.QUESTION, GateKind.OUTCOME},
+    "put off": lambda line: line.status is GateStatus.DEFERRED,
+}
+DECIDED = "decided"
+"""The filter that shows what no longer waits, the last decided first."""
+
+FILTER_NAMES = (*FILTERS, DECIDED)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What of the queue is listed."""
+
+    name: str = "all"
+    zone: str | None = None
+    search: str = ""
+
+    @property
+    def told(self) -> str:
+        parts = [self.name] if self.name != "all" else []
+        parts += [f"zone {self.zone}"] if self.zone is not None else []
+        parts += [f"/{self.search}"] if self.search else []
+        return " ".join(parts)
+
+    def next(self) -> "Filter":
+        at = FILTER_NAMES.index(self.name)
+        return Filter(FILTER_NAMES[(at + 1) % len(FILTER_NAMES)], self.zone, self.search)
+
+    def keeps(self, line: WaitingLine) -> bool:
+        if self.zone is not None and self.zone not in line.zones:
+            return False
+        if self.search and not _holds(line, self.search.casefold()):
+            return False
+        return FILTERS.get(self.name, FILTERS["all"])(line)
+
+
+def _holds(line: WaitingLine, wanted: str) -> bool:
+    said = (line.id, line.run, line.title, line.level, effect_of(line), *line.zones)
+    return any(wanted in one.casefold() for one in said)
+
+
+def alike(lines: Sequence[WaitingLine]) -> bool:
+    """Whether gates may be decided together: actions of one zone, level and effect, of a tool each."""
+    return (
+        len({(line.zones, line.level, line.effect, line.kind, line.title.split(" ")[0]) for line in lines})
+        == 1
+    )

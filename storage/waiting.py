@@ -1,0 +1,141 @@
+"""What waits, line by line: as much of each gate as a list shows, however many there are.
+
+A line is read without proving its gate, so nothing is decided by one: whoever decides reads the gate itself
+(`Gates.get`), which is proven.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import sqlalchemy
+from sqlalchemy import func
+from sqlmodel import col, select
+
+from karkas.policies.gates import GateId, GateKind, GateStatus
+from karkas.policies.permits import PermitStatus
+from karkas.storage.endings import WAITING
+from karkas.storage.records import Records
+from karkas.storage.runs import RunId
+from karkas.storage.tables import AuditRow, GateRow, PermitRow
+
+PORTION = 500
+"""Rows that are held as the database gives them, which takes several times the memory of their lines."""
+
+
+class WaitingLine(NamedTuple):
+    """A gate as a list shows it. `siblings` counts the gates that its run waits at, itself included."""
+
+    id: GateId
+    run: RunId
+    kind: GateKind
+    status: GateStatus
+    zones: tuple[str, ...]
+    level: str
+    title: str
+    effect: str
+    opened_at: datetime
+    deferred_until: datetime | None
+    decided_by: str | None
+    approvals: int
+    """How many people said yes so far, where it takes more than one."""
+    siblings: int
+
+
+class Waiting:
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def lines(
+        self, *, zone: str | None = None, run: str | None = None, limit: int | None = None
+    ) -> list[WaitingLine]:
+        """All that waits, the oldest first; `limit` takes the oldest so many."""
+        query = self._query().where(col(GateRow.status).in_(WAITING))
+        if run is not None:
+            query = query.where(col(GateRow.run) == run)
+        return self._read(query.order_by(col(GateRow.opened_at), col(GateRow.id)), zone, limit)
+
+    def decided(self, *, limit: int = 200) -> list[WaitingLine]:
+        """What no longer waits, the last decided first."""
+        query = self._query().where(col(GateRow.status).not_in(WAITING))
+        return self._read(query.order_by(col(GateRow.decided_at).desc(), col(GateRow.id)), None, limit)
+
+    def pulse(self) -> int:
+        """The number of the last row on the record: where it is the same as before, nothing happened."""
+        with self._records.database.read() as session:
+            return session.exec(select(func.max(AuditRow.seq))).one() or 0
+
+    def last_word(self, actor: str) -> datetime | None:
+        """When this person last did anything that is on the record."""
+        query = select(AuditRow.at).where(AuditRow.actor == actor).order_by(col(AuditRow.seq).desc())
+        with self._records.database.read() as session:
+            at = session.exec(query.limit(1)).first()
+        return None if at is None else datetime.fromisoformat(at)
+
+    def performed(self, since: datetime) -> int:
+        """How many actions took effect since then."""
+        query = select(func.count()).where(
+            col(PermitRow.status) == PermitStatus.COMMITTED.value, col(PermitRow.changed_at) >= since
+        )
+        with self._records.database.read() as session:
+            return session.exec(query).one()
+
+    @staticmethod
+    def _query() -> Any:
+        facts = col(GateRow.facts)
+        return sqlalchemy.select(
+            col(GateRow.id),
+            col(GateRow.run),
+            col(GateRow.kind),
+            col(GateRow.status),
+            # The whole of `facts` would be parsed for each row; the database takes out what a line needs.
+            facts["zones"].as_string(),
+            facts["level"].as_string(),
+            facts["title"].as_string(),
+            facts["effect"].as_string(),
+            col(GateRow.opened_at),
+            col(GateRow.deferred_until),
+            col(GateRow.decided_by),
+            col(GateRow.approvals),
+        )
+
+    def _read(self, query: Any, zone: str | None, limit: int | None) -> list[WaitingLine]:
+        with self._records.database.read() as session:
+            counting = select(col(GateRow.run), func.count()).where(col(GateRow.status).in_(WAITING))
+            counted = dict(session.connection().execute(counting.group_by(col(GateRow.run))).fetchall())
+            query = query.limit(limit) if zone is None else query
+            rows = session.connection().execute(query.execution_options(yield_per=PORTION))
+            found = [_line(row, counted) for row in rows]
+        if zone is None:
+            return found
+        return [line for line in found if zone in line.zones][:limit]
+
+
+@lru_cache(maxsize=1024)
+def _zones(text: str | None) -> tuple[str, ...]:
+    return tuple(json.loads(text or "[]"))
+
+
+_KINDS = {kind.value: kind for kind in GateKind}
+_STATES = {status.value: status for status in GateStatus}
+
+
+def _line(row: Sequence[Any], counted: dict[str, int]) -> WaitingLine:
+    run = row[1]
+    return WaitingLine(
+        id=row[0],
+        run=run,
+        kind=_KINDS[row[2]],
+        status=_STATES[row[3]],
+        zones=_zones(row[4]),
+        level=row[5] or "",
+        title=row[6] or "",
+        effect=row[7] or "",
+        opened_at=row[8],
+        deferred_until=row[9],
+        decided_by=row[10],
+        approvals=len(row[11] or ()),
+        siblings=counted.get(run, 0),
+    )
