@@ -23,7 +23,7 @@ COMPILE = $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --ge
 	--no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-vllm check bench schemas lock build clean
+.PHONY: help setup demo test test-vllm check bench schemas screens lock build clean
 
 help:  ## Shows this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ lock:  ## Resolves the dependencies of pyproject.toml anew into requirements/.
 
 schemas: $(STAMP)  ## Writes the JSON Schemas of distillates and frames into docs/.
 	$(BIN)/python -m karkas.agents.distillate.schemas docs
+
+screens: $(STAMP)  ## Draws the pictures of the queue in docs/screens/ anew; look at them before you commit them.
+	@KARKAS_WRITE_SCREENS=1 $(BIN)/python -m pytest -q tests/queue/test_pictures.py
 
 build: $(STAMP)  ## Builds sdist and wheel into dist/.
 	$(BIN)/python -m build --no-isolation --quiet

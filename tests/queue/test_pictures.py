@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -25,7 +25,7 @@ from karkas.policies.permits import Binding
 from karkas.policies.provenance import ArgumentOrigin, Origin, Place
 from karkas.policies.zones import ControlLevel
 from karkas.project import Project
-from karkas.storage import NewGate, RunStatus, ShownVariant
+from karkas.storage import NewGate, RunId, RunStatus, ShownVariant
 
 from .conftest import Open, at, queue, text, until
 
@@ -37,7 +37,7 @@ SIZES = ((80, 24), (120, 36))
 
 
 @pytest.fixture
-def night(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def night(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """What a night left: a report to publish with evidence, commands, a letter, a question; ids and clock are fixed."""
     numbers, now = count(1), [NIGHT]
     monkeypatch.setenv("TZ", "UTC")
@@ -56,7 +56,7 @@ def night(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 def open_gates(project: Project, now: list[datetime]) -> None:
     store = project.store
 
-    def run(zone: str, workflow: str = "act", status: RunStatus = RunStatus.PARKED) -> str:
+    def run(zone: str, workflow: str = "act", status: RunStatus = RunStatus.PARKED) -> RunId:
         now[0] += timedelta(minutes=37)
         begun = store.runs.create(workflow, zone=zone, input={"task": "keep the retries documented"})
         store.runs.next_segment(begun.id)
