@@ -72,6 +72,7 @@ def test_the_last_word_of_a_person_and_what_was_performed_since(
     assert store.waiting.last_word("anna") is None
     permit = permitted("a.md")
     said = store.waiting.last_word("anna")
+    assert said is not None
     assert said == store.clock()
     advance(timedelta(hours=1))
     claimed = store.ledger.claim(permit.id, worker="w")
