@@ -154,6 +154,7 @@ def open_gate(store: Store, run: Run) -> Callable[..., Gate]:
         }
         if fields.get("kind", GateKind.ACTION) is GateKind.ACTION:
             new["proposal"] = store.artifacts.put_json(proposal.model_dump(mode="json"))
+            new["effect"] = effect
             new["variants"] = tuple(_shown(store, action) for action in actions)
         return store.gates.open(NewGate(**new | fields))
 
