@@ -95,8 +95,9 @@ class Proposal(BaseModel):
 
 
 def _target(args: dict[str, JsonValue]) -> str:
-    """What the action is about: the file that it touches, the command that it runs, or its first short argument."""
-    short = (value for value in args.values() if isinstance(value, str) and 0 < len(value) <= _SHORT)
+    """What the action is about: the file that it touches, the command that it runs, or its first short word."""
+    words = (value for value in args.values() if isinstance(value, str) and "\n" not in value)
+    short = (value for value in words if 0 < len(value) <= _SHORT)
     target = args.get("path") or args.get("argv") or next(short, "")
     if isinstance(target, list):
         target = shlex.join(map(str, target))

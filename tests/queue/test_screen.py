@@ -91,9 +91,9 @@ async def test_hostile_text_is_shown_as_it_is(begin: Begin, opened: Open) -> Non
 
 
 async def test_a_title_of_controls_is_no_other_line_in_the_list(begin: Begin, opened: Open) -> None:
-    await begun(begin, "single", "a\nlab / reversible (9)")
+    await begun(begin, "single", "a\rlab / reversible (9)")
     async with opened(140, 40) as pilot:
-        assert "ticket a⟦U+000A⟧lab" in text(pilot)
+        assert "ticket a⟦U+000D⟧lab" in text(pilot)
 
 
 async def test_a_terminal_that_is_too_small_says_so_and_decides_nothing(

@@ -284,7 +284,9 @@ class QueueScreen(Verdicts):
         seen = f"{first}-{last} of {rows}{', more below' if last < rows else ''}"
         self.query_one("#banner", Bar).say(text, seen if self.sheet is not None else "")
         possible = self.sheet.possible if self.sheet is not None else ()
-        offered = keys.offered(possible, undo=self._undoable, marked=len(self.gates.marked))
+        offered = keys.offered(
+            possible, undo=self._undoable, marked=len(self.gates.marked), frame=self.is_frame()
+        )
         self.query_one("#keys", Bar).say(offered)
 
     @on(Page.Moved)

@@ -70,13 +70,15 @@ def shown(key: str) -> str:
     return " ".join(NAMES.get(one, one) for one in key.split(","))
 
 
-def offered(possible: tuple[str, ...], *, undo: bool, marked: int) -> str:
+def offered(possible: tuple[str, ...], *, undo: bool, marked: int, frame: bool) -> str:
     """What can be done here, in one line of 80 cells. The key stands before its word."""
     found = [
         f"{shown(key.key.split(',')[0])} {key.label}"
         for key in KEYS
         if key.label and (key.verdict is None or key.verdict in possible)
     ]
+    if frame:
+        found = ["o draw the frame" if one == "o adopt" else one for one in found]
     if undo:
         found.insert(0, "u take it back")
     if marked:
