@@ -397,13 +397,17 @@ class QueueApp(App[None]):
         super().__init__(ansi_color=False)
         self.project = project
         self.queue = QueueScreen(project)
+        self.left: list[str] = []
 
     def on_mount(self) -> None:
         self.push_screen(self.queue)
 
     async def on_unmount(self) -> None:
-        await asyncio.to_thread(self.queue.works.close)
+        self.left = await asyncio.to_thread(self.queue.works.close)
 
 
 def run(project: Project) -> None:
-    QueueApp(project).run(mouse=True)
+    app = QueueApp(project)
+    app.run()
+    for name in app.left:
+        print(f"run {name} was still acting; what became of it is asked at a gate: karkas runs resume {name}")  # noqa: T201

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -52,15 +53,21 @@ class Works:
         self.doing[run] = "goes on"
         self._tasks[run] = asyncio.run_coroutine_threadsafe(self._advance(run, before), self._loop)
 
-    def close(self) -> None:
-        """Ends what is at work, so that it can be resumed: each run is queued again, and its tool waited for."""
+    def close(self) -> list[str]:
+        """Ends what is at work, so that it can be resumed: each run is queued again, once its tool is done.
+
+        Gives the runs whose tool was not done after `ENDING_S`; they end with the process.
+        """
         for task in self._tasks.values():
             task.cancel()
         if self._thread is not None:
-            asyncio.run_coroutine_threadsafe(_until_ended(), self._loop).result(ENDING_S)
+            with suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(_until_ended(), self._loop).result(ENDING_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(ENDING_S)
-        self._loop.close()
+            self._thread.join(1.0)
+        if not self._loop.is_running():
+            self._loop.close()
+        return list(self.doing)
 
     async def _advance(self, run: str, before: "Future[None] | None") -> None:
         if before is not None:
@@ -86,9 +93,11 @@ class Works:
         from karkas.runner import advance
 
         until = asyncio.get_running_loop().time() + PATIENCE_S
+        found = await asyncio.to_thread(self.project.store.runs.get, run)
+        attended = found.deadline is None  # nobody waits for a run with a deadline
         while True:
             try:
-                return await advance(self.project, run, progress=self._progress(run), waiting=True)
+                return await advance(self.project, run, progress=self._progress(run), waiting=attended)
             except LeaseError:
                 if asyncio.get_running_loop().time() > until:
                     raise
