@@ -116,7 +116,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def _folded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     """The lines of one row."""
-    folded = [cells.fold(value, width) for value, width in zip(row, widths, strict=True)]
+    folded = [cells.wrap(value, width) for value, width in zip(row, widths, strict=True)]
     return [
         (" " * GAP).join(cells.fit(one, width) for one, width in zip(line, widths, strict=True)).rstrip()
         for line in zip_longest(*folded, fillvalue="")
