@@ -11,9 +11,9 @@ For each number, in a project of its own with that many gates waiting (each with
 - `decision`  from there until the gate under the cursor can be read whole, in s;
 - `rss`       the most memory that the screen had, in MB, after going down 200 gates, and more than with the fewest.
 
-Promised: 10,000 gates cost the screen no more than a fifth of a second and 40 MB over what 10 do, whatever lies in them.
-The list is one query over a few columns; only what is looked at is read. Most of the time until the first screen is that
-of importing, about a second of processor in all; aimed at is under a second on a machine that does nothing else.
+Promised: 10,000 gates cost the screen no more than a fifth of a second and 40 MB over what 10 do, whatever lies in
+them. The list is one query over a few columns; only what is looked at is read. Most of the time until the first screen
+is that of importing, about a second of processor; aimed at is under a second on a machine that does nothing else.
 """
 
 import argparse

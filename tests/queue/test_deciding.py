@@ -38,7 +38,7 @@ async def test_what_cannot_be_taken_back_asks_for_a_letter_and_enter_is_none(
 ) -> None:
     gate = await begun(begin, "mail")
     async with opened() as pilot:
-        await pilot.press("a")
+        await pilot.press("pagedown", "a")
         await until(pilot, lambda: "cannot be taken back" in text(pilot))
         await pilot.press("enter", "space", "a")
         await pilot.pause(0.2)
@@ -74,7 +74,7 @@ async def test_a_variant_is_chosen_by_its_number(begin: Begin, opened: Open, pro
     async with opened() as pilot:
         await pilot.press("a")
         await until(pilot, lambda: "approve is not possible" in said(pilot))
-        await pilot.press("c", "9", "2")
+        await pilot.press("pagedown", "pagedown", "pagedown", "c", "9", "2")
         await until(pilot, lambda: "committed" in said(pilot))
     assert project.store.gates.get(gate).verdict == Choose(variant=1)
     assert (project.root / "lab/disk.md").read_text().startswith("step 1 of disk")
@@ -152,6 +152,9 @@ async def test_an_edit_shows_its_own_gate_before_anything_counts(
         await until(pilot, lambda: "has just appeared by itself" in said(pilot))
         await pilot.pause(1.1)
         await pilot.press("a")
+        await until(pilot, lambda: "more rows of what would be done" in text(pilot))
+        await pilot.press("enter", "escape")
+        await pilot.press("pagedown", "a")
         await until(pilot, lambda: "committed" in said(pilot))
     assert "other line" in (project.root / "lab/note.md").read_text()
 

@@ -188,7 +188,7 @@ async def letter(pilot: Pilot[None]) -> None:
     await over(pilot)
     (gate,) = (line.id for line in queue(pilot)._lines if line.effect == "irreversible")
     await at(pilot, gate)
-    await pilot.press("a")
+    await pilot.press("pagedown", "a")
     await until(pilot, lambda: "yes, do it" in text(pilot))
 
 

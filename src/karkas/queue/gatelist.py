@@ -30,8 +30,11 @@ HEAD = Style(bold=True, underline=True)
 UNDER = Style(reverse=True)
 
 
-class GateList(ScrollView, can_focus=True):
-    """Keeps the gate under the cursor where it is on the screen, whatever comes and goes around it."""
+class GateList(ScrollView, can_focus=True, inherit_bindings=False):
+    """Keeps the gate under the cursor where it is on the screen, whatever comes and goes around it.
+
+    It takes the arrows only: the page keys read the decision, also while the list has the focus.
+    """
 
     DEFAULT_CSS = """
     GateList { background: $background; overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1; }

@@ -17,6 +17,8 @@ BETWEEN = " ║ "
 DIFF = {"+": "green", "-": "red", "@": "cyan"}
 FURTHER = "↳"
 """Begins the rest of a line that was broken; it stands left of the rule, where no text of others ever stands."""
+RULE = "│"
+"""Stands between a number and its line of the text that is decided on, and nowhere else at the beginning of a row."""
 NAMES = 12
 
 
@@ -87,10 +89,10 @@ def _numbered(text: str, mark: str, width: int) -> Iterator[Row]:
     room = max(width - digits - 2 - len(mark), cells.NARROWEST)
     for number, line in enumerate(lines, start=1):
         style = DIFF.get(line[:1], "")
-        gutter = f"{number:>{digits}} │"
+        gutter = f"{number:>{digits}} {RULE}"
         for one in cells.fold(line, room):
             yield (gutter, "dim"), (mark, "dim"), (one, style)
-            gutter = f"{FURTHER:>{digits}} │"
+            gutter = f"{FURTHER:>{digits}} {RULE}"
 
 
 def _beside(columns: Sequence[Sequence[Block]], width: int) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from karkas.queue.blocks import Block
-from karkas.queue.layout import Row, rows
+from karkas.queue.layout import RULE, Row, rows
 
 STYLES = {name: Style.parse(name) for name in ("", "bold", "dim", "green", "red", "cyan", "yellow")}
 
@@ -31,10 +31,11 @@ class Page(ScrollView, can_focus=True):
         self._blocks: Sequence[Block] = ()
         self._rows: list[Row] = []
         self._laid = 0
+        self._read_to = 0
 
     def show(self, blocks: Sequence[Block], *, stay: bool = False) -> None:
         """Shows other blocks from their top, or, where they are the same at another time, from where one was."""
-        self._blocks, self._laid = blocks, 0
+        self._blocks, self._laid, self._read_to = blocks, 0, 0
         self._lay()
         if not stay:
             self.scroll_to(y=0, animate=False, force=True)
@@ -46,11 +47,20 @@ class Page(ScrollView, can_focus=True):
         top = self.scroll_offset.y
         return top + 1, min(top + self.scrollable_content_region.height, len(self._rows)), len(self._rows)
 
+    @property
+    def unseen(self) -> int:
+        """Rows of the text that is decided on which were not on the screen yet."""
+        numbered = [
+            at for at, row in enumerate(self._rows, start=1) if any(RULE in text for text, _ in row[:1])
+        ]
+        return max(numbered[-1] - max(self._read_to, self.seen[1]), 0) if numbered else 0
+
     def on_resize(self, _: events.Resize) -> None:
         self._lay()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
+        self._read_to = max(self._read_to, self.seen[1])
         self.post_message(self.Moved())
 
     def _lay(self) -> None:

@@ -39,6 +39,7 @@ from karkas.storage import Gate
 
 if TYPE_CHECKING:
     from karkas.queue.gatelist import GateList
+    from karkas.queue.page import Page
 
 NOT_SHOWN = "no gate is shown yet, so nothing was decided"
 YES = "y"
@@ -86,6 +87,10 @@ class Verdicts(Screen[None]):
         raise NotImplementedError
 
     def say(self, text: str) -> None:
+        raise NotImplementedError
+
+    @property
+    def page(self) -> "Page":
         raise NotImplementedError
 
     async def refresh_list(self, *, keep: bool = True) -> None:
@@ -154,8 +159,13 @@ class Verdicts(Screen[None]):
         return None if answer is None else NUMBERS.index(answer)
 
     async def meant(self, sheet: Sheet, doing: str, variant: int) -> bool:
-        """What cannot be taken back is asked for once more."""
+        """What cannot be taken back, or was not read to its end, is asked for once more."""
         if sheet.proposal is None:
+            return False
+        if (unseen := self.page.unseen) and not await self.sure(
+            f"{doing} {sheet.gate.id}? {unseen:,} more rows of what would be done were not on the screen yet."
+            " PgDn shows them."
+        ):
             return False
         action = sheet.proposal.variants[variant].action
         if action.effect.value != "irreversible":
