@@ -115,8 +115,10 @@ TOLD: dict[str, Callable[[_Word], Said]] = {
         "gate": word.data["gate"],
         "status": PermitStatus.APPROVED,
         "claims": 0,
+        "worker": None,
         "result": None,
         "undo": None,
+        "reason": "",
     },
     "permit_claimed": lambda word: {
         "status": PermitStatus.CLAIMED,
