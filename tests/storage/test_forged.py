@@ -316,3 +316,13 @@ def test_a_permit_that_was_moved_to_another_run_does_not_outlive_its_own(
     with pytest.raises(PermitError):
         store.ledger.claim(permit.id, worker="w")
     assert any(permit.id in line for line in store.verify())
+
+
+def test_verify_names_a_first_yes_that_was_taken_away(
+    store: Store, open_gate: OpenGate, tamper: Tamper
+) -> None:
+    gate = open_gate("a.md", approvers=2)
+    store.gates.decide(gate.id, Approve(), by="anna")
+    assert store.verify() == []
+    tamper("UPDATE gate SET approvals = NULL")
+    assert any(f"gate {gate.id}" in line for line in store.verify())
