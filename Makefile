@@ -23,7 +23,7 @@ COMPILE = $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --ge
 	--no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-vllm check bench schemas screens lock build clean
+.PHONY: help setup demo test test-nightly test-vllm check bench schemas screens lock build clean
 
 help:  ## Shows this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ demo: $(STAMP)  ## Explores a zone from installed packages, opens its gate, and 
 test: $(STAMP)  ## Runs all tests. PostgreSQL's too, where KARKAS_TEST_POSTGRES_URL names a database.
 	@$(BIN)/python -m pytest
 
+test-nightly: $(STAMP)  ## Runs the state machine of gates and the properties of the rules with thousands of examples.
+	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/storage/test_machine.py tests/storage/test_audit_bytes.py tests/policies
+
 test-vllm: $(STAMP) $(if $(VLLM),,$(VLLM_STAMP))  ## Tests against a real vLLM server on the CPU. It installs one, or takes VLLM=/path/to/vllm.
 	@KARKAS_TEST_VLLM=$(or $(VLLM),$(abspath $(VLLM_VENV))/bin/vllm) $(BIN)/python -m pytest tests/vllm
 
@@ -68,6 +71,7 @@ check: $(STAMP)  ## Lint, format and types: ruff, mypy (strict), pyright.
 bench: $(STAMP)  ## Measures explorations, calls, ranking: make bench SOURCES="folder pkg:NAME" SCITLDR=scitldr-a-dev.jsonl URL=http://...
 	$(BIN)/python benchmarks/explore.py $(or $(SOURCES),pkg:tenacity pkg:httpx pkg:anyio)
 	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/gates.py $(if $(KARKAS_TEST_POSTGRES_URL),--postgres $(KARKAS_TEST_POSTGRES_URL))
 	@if [ -n "$(URL)" ]; then $(BIN)/python benchmarks/throughput.py $(URL); \
 		else echo "throughput was not measured; name a vLLM server: URL=http://127.0.0.1:8000"; fi
 	@if [ -n "$(SCITLDR)" ]; then $(BIN)/python benchmarks/scitldr.py $(SCITLDR); \

@@ -155,7 +155,6 @@ class Audit:
         prev, last = str(GENESIS) if begin == 1 else None, begin - 1
         remembered: str | None = None
         for row in rows:
-            name = f"row {row.seq} ({row.event} {row.subject})"
             if row.seq != last + 1:
                 yield (
                     f"row {last + 1} is missing"
@@ -163,11 +162,11 @@ class Audit:
                     else f"rows {last + 1} to {row.seq - 1} are missing"
                 )
             elif prev is not None and row.prev != prev:
-                yield f"{name} does not follow the row before it"
+                yield f"{_named(row)} does not follow the row before it"
             if row.hash != _hash(row):
-                yield f"{name} was changed: its content does not have its hash"
+                yield f"{_named(row)} was changed: its content does not have its hash"
             if (signed is None or row in signed) and not self._key.verifies(row.hash.encode(), row.signature):
-                yield f"{name} was not signed with this project's key"
+                yield f"{_named(row)} was not signed with this project's key"
             if isinstance(mirrored, _Head) and row.seq == mirrored.seq:
                 remembered = row.hash
             prev, last = row.hash, row.seq
@@ -222,6 +221,10 @@ def newest(session: Session, subject: str, event: str) -> AuditRow | None:
         AuditRow.subject == subject, col(AuditRow.event).startswith(event, autoescape=True)
     )
     return session.exec(query.order_by(col(AuditRow.seq).desc()).limit(1)).first()
+
+
+def _named(row: Any) -> str:
+    return f"row {row.seq} ({row.event} {row.subject})"
 
 
 def kept(data: JsonValue) -> str:

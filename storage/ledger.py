@@ -265,7 +265,7 @@ class Ledger:
                 select(PermitRow, GateRow).where(col(PermitRow.gate) == col(GateRow.id))
             ):
                 decision = signed_decision(self._records, gate)
-                if decision is None or decision["permit"] != permit_terms(row):
+                if decision is None or (decision["permit"], decision["run"]) != (permit_terms(row), row.run):
                     yield f"permit {row.id}: it is not the one that was signed when gate {gate.id} passed"
                 elif row.status not in STATUS_AFTER.get(last := self._last(session, row), ()):
                     yield f"permit {row.id}: its row says {row.status}, but the last on the record is {last}"
@@ -278,7 +278,7 @@ class Ledger:
             why = f" ({gate.reason})" if gate.reason else ""
             raise PermitError(f"permit {row.id} releases nothing: its gate {gate.id} is {gate.status}{why}")
         decision = signed_decision(self._records, gate_row)
-        if decision is None or decision["permit"] != permit_terms(row):
+        if decision is None or (decision["permit"], decision["run"]) != (permit_terms(row), row.run):
             raise PermitError(
                 f"permit {row.id} releases nothing: it is not the one that was signed when gate {gate.id} passed;"
                 " `karkas audit verify`"

@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 from karkas.policies.gates import GateStatus
 from karkas.policies.permits import PermitStatus
 from karkas.storage.audit import kept
+from karkas.storage.decisions import approval_signatures
 from karkas.storage.records import PREFIXES, RowT
 from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow, RunRow, ZoneRow, storable
 
@@ -103,9 +104,10 @@ TOLD: dict[str, Callable[[_Word], Said]] = {
         "superseded_by": None,
         "reason": "",
         "decided_by": None,
+        "approvals": [],
     },
     "gate_reopened": lambda _: UNDECIDED,
-    "gate_approved": lambda _: UNDECIDED,
+    "gate_approved": lambda word: UNDECIDED | {"approvals": word.data["approvals"]},
     "gate_decided": _decided,
     "gate_passed_by_critic": _decided,
     "gate_passed_by_grant": _decided,
@@ -115,8 +117,10 @@ TOLD: dict[str, Callable[[_Word], Said]] = {
         "gate": word.data["gate"],
         "status": PermitStatus.APPROVED,
         "claims": 0,
+        "worker": None,
         "result": None,
         "undo": None,
+        "reason": "",
     },
     "permit_claimed": lambda word: {
         "status": PermitStatus.CLAIMED,
@@ -145,6 +149,8 @@ def _told(word: _Word) -> Said:
 def _differing(name: str, told: Said, row: GateRow | PermitRow | RunRow) -> Iterator[str]:
     for column, value in told.items():
         stands: JsonValue | datetime = getattr(row, column)
+        if column == "approvals" and isinstance(row, GateRow):
+            stands = approval_signatures(row)
         now, then = _plain(stands), _plain(value)
         if now != then:
             yield f"{name}: its row was changed outside karkas: {column} is {now}, on the record {then}"

@@ -175,6 +175,17 @@ def test_every_test_and_benchmark_that_is_named_is_there(page: Path) -> None:
     assert set(named) <= there
 
 
+def test_every_promise_names_tests_that_are_there() -> None:
+    text = (ROOT / "docs/security.md").read_text("utf-8")
+    promises = re.findall(r"^\| \*\*.*$", text, re.MULTILINE)
+    assert len(promises) > 20
+    assert [row for row in promises if not re.search(r"`(tests/\S+|test_\w+)\.py`", row)] == []
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^(?:async )?def (test_\w+)", code, re.MULTILINE))
+    assert set(re.findall(r"`(test_\w+)`", text)) - there == set()
+    assert [path for path in re.findall(r"`(tests/[\w/]+\.py)`", text) if not (ROOT / path).is_file()] == []
+
+
 def test_every_module_of_the_model_side_has_its_place() -> None:
     text = (ROOT / "docs/architecture.md").read_text("utf-8").partition("## The model side")[2]
     modules = [path.stem for folder in ("server", "server/language") for path in (ROOT / folder).glob("*.py")]

@@ -24,7 +24,7 @@ from karkas.policies.gates import (
     Reject,
 )
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
-from karkas.storage import Gate, Permit, Store
+from karkas.storage import Gate, Permit, RunStatus, Store
 
 Tamper = Callable[..., None]
 Permitted = Callable[..., Permit]
@@ -176,7 +176,8 @@ def test_a_rejected_gate_is_not_asked_again_on_the_word_of_a_forged_row(
 ) -> None:
     gate = open_gate("a.md")
     store.gates.decide(gate.id, Reject(reason="no"), by="anna")
-    tamper("UPDATE gate SET status = 'open', verdict = NULL, decided_by = NULL")
+    undecided = "verdict = NULL, decided_by = NULL, decision = NULL, signature = NULL"
+    tamper(f"UPDATE gate SET status = 'open', {undecided}")
     forge("gate_reopened", f"gate:{gate.id}")
     with pytest.raises(VerdictError, match="was decided or closed before"):
         store.gates.decide(gate.id, Approve(), by="anna")
@@ -303,3 +304,25 @@ def test_a_critic_does_not_pass_what_a_person_put_off(store: Store, open_gate: O
     with pytest.raises(PermitError, match="put off"):
         store.gates.pass_by_critic(gate.id, report)
     assert store.ledger.for_gate(gate.id) is None
+
+
+def test_a_permit_that_was_moved_to_another_run_does_not_outlive_its_own(
+    store: Store, permitted: Permitted, tamper: Tamper
+) -> None:
+    """Where its run is stopped, it is not among those that are voided."""
+    permit, other = permitted("a.md"), store.runs.create("act")
+    tamper("UPDATE permit SET run = :other", other=other.id)
+    store.runs.set_status(permit.run, RunStatus.STOPPED, reason="enough", by="anna")
+    with pytest.raises(PermitError):
+        store.ledger.claim(permit.id, worker="w")
+    assert any(permit.id in line for line in store.verify())
+
+
+def test_verify_names_a_first_yes_that_was_taken_away(
+    store: Store, open_gate: OpenGate, tamper: Tamper
+) -> None:
+    gate = open_gate("a.md", approvers=2)
+    store.gates.decide(gate.id, Approve(), by="anna")
+    assert store.verify() == []
+    tamper("UPDATE gate SET approvals = NULL")
+    assert any(f"gate {gate.id}" in line for line in store.verify())
