@@ -197,3 +197,13 @@ async def test_a_run_that_fails_after_a_decision_is_told(
         await pilot.press("a")
         await until(pilot, lambda: "flows.py" in said(pilot))
         assert isinstance(pilot.app, QueueApp)
+
+
+async def test_what_is_read_while_the_screen_is_left_has_nobody_to_tell(begin: Begin, opened: Open) -> None:
+    await begun(begin, "single")
+    async with opened() as pilot:
+        screen = queue(pilot)
+        assert screen.gates.gate is not None
+        await screen.page.remove()  # as Textual does it, before it cancels what the screen has begun
+        screen._read(screen.gates.gate)
+        await pilot.app.workers.wait_for_complete()

@@ -23,6 +23,7 @@ from karkas.queue import keys, morning, order, outcome
 from karkas.queue.asking import Reading, Words
 from karkas.queue.deciding import changed
 from karkas.queue.gatelist import GateList
+from karkas.queue.lifetime import while_it_stands
 from karkas.queue.page import Page
 from karkas.queue.standing import Reader, Sheet
 from karkas.queue.verdicts import Verdicts, alone
@@ -138,6 +139,7 @@ class QueueScreen(Verdicts):
     # What is shown
 
     @work(exclusive=True, group="look")
+    @while_it_stands
     async def _look(self) -> None:
         """Looks whether anything happened, and shows it where it did."""
         self._looks += 1
@@ -161,7 +163,8 @@ class QueueScreen(Verdicts):
             if not gate.status.waits:
                 self.say(f"gate {gate.id} expired; its run goes on by: karkas runs resume {gate.run}")
 
-    @work
+    @work(group="news")
+    @while_it_stands
     async def _news(self) -> None:
         """What happened while nobody looked is told first, once the list stands."""
         found = await asyncio.to_thread(morning.look, self.project)
@@ -222,6 +225,7 @@ class QueueScreen(Verdicts):
             self._read(self.gates.gate)
 
     @work(exclusive=True, group="read")
+    @while_it_stands
     async def _read(self, gate: str) -> None:
         """Reads the gate under the cursor, whole and proven. Until it is shown no key decides anything."""
         try:
@@ -243,6 +247,7 @@ class QueueScreen(Verdicts):
             self._look_back(sheet)
 
     @work(exclusive=True, group="back")
+    @while_it_stands
     async def _look_back(self, sheet: Sheet) -> None:
         """What came of a gate that was decided, above the text that one was reading."""
         came = await asyncio.to_thread(outcome.became, self.project, sheet.gate)
@@ -305,6 +310,7 @@ class QueueScreen(Verdicts):
         self.query_one("#said", Bar).say("  |  ".join(one for one in (self._said, at_work) if one))
 
     @on(Told)
+    @while_it_stands
     async def _told(self, message: Told) -> None:
         if (ended := message.ended) is None:
             self._tell_works()

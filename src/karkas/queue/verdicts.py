@@ -32,6 +32,7 @@ from karkas.project import Project, person
 from karkas.queue import batches, order
 from karkas.queue.asking import Consent, Letter, Words
 from karkas.queue.deciding import changed, decide
+from karkas.queue.lifetime import while_it_stands
 from karkas.queue.outcome import so_far
 from karkas.queue.standing import Sheet
 from karkas.queue.works import Works
@@ -60,7 +61,7 @@ def alone(
     def begin(screen: ScreenT, /, *args: P.args, **kwargs: P.kwargs) -> None:
         async def act() -> None:
             try:
-                await method(screen, *args, **kwargs)
+                await while_it_stands(method)(screen, *args, **kwargs)
             finally:
                 screen.busy = False
 
