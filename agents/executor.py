@@ -10,7 +10,7 @@ from karkas.agents.distillate import to_markdown
 from karkas.agents.frame import frame_text
 from karkas.agents.prompts import instructions
 from karkas.agents.tools import ToolBox, Workspace
-from karkas.policies.actions import Action, Evidence, Proposal, Variant, canonical
+from karkas.policies.actions import EDITED_BY, Action, Evidence, Proposal, Variant, canonical
 from karkas.policies.distillates import Distillate, SourceStatus
 from karkas.policies.errors import KarkasError, ModelNeededError, ToolError
 from karkas.policies.frames import Frame
@@ -107,7 +107,7 @@ def edited(proposal: Proposal, action: Action, *, by: str) -> Proposal:
     ]
     return proposal.model_copy(
         update={
-            "proposer": f"{proposal.proposer}, edited by {by}",
+            "proposer": f"{proposal.proposer}{EDITED_BY}{by}",
             "variants": (
                 Variant(
                     action=action,

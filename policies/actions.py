@@ -65,6 +65,10 @@ class Variant(BaseModel):
     origins: tuple[ArgumentOrigin, ...] = ()
 
 
+EDITED_BY = ", edited by "
+"""Between who proposed and who changed that, in the proposer's name of an edit."""
+
+
 class Proposal(BaseModel):
     """One to n variants of an action, why, and the evidence. `proposer` names agent and engine."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NewType, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from karkas.policies.actions import Action, Digest, Effect, Evidence, Variant, digest_of
+from karkas.policies.actions import EDITED_BY, Action, Digest, Effect, Evidence, Variant, digest_of
 from karkas.policies.approvals import FEWEST, most, plain_name
 from karkas.policies.errors import VerdictError
 from karkas.policies.frames import FrameNode, Rule, Said
@@ -230,7 +230,8 @@ def critic_releases(
     decision: PolicyDecision, variants: tuple[Variant, ...], report: CriticReport | None, *, proposer: str
 ) -> bool:
     """Whether a critic alone may pass the gate: one reversible or read action that policy allows where one person
-    would be enough, judged by somebody other than its proposer, on exactly this digest.
+    would be enough, judged by somebody other than its proposer, on exactly this digest. Whoever edits is shown the
+    edit before it counts.
     """
     return (
         report is not None
@@ -243,6 +244,7 @@ def critic_releases(
         and bool(plain_name(report.critic))
         and bool(plain_name(proposer))
         and plain_name(report.critic) != plain_name(proposer)
+        and EDITED_BY not in proposer
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
-from karkas.policies.actions import Action, Digest, Effect, Proposal, canonical
+from karkas.policies.actions import EDITED_BY, Action, Digest, Effect, Proposal, canonical
 from karkas.policies.approvals import FEWEST
 from karkas.policies.frames import Said
 from karkas.policies.gates import CriticReport, CriticStatus, Hold, PolicyDecision, PolicyVerdict
@@ -101,7 +101,7 @@ def _of_another_kind(grant: Grant, action: Action, zones: tuple[ZoneName, ...]) 
 def _kept_for_people(
     policy: PolicyDecision, proposal: Proposal, action: Action, critic: CriticReport | None
 ) -> Iterator[str]:
-    if proposal.proposer.startswith("person/") or ", edited by " in proposal.proposer:
+    if proposal.proposer.startswith("person/") or EDITED_BY in proposal.proposer:
         yield "a person proposed it, who decides it too"
     if action.effect not in {Effect.READ, Effect.REVERSIBLE}:
         yield f"it is {action.effect}"

@@ -228,6 +228,23 @@ def test_a_critic_that_fails_leaves_it_to_a_person(bench: Bench) -> None:
     assert (report.status, "fell over" in report.reason) == ("error", True)
 
 
+def test_an_edit_is_shown_before_it_counts_in_an_autonomous_zone_too(bench: Bench) -> None:
+    bench.engine.replies[JudgeAction] = lambda _: Judged(verdict="unsure", reason="hm")
+    graph = one_action(write("lab/a.md", "hello"))
+    _, context = bench.run(graph, task="write hello to lab/a.md")
+    bench.engine.replies[JudgeAction] = lambda _: Judged(verdict="pass", reason="it does the task")
+    edit = Action(tool="write_file", args={"path": "lab/a.md", "content": "bye"}, effect=Effect.REVERSIBLE)
+    bench.project.store.gates.decide(bench.the_gate().id, Edit(action=edit), by="ada")
+    assert bench.advance(context, graph).status is RunStatus.PARKED
+    second = bench.the_gate()
+    assert second.policy.verdict == "allow"
+    assert second.critic is not None
+    assert second.critic.status == "passed"
+    assert not (bench.root / "lab/a.md").exists()
+    bench.project.store.gates.decide(second.id, Approve(), by="ada")
+    assert outcome_status(bench.advance(context, graph)) == "committed"
+
+
 def test_without_a_critic_an_autonomous_zone_falls_back_to_a_person(bench: Bench) -> None:
     run, _ = bench.run(one_action(write("lab/a.md", "hello")), task="write hello to lab/a.md")
     assert run.status is RunStatus.PARKED
