@@ -14,19 +14,19 @@ from textual.containers import Container
 from textual.message import Message
 from textual.widgets import Static
 
-from karkas import cells
 from karkas.policies.errors import KarkasError
 from karkas.policies.gates import GateKind
-from karkas.policies.rendering import visible_line, visible_once
+from karkas.policies.rendering import visible_line
 from karkas.project import Project, person
 from karkas.queue import keys, morning, order, outcome
 from karkas.queue.asking import Reading, Words
+from karkas.queue.bar import Bar
 from karkas.queue.deciding import changed
 from karkas.queue.gatelist import GateList
-from karkas.queue.lifetime import while_it_stands
+from karkas.queue.lifetime import alone, while_it_stands
 from karkas.queue.page import Page
 from karkas.queue.standing import Reader, Sheet
-from karkas.queue.verdicts import Verdicts, alone
+from karkas.queue.verdicts import Verdicts
 from karkas.queue.works import Ended, Works
 from karkas.storage import RunStatus, WaitingLine
 
@@ -36,17 +36,6 @@ WAKE_EVERY = 5
 AGE_EVERY = 30
 """Looks after which the list is drawn anew though nothing happened: waiting times grow."""
 WIDE, SMALLEST = 100, (60, 16)
-
-
-class Bar(Static):
-    """One line of ours. Data in it was made visible, and none of it is markup."""
-
-    def say(self, text: str, right: str = "") -> None:
-        """`text` in as many lines as the bar may have; with `right`, in one, and an ellipsis tells what is missing."""
-        text = visible_once(text.replace("\n", " "))
-        if right and self.size.width:
-            text = f"{cells.fit(text, max(self.size.width - len(right) - 1, 1))} {right}"
-        self.update(text)
 
 
 class Told(Message):

@@ -1,4 +1,4 @@
-"""What goes on in the background while a screen is being taken down."""
+"""What goes on in the background: one key at a time, and nothing that outlasts its screen."""
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
@@ -9,6 +9,14 @@ from textual.screen import Screen
 
 P = ParamSpec("P")
 ScreenT = TypeVar("ScreenT", bound=Screen[Any])
+WorkingT = TypeVar("WorkingT", bound="Working")
+
+
+class Working(Screen[None]):
+    """A screen whose keys may take a while."""
+
+    busy = False
+    """Whether a key is still being answered."""
 
 
 def while_it_stands(
@@ -28,3 +36,24 @@ def while_it_stands(
                 raise
 
     return act
+
+
+def alone(
+    method: Callable[Concatenate[WorkingT, P], Coroutine[Any, Any, None]],
+) -> Callable[Concatenate[WorkingT, P], None]:
+    """An action that takes a while: until it is over no other key begins anything.
+
+    So a letter that is typed ahead of the question that it answers is lost; it never becomes a verdict.
+    """
+
+    def begin(screen: WorkingT, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        async def act() -> None:
+            try:
+                await while_it_stands(method)(screen, *args, **kwargs)
+            finally:
+                screen.busy = False
+
+        screen.busy = True
+        screen.run_worker(act())
+
+    return begin

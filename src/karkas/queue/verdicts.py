@@ -3,12 +3,10 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from textual.app import SuspendNotSupported
-from textual.screen import Screen
 
 from karkas.cli import times
 from karkas.cli.editing import edited_action
@@ -32,7 +30,7 @@ from karkas.project import Project, person
 from karkas.queue import batches, order
 from karkas.queue.asking import Consent, Letter, Words
 from karkas.queue.deciding import changed, decide
-from karkas.queue.lifetime import while_it_stands
+from karkas.queue.lifetime import Working, alone
 from karkas.queue.outcome import so_far
 from karkas.queue.standing import Sheet
 from karkas.queue.works import Works
@@ -46,39 +44,14 @@ NOT_SHOWN = "no gate is shown yet, so nothing was decided"
 YES = "y"
 FRESH_S = 1.0
 """How long a gate that appears by itself takes no verdict."""
-P = ParamSpec("P")
-ScreenT = TypeVar("ScreenT", bound="Verdicts")
 
 
-def alone(
-    method: Callable[Concatenate[ScreenT, P], Coroutine[Any, Any, None]],
-) -> Callable[Concatenate[ScreenT, P], None]:
-    """An action that takes a while: until it is over no other key begins anything.
-
-    So a letter that is typed ahead of the question that it answers is lost; it never becomes a verdict.
-    """
-
-    def begin(screen: ScreenT, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        async def act() -> None:
-            try:
-                await while_it_stands(method)(screen, *args, **kwargs)
-            finally:
-                screen.busy = False
-
-        screen.busy = True
-        screen.run_worker(act())
-
-    return begin
-
-
-class Verdicts(Screen[None]):
+class Verdicts(Working):
     """What the deciding keys do; the screen shows what comes of it."""
 
     project: Project
     works: Works
     sheet: Sheet | None
-    busy = False
-    """Whether a key is still being answered."""
     _fresh: tuple[str, float] = ("", 0.0)
     _undoable = False
     _edited: str | None = None
