@@ -115,3 +115,10 @@ def test_every_declared_dependency_is_used() -> None:
     providers = packages_distributions()
     provided = {normal(provider) for name in used for provider in providers.get(name, [])}
     assert sorted(declared - provided) == []
+
+
+def test_no_benchmark_hides_a_module_of_the_standard_library() -> None:
+    """A script's own folder comes first when it imports."""
+    names = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert names
+    assert not names & sys.stdlib_module_names

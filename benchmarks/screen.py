@@ -1,6 +1,6 @@
 """The queue with 10, 1,000 and 10,000 gates: seconds until it can be read, and what it holds in memory.
 
-    python benchmarks/queue.py [--gates 10 --gates 1000 ...]
+    python benchmarks/screen.py [--gates 10 --gates 1000 ...]
 
 For each number, in a project of its own with that many gates waiting (each with a stored proposal and a diff):
 
