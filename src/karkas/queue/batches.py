@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from karkas.cli.screen import counted
 from karkas.policies.actions import Digest
 from karkas.policies.gates import CriticStatus
 from karkas.project import Project
@@ -36,7 +37,7 @@ def blocks(project: Project, gate: Gate) -> Iterator[Block]:
 
 def page(project: Project, gates: Sequence[Gate]) -> Iterator[Block]:
     """The list first, then each of them whole."""
-    yield Heading(f"Approve {len(gates):,} gates at once: all of them, or none")
+    yield Heading(f"Approve {counted(len(gates), 'gate')} at once: all of them, or none")
     for number, gate in enumerate(gates, start=1):
         yield Line(f"{number:>3}  {gate.id}  {gate.title}")
     for gate in gates:

@@ -2,6 +2,7 @@
 
 from karkas.agents.distillate import load
 from karkas.agents.distillate.places import source_path
+from karkas.cli.screen import counted
 from karkas.policies.actions import Digest, Evidence, Proposal, Variant
 from karkas.policies.distillates import SourceRecord
 from karkas.policies.errors import KarkasError
@@ -49,7 +50,7 @@ def evidence(sources: Sources, proposal: Proposal) -> list[Block]:
     if not proposal.evidence:
         return []
     known = sources.of(proposal.zones)
-    blocks: list[Block] = [Heading(f"Evidence ({len(proposal.evidence)} spans)")]
+    blocks: list[Block] = [Heading(f"Evidence ({counted(len(proposal.evidence), 'span')})")]
     for span in proposal.evidence:
         source = known.get(span.source)
         where = source_path(source) if source else span.source
