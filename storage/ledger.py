@@ -15,7 +15,7 @@ from karkas.policies.gates import GateId, GateKind, GateStatus
 from karkas.policies.permits import Binding, LedgerError, PermitId, PermitStatus, step
 from karkas.storage.audit import newest
 from karkas.storage.decisions import Gate, permit_terms, read_gate, signed_decision, stored_actions
-from karkas.storage.grants import Grants
+from karkas.storage.grants import NOUN, Grants
 from karkas.storage.leases import Lease
 from karkas.storage.records import SYSTEM, Change, Records, find
 from karkas.storage.runs import RunId, RunStatus
@@ -362,7 +362,7 @@ def _grounds(session: Session, permit: PermitRow, gate: Gate) -> int:
     ).first()
     words = [(f"permit:{permit.id}", "permit_"), *((f"zone:{zone}", "zone_") for zone in gate.zones)]
     # A grant's name stands where a person's would; of anybody else there is no such row.
-    words.append(((gate.decided_by or "").replace("grant/", "grant:", 1), "grant_added"))
+    words.append(((gate.decided_by or "").replace(f"{NOUN}/", f"{NOUN}:", 1), "grant_added"))
     last = [newest(session, subject, event) for subject, event in words]
     return min([opened or 1, *(row.seq for row in last if row is not None)])
 
