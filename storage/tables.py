@@ -62,8 +62,8 @@ def _json(*, nullable: bool = False) -> Any:
     return Field(default=None, sa_type=JSON(none_as_null=True), nullable=nullable)
 
 
-def _time(*, nullable: bool = True) -> Any:
-    return Field(default=None, sa_type=UtcDateTime, nullable=nullable)
+def _time(*, nullable: bool = True, index: bool = False) -> Any:
+    return Field(default=None, sa_type=UtcDateTime, nullable=nullable, index=index)
 
 
 def _words(*, nullable: bool = False) -> Any:
@@ -93,6 +93,10 @@ class ZoneRow(Table, table=True):
     seal: str = Field(default="", sa_type=Text)
 
 
+WAITED_FOR, UNATTENDED = 0, 10
+"""Priorities of runs: a person who just decided waits for the first, nobody for the second."""
+
+
 class RunRow(Table, table=True):
     id: str = Field(primary_key=True)
     workflow: str = _words()
@@ -111,6 +115,25 @@ class RunRow(Table, table=True):
     created_at: datetime = _time(nullable=False)
     changed_at: datetime = _time(nullable=False)
     finished_at: datetime | None = _time()
+    key: str | None = Field(default=None, unique=True, index=True)
+    """What queued it, where that must not queue it twice: a schedule's name and time."""
+    due_at: datetime | None = _time(index=True)
+    """From when on a worker takes it up; none: only a person does."""
+    priority: int = UNATTENDED
+    """The lower goes first."""
+    tries: int = 0
+    """Times in a row that a worker had to put it back."""
+    crashes: int = 0
+    """Times in a row that whoever was at work on it died at the same checkpoint."""
+    crashed_at: str | None = None
+    """That checkpoint."""
+
+
+class ScheduleRow(Table, table=True):
+    name: str = Field(primary_key=True)
+    cron: str
+    since: datetime = _time(nullable=False)
+    """All its times up to here were seen to."""
 
 
 class GateRow(Table, table=True):

@@ -64,8 +64,7 @@ async def advance(
             return run
         context = replace(context, lease=lease)
         context.caller.begin()
-        await context.stored(runs.next_segment, run.id)
-        run = await context.stored(runs.set_status, run.id, RunStatus.RUNNING)
+        run = await context.stored(runs.take_up, run.id)
         try:
             async with checkpointer() as saver:
                 work = _proceed(context, run, with_checkpointer(graph, saver), listen)
