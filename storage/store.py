@@ -18,6 +18,7 @@ from karkas.storage.keys import KEY, SigningKey
 from karkas.storage.ledger import Ledger
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
+from karkas.storage.schedules import Schedules
 from karkas.storage.schema import migrate
 from karkas.storage.waiting import Waiting
 from karkas.storage.zones import Zones
@@ -38,7 +39,7 @@ class Store:
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
-        self.waiting = Waiting(records)
+        self.waiting, self.schedules = Waiting(records), Schedules(records)
 
     @classmethod
     def open(
