@@ -16,10 +16,13 @@ from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
 from karkas.storage.keys import KEY, SigningKey
 from karkas.storage.ledger import Ledger
+from karkas.storage.locks import FileLocks, Locks
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
 from karkas.storage.schema import migrate
+from karkas.storage.sessions import SessionLocks
 from karkas.storage.waiting import Waiting
+from karkas.storage.workers import Workers
 from karkas.storage.zones import Zones
 
 
@@ -34,11 +37,12 @@ class Store:
         self.database = database
         self.artifacts = Artifacts(folder / "artifacts")
         self.audit = Audit(database, key, folder / "audit.head")
-        records = Records(folder, database, clock, key, self.artifacts, self.audit)
+        self.locks: Locks = FileLocks(folder) if database.is_sqlite else SessionLocks(database.url)
+        records = Records(folder, database, clock, key, self.artifacts, self.audit, self.locks)
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
-        self.waiting = Waiting(records)
+        self.waiting, self.workers = Waiting(records), Workers(records)
 
     @classmethod
     def open(
@@ -113,6 +117,7 @@ class Store:
             change.note(event, subject, actor=actor, data=data)
 
     def close(self) -> None:
+        self.locks.close()
         self.database.close()
 
     def __enter__(self) -> Self:
