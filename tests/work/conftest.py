@@ -8,7 +8,7 @@ import pytest
 
 from karkas.project import Project
 
-FLOW = '''
+FLOW = """
 import os, time
 from pathlib import Path
 
@@ -33,7 +33,7 @@ steps.add_edge(START, "think").add_edge("think", END)
 asks = Workflow(State, zones=("notes",))
 asks.add_question("colour", lambda _: "Which colour?")
 asks.add_edge(START, "colour").add_edge("colour", END)
-'''
+"""
 
 
 @pytest.fixture

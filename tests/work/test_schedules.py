@@ -81,7 +81,9 @@ def test_one_that_cannot_be_queued_holds_up_no_other(root: Path, opened: Callabl
         file.write(NIGHTLY.replace("nightly", "broken").replace("steps", "missing") + NIGHTLY)
     project = opened()
     fire(project, at(project, NOW))
-    assert [run.workflow for run in fire(project, at(project, NOW + timedelta(minutes=1)))] == ["flows.py:steps"]
+    assert [run.workflow for run in fire(project, at(project, NOW + timedelta(minutes=1)))] == [
+        "flows.py:steps"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,16 @@ def list_workers(project: "Project", *, json: bool) -> None:
         screen.say("no worker is up; start one: karkas work, or karkas night")
     else:
         screen.table(
-            ("worker", "since", "runs at once"),
-            [(one.id, f"{one.joined_at.astimezone():%Y-%m-%d %H:%M}", str(one.places)) for one in workers],
+            ("worker", "since", "runs at once", "at work on"),
+            [
+                (
+                    one.name,
+                    f"{one.started_at.astimezone():%Y-%m-%d %H:%M}",
+                    str(one.concurrency),
+                    ", ".join(one.runs),
+                )
+                for one in workers
+            ],
         )
 
 
