@@ -176,12 +176,12 @@ class Runs:
         with self._records.database.read() as session:
             return [_run(row) for row in session.exec(query)]
 
-    def due(self, at: datetime) -> tuple[Run, ...]:
+    def due(self, at: datetime, *, limit: int | None = None) -> tuple[Run, ...]:
         """What workers may be at work on, or take up: what goes first, first."""
         query = select(RunRow).where(col(RunRow.due_at) <= at, col(RunRow.status).in_(NOT_ENDED))
         with self._records.database.read() as session:
             order = (col(RunRow.priority), col(RunRow.due_at), col(RunRow.id))
-            return tuple(_run(row) for row in session.exec(query.order_by(*order)))
+            return tuple(_run(row) for row in session.exec(query.order_by(*order).limit(limit)))
 
     def next_due(self, after: datetime) -> datetime | None:
         """When the next run is due that is not yet."""

@@ -19,6 +19,7 @@ from karkas.storage.ledger import Ledger
 from karkas.storage.locks import FileLocks, Locks
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
+from karkas.storage.schedules import Schedules
 from karkas.storage.schema import migrate
 from karkas.storage.sessions import SessionLocks
 from karkas.storage.slots import Slots
@@ -43,7 +44,7 @@ class Store:
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
-        self.waiting, self.workers = Waiting(records), Workers(records)
+        self.waiting, self.schedules, self.workers = Waiting(records), Schedules(records), Workers(records)
         self.slots = Slots(self.locks)
 
     @classmethod
