@@ -22,6 +22,7 @@ from karkas.storage.runs import Runs
 from karkas.storage.schedules import Schedules
 from karkas.storage.schema import migrate
 from karkas.storage.sessions import SessionLocks
+from karkas.storage.slots import Slots
 from karkas.storage.waiting import Waiting
 from karkas.storage.workers import Workers
 from karkas.storage.zones import Zones
@@ -44,6 +45,7 @@ class Store:
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
         self.waiting, self.schedules, self.workers = Waiting(records), Schedules(records), Workers(records)
+        self.slots = Slots(self.locks)
 
     @classmethod
     def open(
