@@ -15,6 +15,7 @@ from karkas.storage.database import Database, database_url
 from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
 from karkas.storage.keys import KEY, SigningKey
+from karkas.storage.lastwords import LastWords
 from karkas.storage.ledger import Ledger
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
@@ -34,7 +35,8 @@ class Store:
         self.database = database
         self.artifacts = Artifacts(folder / "artifacts")
         self.audit = Audit(database, key, folder / "audit.head")
-        records = Records(folder, database, clock, key, self.artifacts, self.audit)
+        words = LastWords(self.audit, key, folder / "audit.words")
+        records = Records(folder, database, clock, key, self.artifacts, self.audit, words)
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
