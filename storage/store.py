@@ -15,6 +15,7 @@ from karkas.storage.database import Database, database_url
 from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
 from karkas.storage.keys import KEY, SigningKey
+from karkas.storage.lastwords import LastWords
 from karkas.storage.ledger import Ledger
 from karkas.storage.locks import FileLocks, Locks
 from karkas.storage.records import Clock, Records
@@ -40,7 +41,8 @@ class Store:
         self.artifacts = Artifacts(folder / "artifacts")
         self.audit = Audit(database, key, folder / "audit.head")
         self.locks: Locks = FileLocks(folder) if database.is_sqlite else SessionLocks(database.url)
-        records = Records(folder, database, clock, key, self.artifacts, self.audit, self.locks)
+        words = LastWords(self.audit, key, folder / "audit.words")
+        records = Records(folder, database, clock, key, self.artifacts, self.audit, self.locks, words)
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
