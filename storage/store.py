@@ -14,8 +14,11 @@ from karkas.storage.audit import Audit
 from karkas.storage.database import Database, database_url
 from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
+from karkas.storage.journal import Journal
 from karkas.storage.keys import KEY, SigningKey
 from karkas.storage.ledger import Ledger
+from karkas.storage.nights import Nights
+from karkas.storage.purses import Purses
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
 from karkas.storage.schedules import Schedules
@@ -40,6 +43,7 @@ class Store:
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
         self.waiting, self.schedules = Waiting(records), Schedules(records)
+        self.journal, self.purses, self.nights = Journal(records), Purses(records), Nights(records)
 
     @classmethod
     def open(
