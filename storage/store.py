@@ -14,10 +14,13 @@ from karkas.storage.audit import Audit
 from karkas.storage.database import Database, database_url
 from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
+from karkas.storage.journal import Journal
 from karkas.storage.keys import KEY, SigningKey
 from karkas.storage.lastwords import LastWords
 from karkas.storage.ledger import Ledger
 from karkas.storage.locks import FileLocks, Locks
+from karkas.storage.nights import Nights
+from karkas.storage.purses import Purses
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
 from karkas.storage.schedules import Schedules
@@ -48,6 +51,7 @@ class Store:
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
         self.waiting, self.schedules, self.workers = Waiting(records), Schedules(records), Workers(records)
         self.slots = Slots(self.locks)
+        self.journal, self.purses, self.nights = Journal(records), Purses(records), Nights(records)
 
     @classmethod
     def open(
