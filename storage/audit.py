@@ -99,7 +99,7 @@ class Audit:
             query = query.where(AuditRow.subject == subject)
         with self._database.read() as session:
             rows = session.exec(query.limit(limit) if limit is not None else query).all()
-        return [_entry(row) for row in reversed(rows)]
+        return [entry(row) for row in reversed(rows)]
 
     def ours(self) -> bool:
         """Whether the newest row was signed with this project's key; true of an empty log."""
@@ -257,7 +257,7 @@ def _hash(row: AuditRow) -> Digest:
     return digest_of_bytes(body.encode("utf-8", "surrogatepass"))
 
 
-def _entry(row: AuditRow) -> AuditEntry:
+def entry(row: AuditRow) -> AuditEntry:
     return AuditEntry(
         seq=row.seq,
         at=datetime.fromisoformat(row.at),
