@@ -213,7 +213,9 @@ class Runs:
             move(change, row, RunStatus.RUNNING, reason="", actor=SYSTEM)
             return _run(row)
 
-    def put_back(self, run: str, status: RunStatus, *, reason: str, error: str | None, due_at: datetime) -> Run:
+    def put_back(
+        self, run: str, status: RunStatus, *, reason: str, error: str | None, due_at: datetime
+    ) -> Run:
         """A worker goes on later with what it cannot go on with now."""
         with self._records.change() as change:
             row = find(change.session, RunRow, run)
