@@ -77,6 +77,8 @@ class ModelSettings(_Section):
     """Whether a reasoning model may reason before it answers."""
     timeout_s: float = Field(default=600.0, gt=0)
     """Seconds without a word from the server until a call counts as lost."""
+    price_per_mtok: float | None = Field(default=None, ge=0)
+    """What a million tokens cost, prompts and answers together, in whatever currency."""
     serve: ServeSettings | None = None
 
     @property

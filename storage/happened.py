@@ -1,13 +1,15 @@
-"""What happened, read off the record by kind of event: for reports, never for decisions, which prove what they read."""
+"""What happened, by kind of event, and sums: for reports, never for decisions, which prove what they read."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime
 
-from sqlmodel import col, select
+import sqlalchemy
+from sqlmodel import col, func, select
 
+from karkas.policies.budgets import Spent
 from karkas.storage.audit import AuditEntry, entry
 from karkas.storage.records import Records
-from karkas.storage.tables import AuditRow
+from karkas.storage.tables import AuditRow, RunRow
 
 CYCLE = "cycle_ended"
 """The event at the end of each cycle of an exploration. A cycle that is done again after a crash has a second one."""
@@ -35,3 +37,20 @@ class Happened:
             query = query.where(col(AuditRow.subject).in_(subjects))
         with self._records.database.read() as session:
             return [entry(row) for row in session.exec(query.order_by(col(AuditRow.seq)))]
+
+    def runs_by_status(self) -> dict[str, int]:
+        query = select(RunRow.status, func.count()).group_by(col(RunRow.status))
+        with self._records.database.read() as session:
+            return dict(session.exec(query).all())
+
+    def totals(self) -> Spent:
+        """What all runs have spent."""
+        spent = col(RunRow.spent)
+        sums = [
+            func.coalesce(func.sum(spent[name].as_float()), 0.0).label(name) for name in Spent.model_fields
+        ]
+        with self._records.database.read() as session:
+            row = session.connection().execute(sqlalchemy.select(*sums)).one()
+        return Spent(
+            **{name: value if name == "wall_s" else int(value) for name, value in row._mapping.items()}
+        )

@@ -67,12 +67,14 @@ async def advance(
     `progress` is told what is being done; `listen` gets each step's updates as LangGraph streams them. Of a run that
     a person is `waiting` for, a model server answers the calls first.
     """
+    from karkas.watching import watched
     from karkas.workflows.runs import advance as advance_graph
 
     found = project.store.runs.get(run)
     async with project.models() or nullcontext():
-        graph, context = load(project, found, progress=progress, waiting=waiting)
-        return await advance_graph(context, graph, _checkpointer(project), listen=listen)
+        with watched(project, found, progress) as told:
+            graph, context = load(project, found, progress=told, waiting=waiting)
+            return await advance_graph(context, graph, _checkpointer(project), listen=listen)
 
 
 async def snapshot(project: Project, run: str) -> "StateSnapshot":

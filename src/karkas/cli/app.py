@@ -45,7 +45,7 @@ SECTIONS: dict[str, dict[str, Room]] = {
             "karkas.cli.check",
             "Check that your workflows and tools keep to the gates, in a throw-away project.",
         ),
-        "runs": Room("karkas.cli.runs", "List, show, resume and stop runs."),
+        "runs": Room("karkas.cli.runs", "List, watch, show, resume and stop runs."),
         "queue": Room("karkas.cli.queue", "See what waits for you at gates, and decide it."),
         "grant": Room(
             "karkas.cli.grant", "Let a narrow class of actions happen without asking you each time."
