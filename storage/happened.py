@@ -50,7 +50,5 @@ class Happened:
             func.coalesce(func.sum(spent[name].as_float()), 0.0).label(name) for name in Spent.model_fields
         ]
         with self._records.database.read() as session:
-            row = session.connection().execute(sqlalchemy.select(*sums)).one()
-        return Spent(
-            **{name: value if name == "wall_s" else int(value) for name, value in row._mapping.items()}
-        )
+            row = session.connection().execute(sqlalchemy.select(*sums)).mappings().one()
+        return Spent(**{name: value if name == "wall_s" else int(value) for name, value in row.items()})

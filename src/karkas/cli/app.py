@@ -51,6 +51,9 @@ SECTIONS: dict[str, dict[str, Room]] = {
             "karkas.cli.grant", "Let a narrow class of actions happen without asking you each time."
         ),
     },
+    "Morning": {
+        "report": Room("karkas.cli.report", "Tell what agents did meanwhile, and what to decide first."),
+    },
     "Models": {
         "serve": Room("karkas.cli.serve", "Start the model servers of this machine, and keep them running."),
     },

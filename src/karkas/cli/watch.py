@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from karkas import cells
 from karkas.cli import screen
 from karkas.policies.rendering import visible_line
 
@@ -141,22 +142,17 @@ def _below(found: "Live") -> Iterator[str]:
 
 
 def _columns(values: tuple[str, ...]) -> str:
-    shown = []
-    for value, width, heading in zip(values, WIDTHS, HEADINGS, strict=True):
-        cell = Text(value)
-        cell.truncate(width, overflow="ellipsis")
-        pad = " " * (width - cell.cell_len)
-        shown.append(pad + cell.plain if heading in RIGHT else cell.plain + pad)
-    return " ".join(shown)
+    return " ".join(
+        cells.fit(value, width).rstrip().rjust(width) if heading in RIGHT else cells.fit(value, width)
+        for value, width, heading in zip(values, WIDTHS, HEADINGS, strict=True)
+    )
 
 
 RIGHT = {"cycle", "tokens", "tok/s", "new"}
 
 
 def _line(text: str, width: int, style: str = "") -> Text:
-    line = Text(text, style=style)
-    line.truncate(width, overflow="ellipsis")
-    return line
+    return Text(cells.fit(text, width).rstrip(), style=style)
 
 
 def _print_once(found: "Live") -> None:

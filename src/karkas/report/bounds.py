@@ -14,7 +14,7 @@ class Bound(NamedTuple):
 
 
 def nearest(budget: Budget, spent: Spent, *, deadline: datetime | None, now: datetime) -> Bound | None:
-    """The bound that is reached first; None where none is set, or nothing can be said yet. `spent.wall_s` is up to now."""
+    """The bound that is reached first; None where nothing can be said yet. `spent.wall_s` is up to now."""
     found = [Bound("deadline", (deadline - now).total_seconds())] if deadline is not None else []
     for name in Budget.model_fields:
         limit, used = getattr(budget, name), getattr(spent, name)
