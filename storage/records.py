@@ -17,6 +17,7 @@ from karkas.storage.artifacts import Artifacts
 from karkas.storage.audit import Audit
 from karkas.storage.database import Database
 from karkas.storage.keys import SigningKey
+from karkas.storage.locks import Locks
 from karkas.storage.tables import GateRow, GrantRow, PermitRow, RunRow
 
 SYSTEM = "karkas"
@@ -55,6 +56,7 @@ class Records:
     key: SigningKey
     artifacts: Artifacts
     audit: Audit
+    locks: Locks
 
     @contextmanager
     def change(self) -> Iterator[Change]:

@@ -18,10 +18,14 @@ from karkas.storage.grants import Grants
 from karkas.storage.happened import Happened
 from karkas.storage.keys import KEY, SigningKey
 from karkas.storage.ledger import Ledger
+from karkas.storage.locks import FileLocks, Locks
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
+from karkas.storage.schedules import Schedules
 from karkas.storage.schema import migrate
+from karkas.storage.sessions import SessionLocks
 from karkas.storage.waiting import Waiting
+from karkas.storage.workers import Workers
 from karkas.storage.zones import Zones
 
 
@@ -36,11 +40,13 @@ class Store:
         self.database = database
         self.artifacts = Artifacts(folder / "artifacts")
         self.audit = Audit(database, key, folder / "audit.head")
-        records = Records(folder, database, clock, key, self.artifacts, self.audit)
+        self.locks: Locks = FileLocks(folder) if database.is_sqlite else SessionLocks(database.url)
+        records = Records(folder, database, clock, key, self.artifacts, self.audit, self.locks)
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
-        self.waiting, self.happened, self.doings = Waiting(records), Happened(records), Doings(records)
+        self.happened, self.doings = Happened(records), Doings(records)
+        self.waiting, self.schedules, self.workers = Waiting(records), Schedules(records), Workers(records)
 
     @classmethod
     def open(
@@ -129,6 +135,7 @@ class Store:
 
     def close(self) -> None:
         self.doings.close()
+        self.locks.close()
         self.database.close()
 
     def __enter__(self) -> Self:

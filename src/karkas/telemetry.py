@@ -144,6 +144,18 @@ def _of_store(project: "Project") -> "Iterator[Metric]":
     yield GaugeMetricFamily(
         "karkas_oldest_gate_seconds", "How long the oldest gate has waited.", value=oldest
     )
+    silent = GaugeMetricFamily(
+        "karkas_worker_silent_seconds",
+        "Since a worker was last heard of, on whatever host.",
+        labels=("worker", "host"),
+    )
+    at_work = GaugeMetricFamily(
+        "karkas_worker_runs", "What a worker is at work on.", labels=("worker", "host")
+    )
+    for worker in store.workers.all():
+        silent.add_metric((worker.id, worker.host), worker.silent_s)
+        at_work.add_metric((worker.id, worker.host), len(worker.runs))
+    yield from (silent, at_work)
 
 
 def _age(waited: timedelta) -> str:

@@ -158,12 +158,12 @@ def record(head: str, details: str) -> None:
         out.print(Padding(Text(visible_line(details), style="dim"), (0, 0, 0, 7), expand=False))
 
 
-def as_json(value: Any, *, indent: int | None = 2) -> None:
-    """Prints JSON. Invisible characters stand as escapes, so it is as honest as the rest. Without `indent` on one
-    line, at once: one of many.
+def as_json(value: Any, *, line: bool = False) -> None:
+    """Prints JSON, in one `line` where more follow. Invisible characters stand as escapes, so it is as honest as the
+    rest.
     """
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    print(re.sub(r"[^\n -~]", _escaped_unless_printable, text), flush=indent is None)
+    text = json.dumps(value, ensure_ascii=False, indent=None if line else 2)
+    print(re.sub(r"[^\n -~]", _escaped_unless_printable, text), flush=line)
 
 
 def _escaped_unless_printable(match: re.Match[str]) -> str:

@@ -35,7 +35,7 @@ def watch(project: "Project", *, every_s: float, as_json: bool, once: bool) -> N
     try:
         if as_json:
             while True:
-                screen.as_json(watcher.look().model_dump(mode="json"), indent=None)
+                screen.as_json(watcher.look().model_dump(mode="json"), line=True)
                 if once:
                     return
                 time.sleep(every_s)
@@ -219,7 +219,7 @@ def _print_logged(text: str, *, as_json: bool) -> None:
     except ValueError:
         entry = {"event": text}
     if as_json:
-        screen.as_json(entry, indent=None)
+        screen.as_json(entry, line=True)
         return
     stamp = str(entry.pop("timestamp", ""))
     level, event = entry.pop("level", ""), entry.pop("event", "")

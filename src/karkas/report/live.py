@@ -18,6 +18,7 @@ from karkas.settings import Settings
 from karkas.storage import Run, RunStatus
 from karkas.storage.audit import AuditEntry
 from karkas.storage.happened import CYCLE
+from karkas.storage.workers import DEAD_S
 
 RATE_S = 60.0
 """Over how long tokens a second are counted."""
@@ -169,8 +170,13 @@ class Watcher:
 
 def workers(project: Project) -> Iterator[WorkerSeen]:
     """The processes that take up runs, on all hosts."""
-    del project
-    yield from ()
+    for worker in project.store.workers.all():
+        yield WorkerSeen(
+            name=worker.name,
+            alive=worker.silent_s < DEAD_S,
+            silent_s=worker.silent_s,
+            runs=len(worker.runs),
+        )
 
 
 def servers(settings: Settings) -> tuple[Server, ...]:
