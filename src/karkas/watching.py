@@ -7,7 +7,7 @@ import structlog
 from opentelemetry.trace import Span
 from structlog.contextvars import bound_contextvars
 
-from karkas import telemetry
+from karkas import notify, telemetry
 from karkas.logs import DOING
 from karkas.policies.errors import KarkasError
 from karkas.project import Project
@@ -53,4 +53,5 @@ def _tell_end(project: Project, run: Run, span: Span) -> None:
         log.warning("run_left", error=str(error))
         return
     span.set_attribute("karkas.run.status", left.status.value)
+    notify.soon(project)
     log.info("run_left", status=left.status.value, reason=left.reason or None, tokens=left.spent.tokens)
