@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from threading import Thread
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import structlog
 from pydantic import JsonValue
@@ -226,4 +226,4 @@ def _services(settings: NotifySettings) -> "Apprise":
     services: Any = apprise.Apprise()
     for variable in settings.urls:
         services.add(os.environ.get(variable, "").split())
-    return services
+    return cast("Apprise", services)
