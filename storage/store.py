@@ -16,9 +16,12 @@ from karkas.storage.doing import Doings
 from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
 from karkas.storage.happened import Happened
+from karkas.storage.journal import Journal
 from karkas.storage.keys import KEY, SigningKey
 from karkas.storage.ledger import Ledger
 from karkas.storage.locks import FileLocks, Locks
+from karkas.storage.nights import Nights
+from karkas.storage.purses import Purses
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
 from karkas.storage.schedules import Schedules
@@ -47,6 +50,7 @@ class Store:
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
         self.happened, self.doings = Happened(records), Doings(records)
         self.waiting, self.schedules, self.workers = Waiting(records), Schedules(records), Workers(records)
+        self.journal, self.purses, self.nights = Journal(records), Purses(records), Nights(records)
 
     @classmethod
     def open(
