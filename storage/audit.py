@@ -119,7 +119,7 @@ class Audit:
             query = query.where(col(AuditRow.subject) == subject)
         with self._database.read() as session:
             rows = list(_found(session, query if limit is None else query.limit(limit)))
-        return [_entry(row) for row in reversed(rows)]
+        return [entry(row) for row in reversed(rows)]
 
     def ours(self) -> bool:
         """Whether the newest row was signed with this project's key; true of an empty log."""
@@ -296,7 +296,7 @@ def hash_of(row: Noted) -> Digest:
     return digest_of_bytes(body.encode("utf-8", "surrogatepass"))
 
 
-def _entry(row: Noted) -> AuditEntry:
+def entry(row: Noted) -> AuditEntry:
     return AuditEntry(
         seq=row.seq,
         at=datetime.fromisoformat(row.at),

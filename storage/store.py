@@ -1,7 +1,7 @@
 """The store: everything that a project remembers, behind one door."""
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -10,10 +10,12 @@ from pydantic import JsonValue
 from karkas.policies.errors import StorageError
 from karkas.storage import replay
 from karkas.storage.artifacts import Artifacts
-from karkas.storage.audit import Audit
+from karkas.storage.audit import Audit, newest
 from karkas.storage.database import Database, database_url
+from karkas.storage.doing import Doings
 from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
+from karkas.storage.happened import Happened
 from karkas.storage.journal import Journal
 from karkas.storage.keys import KEY, SigningKey
 from karkas.storage.lastwords import LastWords
@@ -51,6 +53,7 @@ class Store:
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
         self.waiting, self.schedules, self.workers = Waiting(records), Schedules(records), Workers(records)
         self.slots = Slots(self.locks)
+        self.happened, self.doings = Happened(records), Doings(records)
         self.journal, self.purses, self.nights = Journal(records), Purses(records), Nights(records)
 
     @classmethod
@@ -125,7 +128,21 @@ class Store:
         with self._records.change() as change:
             change.note(event, subject, actor=actor, data=data)
 
+    def note_unless_lately(
+        self, event: str, subject: str, *, within: timedelta, actor: str, data: JsonValue = None
+    ) -> bool:
+        """As `note`, where no such event is on the record since `within`, whichever process or host wrote it; tells
+        whether it was noted.
+        """
+        with self._records.change() as change:
+            last = newest(change.session, subject, event)
+            if last is not None and datetime.fromisoformat(last.at) > change.now - within:
+                return False
+            change.note(event, subject, actor=actor, data=data)
+            return True
+
     def close(self) -> None:
+        self.doings.close()
         self.locks.close()
         self.database.close()
 

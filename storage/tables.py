@@ -129,6 +129,17 @@ class RunRow(Table, table=True):
     """That checkpoint."""
 
 
+class DoingRow(Table, table=True):
+    """What a run was doing when it was last told, by whoever is at work on it. Only for those who look on."""
+
+    run: str = Field(primary_key=True, foreign_key="run.id")
+    text: str = _words()
+    done: int = 0
+    total: int | None = None
+    at: datetime = _time(nullable=False)
+    worker: str = _words()
+
+
 class ScheduleRow(Table, table=True):
     name: str = Field(primary_key=True)
     cron: str
