@@ -1,14 +1,16 @@
 """How gates and permits end without a person's verdict on them."""
 
 from pydantic import JsonValue
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from karkas.policies.gates import GateStatus
 from karkas.policies.permits import PermitStatus, step
 from karkas.storage.records import SYSTEM, Change
-from karkas.storage.tables import GateRow, PermitRow
+from karkas.storage.tables import UNATTENDED, GateRow, PermitRow, RunRow
 
 WAITING = [status.value for status in GateStatus if status.waits]
+PARKED = "parked"
 UNUSED = [PermitStatus.APPROVED.value, PermitStatus.CLAIMED.value]
 
 
@@ -20,6 +22,7 @@ def close_gate(change: Change, row: GateRow, status: GateStatus, *, reason: str,
     row.status, row.reason = status, reason
     data: dict[str, JsonValue] = {"status": status.value, "reason": reason}
     change.note("gate_closed", f"gate:{row.id}", actor=actor, data=data)
+    wake(change, row.run, priority=UNATTENDED)
 
 
 def undecide(row: GateRow) -> None:
@@ -45,3 +48,12 @@ def end_run(change: Change, run: str, *, reason: str, actor: str) -> None:
         select(PermitRow).where(PermitRow.run == run, col(PermitRow.status).in_(UNUSED))
     ):
         void_permit(change, permit, reason=reason, actor=actor)
+
+
+def wake(change: Change, run: str, *, priority: int) -> None:
+    """A gate of a parked run waits no longer, so the next worker goes on with it."""
+    change.session.connection().execute(
+        update(RunRow)
+        .where(col(RunRow.id) == run, col(RunRow.status) == PARKED)
+        .values(due_at=change.now, priority=priority)
+    )

@@ -1,22 +1,22 @@
 """Runs: executions of workflows, with their status, budget and lease."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from sqlmodel import col, select
+from sqlmodel import col, func, select
 
 from karkas.policies.actions import digest_of_bytes
 from karkas.policies.budgets import Budget, Spent
 from karkas.policies.errors import AuditError, EngineChangedError, KernelError
-from karkas.storage.endings import end_run
-from karkas.storage.leases import Lease, file_lease, postgres_lease
+from karkas.storage.endings import WAITING, end_run, wake
+from karkas.storage.leases import Lease, lease
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
-from karkas.storage.tables import RunRow, storable
+from karkas.storage.tables import UNATTENDED, WAITED_FOR, GateRow, RunRow, storable
 
 RunId = NewType("RunId", str)
 
@@ -45,6 +45,9 @@ NEXT: dict[RunStatus, frozenset[RunStatus]] = {
 }
 
 
+NOT_ENDED = [status.value for status in RunStatus if not status.ended]
+
+
 class RunStatusError(KernelError):
     """The run has ended, or its status does not allow this; `karkas runs show RUN` says how it stands."""
 
@@ -71,6 +74,12 @@ class Run(BaseModel):
     created_at: datetime
     changed_at: datetime
     finished_at: datetime | None
+    due_at: datetime | None
+    """From when on a worker takes it up; None: only a person does."""
+    priority: int
+    """The lower goes first."""
+    tries: int
+    """Times in a row that a worker had to put it back."""
 
 
 RELEASED = "reason"
@@ -90,10 +99,19 @@ class Runs:
         budget: Budget | None = None,
         deadline: datetime | None = None,
         options: dict[str, JsonValue] | None = None,
+        due_at: datetime | None = None,
+        key: str | None = None,
         by: str = SYSTEM,
     ) -> Run:
-        """Queues a run. `input` and `options` are small; documents go to the artifact store and stand here by hash."""
+        """Queues a run. `input` and `options` are small; documents go to the artifact store and stand here by hash.
+
+        From `due_at` on a worker takes it up. Of several with one `key` there is one: the first.
+        """
         with self._records.change() as change:
+            if key is not None:
+                queued = change.session.exec(select(RunRow).where(RunRow.key == key)).first()
+                if queued is not None:
+                    return _run(queued)
             row = RunRow(
                 id=fresh_id(RunRow),
                 workflow=workflow,
@@ -106,6 +124,8 @@ class Runs:
                 status=RunStatus.QUEUED,
                 created_at=change.now,
                 changed_at=change.now,
+                due_at=due_at,
+                key=key,
             )
             change.session.add(row)
             change.session.flush()
@@ -156,6 +176,63 @@ class Runs:
         with self._records.database.read() as session:
             return [_run(row) for row in session.exec(query)]
 
+    def due(self, at: datetime, *, limit: int | None = None) -> tuple[Run, ...]:
+        """What workers may be at work on, or take up: what goes first, first."""
+        query = select(RunRow).where(col(RunRow.due_at) <= at, col(RunRow.status).in_(NOT_ENDED))
+        with self._records.database.read() as session:
+            order = (col(RunRow.priority), col(RunRow.due_at), col(RunRow.id))
+            return tuple(_run(row) for row in session.exec(query.order_by(*order).limit(limit)))
+
+    def next_due(self, after: datetime) -> datetime | None:
+        """When the next run is due that is not yet."""
+        query = select(func.min(RunRow.due_at)).where(
+            col(RunRow.due_at) > after, col(RunRow.status).in_(NOT_ENDED)
+        )
+        with self._records.database.read() as session:
+            return session.exec(query).one()
+
+    def hand_over(self, run: str, *, at: datetime | None = None) -> Run:
+        """Lets workers take up a run that has not ended, now or from `at` on."""
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            _check_step(row, RunStatus.RUNNING)
+            row.due_at, row.tries = at or change.now, 0
+            return _run(row)
+
+    def take_up(self, run: str, *, worker: str | None = None) -> Run:
+        """Whoever holds the lease goes on with the run now: a `worker`, else a person who looks on."""
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            _check_step(row, RunStatus.RUNNING)
+            row.segment += 1
+            row.error = None
+            if worker is None:
+                row.due_at = None
+            note: dict[str, JsonValue] = {"segment": row.segment}
+            change.note("run_taken_up", f"run:{row.id}", actor=worker or SYSTEM, data=note)
+            move(change, row, RunStatus.RUNNING, reason="", actor=SYSTEM)
+            return _run(row)
+
+    def put_back(
+        self, run: str, status: RunStatus, *, reason: str, error: str | None, due_at: datetime
+    ) -> Run:
+        """A worker goes on later with what it cannot go on with now."""
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            _check_step(row, status)
+            row.tries, row.due_at, row.error = row.tries + 1, due_at, error
+            move(change, row, status, reason=reason, actor=SYSTEM)
+            return _run(row)
+
+    def count_crash(self, run: str, checkpoint: str | None) -> int:
+        """Counts that whoever was at work on the run died; gives how often in a row that was at this checkpoint."""
+        with self._records.change() as change:
+            row = find(change.session, RunRow, run)
+            row.crashes = row.crashes + 1 if row.crashed_at == checkpoint else 1
+            row.crashed_at = checkpoint
+            change.note("run_broken_off", f"run:{row.id}", actor=SYSTEM, data={"times": row.crashes})
+            return row.crashes
+
     def set_status(
         self,
         run: str,
@@ -164,29 +241,32 @@ class Runs:
         reason: str | None = None,
         error: str | None = None,
         result: dict[str, JsonValue] | None = None,
+        due_at: datetime | None = None,
+        gates: Collection[str] = (),
         by: str = SYSTEM,
     ) -> Run:
         """Moves a run on. Stopping it cancels its waiting gates and voids its unused permits; failing keeps them for
         when it is resumed.
 
+        From `due_at` on a worker takes it up; at once where it is parked at `gates` of which one waits no longer.
         Raises `RunStatusError` where the step does not exist; a run that was stopped meanwhile stays stopped.
         """
         with self._records.change() as change:
             row = find(change.session, RunRow, run)
-            before = RunStatus(row.status)
-            if status not in NEXT[before]:
-                raise RunStatusError(
-                    f"run {row.id} is {before}{f' ({row.reason})' if row.reason else ''} and cannot become {status}"
-                    + (
-                        "; `karkas runs resume` may open it again"
-                        if before in {RunStatus.FAILED, RunStatus.STOPPED}
-                        else ""
-                    )
-                )
+            _check_step(row, status)
             if result is not None:
                 row.result = result
             row.error = error
+            if status is not RunStatus.RUNNING:
+                row.due_at, row.priority, row.tries = due_at, UNATTENDED, 0
             move(change, row, status, reason=reason or "", actor=by)
+            decided = select(GateRow.id).where(
+                col(GateRow.id).in_(gates), col(GateRow.status).not_in(WAITING)
+            )
+            if gates and change.session.exec(decided).first() is not None:
+                wake(change, row.id, priority=WAITED_FOR)
+            change.session.flush()
+            change.session.refresh(row)
             return _run(row)
 
     def reopen(self, run: str, *, by: str, reason: str = "") -> Run:
@@ -259,21 +339,20 @@ class Runs:
                 row.changed_at = change.now
             return _run(row)
 
-    def next_segment(self, run: str) -> int:
-        """Counts the times that the run was taken up; 1 is the first."""
-        with self._records.change() as change:
-            row = find(change.session, RunRow, run)
-            row.segment += 1
-            row.changed_at = change.now
-            change.note("run_taken_up", f"run:{row.id}", actor=SYSTEM, data={"segment": row.segment})
-            return row.segment
-
     def lease(self, run: str) -> AbstractContextManager[Lease]:
         """Held by whoever advances the run; `LeaseError` names the process that holds it. Ends with the process."""
-        identifier = self.get(run).id
-        if self._records.database.is_sqlite:
-            return file_lease(self._records.folder / "leases", identifier)
-        return postgres_lease(self._records.database, identifier)
+        return lease(self._records.locks, self.get(run).id)
+
+
+def _check_step(row: RunRow, status: RunStatus) -> None:
+    before = RunStatus(row.status)
+    if status in NEXT[before]:
+        return
+    reopening = before in {RunStatus.FAILED, RunStatus.STOPPED}
+    raise RunStatusError(
+        f"run {row.id} is {before}{f' ({row.reason})' if row.reason else ''} and cannot become {status}"
+        + ("; `karkas runs resume` may open it again" if reopening else "")
+    )
 
 
 def _begun_with(row: RunRow) -> dict[str, JsonValue]:

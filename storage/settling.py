@@ -19,9 +19,9 @@ from karkas.storage.decisions import (
     decision_of,
     read_gate,
 )
-from karkas.storage.endings import WAITING
+from karkas.storage.endings import WAITING, wake
 from karkas.storage.records import SYSTEM, Change, Records, fresh_id
-from karkas.storage.tables import GateRow, PermitRow
+from karkas.storage.tables import WAITED_FOR, GateRow, PermitRow
 
 WAITS = {"gate_opened", "gate_reopened", "gate_approved"}
 """The last on the record of a gate that is open."""
@@ -54,6 +54,8 @@ def settle(
     change.session.refresh(row)
     if settled.rowcount != 1:
         raise VerdictError(meanwhile(read_gate(records, row)))
+    if not status.waits:
+        wake(change, row.run, priority=WAITED_FOR)
 
 
 def issue(

@@ -62,8 +62,8 @@ def _json(*, nullable: bool = False) -> Any:
     return Field(default=None, sa_type=JSON(none_as_null=True), nullable=nullable)
 
 
-def _time(*, nullable: bool = True) -> Any:
-    return Field(default=None, sa_type=UtcDateTime, nullable=nullable)
+def _time(*, nullable: bool = True, index: bool = False) -> Any:
+    return Field(default=None, sa_type=UtcDateTime, nullable=nullable, index=index)
 
 
 def _words(*, nullable: bool = False) -> Any:
@@ -93,6 +93,10 @@ class ZoneRow(Table, table=True):
     seal: str = Field(default="", sa_type=Text)
 
 
+WAITED_FOR, UNATTENDED = 0, 10
+"""Priorities of runs: a person who just decided waits for the first, nobody for the second."""
+
+
 class RunRow(Table, table=True):
     id: str = Field(primary_key=True)
     workflow: str = _words()
@@ -111,6 +115,25 @@ class RunRow(Table, table=True):
     created_at: datetime = _time(nullable=False)
     changed_at: datetime = _time(nullable=False)
     finished_at: datetime | None = _time()
+    key: str | None = Field(default=None, unique=True, index=True)
+    """What queued it, where that must not queue it twice: a schedule's name and time."""
+    due_at: datetime | None = _time(index=True)
+    """From when on a worker takes it up; none: only a person does."""
+    priority: int = UNATTENDED
+    """The lower goes first."""
+    tries: int = 0
+    """Times in a row that a worker had to put it back."""
+    crashes: int = 0
+    """Times in a row that whoever was at work on it died at the same checkpoint."""
+    crashed_at: str | None = None
+    """That checkpoint."""
+
+
+class ScheduleRow(Table, table=True):
+    name: str = Field(primary_key=True)
+    cron: str
+    since: datetime = _time(nullable=False)
+    """All its times up to here were seen to."""
 
 
 class GateRow(Table, table=True):
@@ -184,3 +207,76 @@ class AuditRow(Table, table=True):
     prev: str
     hash: str
     signature: str
+
+
+class WorkerRow(Table, table=True):
+    id: str = Field(primary_key=True)
+    host: str
+    pid: int
+    concurrency: int
+    started_at: datetime = _time(nullable=False)
+    beats: int = 0
+    beat_at: datetime = _time(nullable=False)
+    session: int | None = None
+    """The backend of PostgreSQL that holds its locks, since when, and from where."""
+    since: datetime | None = _time()
+    address: str | None = None
+    server: str | None = None
+    """When that PostgreSQL was started."""
+    left_at: datetime | None = _time()
+    buried_at: datetime | None = _time()
+    buried_by: str | None = None
+
+
+class JournalRow(Table, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+    run: str = Field(foreign_key="run.id", index=True)
+    segment: int
+    night: str | None = None
+    digest: str
+    """SHA-256 of the request as the model saw it."""
+    n: int
+    """How often the run had asked the same since it was taken up."""
+    engine: str = _words()
+    role: str
+    model: str = _words()
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    wall_s: float
+    at: datetime = _time(nullable=False, index=True)
+    answer: str | None = Field(default=None, sa_type=Text)
+    """What came back, as JSON; dropped when the run is done."""
+    learnt: str | None = Field(default=None, sa_type=Text)
+    """What the servers said of themselves since the answer before, as JSON; dropped likewise."""
+    seal: str | None = Field(default=None, sa_type=Text)
+
+
+class NightRow(Table, table=True):
+    id: str = Field(primary_key=True)
+    opened_at: datetime = _time(nullable=False, index=True)
+    until: datetime | None = _time()
+    budget: dict[str, JsonValue] = _json()
+    closed_at: datetime | None = _time()
+    why: str = _words()
+
+
+class PurseRow(Table, table=True):
+    name: str = Field(primary_key=True)
+    """`night:ID`, or `zone:NAME:DAY`."""
+    tokens: int = Field(default=0, sa_type=BigInteger)
+    cached_tokens: int = Field(default=0, sa_type=BigInteger)
+    model_calls: int = 0
+    disk_bytes: int = Field(default=0, sa_type=BigInteger)
+
+
+class HoldRow(Table, table=True):
+    """A call under way, as what it may cost at most. It counts while its run is running in the same segment."""
+
+    id: str = Field(primary_key=True)
+    run: str = Field(foreign_key="run.id", index=True)
+    segment: int
+    night: str | None = Field(default=None, index=True)
+    zone: str | None = Field(default=None, index=True)
+    """Names of purses."""
+    tokens: int

@@ -62,6 +62,12 @@ class Waiting:
         query = self._query().where(col(GateRow.status).not_in(WAITING))
         return self._read(query.order_by(col(GateRow.decided_at).desc(), col(GateRow.id)), None, limit)
 
+    def count(self) -> int:
+        """How many gates wait for a person."""
+        query = select(func.count()).where(col(GateRow.status).in_(WAITING))
+        with self._records.database.read() as session:
+            return session.exec(query).one()
+
     def pulse(self) -> int:
         """The number of the last row on the record: where it is the same as before, nothing happened."""
         with self._records.database.read() as session:

@@ -1,8 +1,12 @@
 """What a user's code raised, in the words that help to mend it: the node, the line, the error."""
 
+import errno
 import re
+import sqlite3
 import traceback
 from pathlib import Path
+
+from karkas.policies.errors import AuditError, StorageError
 
 PREFIX = "karkas_user_"
 """What the module of a user's file is called, before its own name."""
@@ -26,3 +30,12 @@ def of_run(error: BaseException) -> str:
     notes = [IN_NODE.match(note) for note in getattr(error, "__notes__", ())]
     nodes = [found[1].partition(".")[0] for found in notes if found]
     return f"node {nodes[0]}: {told(error)}" if nodes else told(error)
+
+
+def of_storage(error: BaseException) -> bool:
+    """Whether it is the store that failed, and not the run: a full disk, a lost database, a checkpoint not written."""
+    if isinstance(error, StorageError | sqlite3.Error):
+        return not isinstance(error, AuditError)
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+    return type(error).__module__.partition(".")[0] == "psycopg"

@@ -3,9 +3,10 @@
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypeVar
 
 import structlog
@@ -15,11 +16,18 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 
 from karkas.policies.budgets import Spent
-from karkas.policies.errors import EngineChangedError, KarkasError, ModelNeededError, ModelUnavailableError
-from karkas.storage import Run, RunStatus
+from karkas.policies.errors import (
+    EngineChangedError,
+    KarkasError,
+    KernelError,
+    ModelNeededError,
+    ModelUnavailableError,
+)
+from karkas.storage import LeaseLostError, Run, RunStatus
 from karkas.workflows import failure
 from karkas.workflows.check import check
 from karkas.workflows.context import Context
+from karkas.workflows.fence import fenced
 from karkas.workflows.lanes import GATE
 
 log = structlog.get_logger("karkas.runs")
@@ -36,7 +44,22 @@ ENDED = object()
 WATCH_S = 1.0
 """Seconds between looks whether the run was stopped from elsewhere."""
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 15.0, 900.0
+"""Before a worker goes on with a run that it had to put back: the first time, and at most; doubled each time."""
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Unattended:
+    """A worker advances the run, and nobody looks on: what passes by itself is waited for, not told and left."""
+
+    worker: str
+    retries: int = 0
+    """How often in a row it is tried again after a failure of its own."""
+    crashes: int = 5
+    """It is given up when whoever was at work on it died so often in a row at the same checkpoint."""
+
 
 Graph: TypeAlias = StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any]
 Listener: TypeAlias = Callable[[tuple[str, ...], dict[str, Any]], None]
@@ -44,7 +67,12 @@ Checkpointer: TypeAlias = Callable[[], AbstractAsyncContextManager[BaseCheckpoin
 
 
 async def advance(
-    context: Context, graph: Graph, checkpointer: Checkpointer, *, listen: Listener | None = None
+    context: Context,
+    graph: Graph,
+    checkpointer: Checkpointer,
+    *,
+    listen: Listener | None = None,
+    unattended: Unattended | None = None,
 ) -> Run:
     """Begins or resumes `context.run` and returns it when it is done, parked at gates, failed or stopped.
 
@@ -56,33 +84,87 @@ async def advance(
 
     `listen` is told of each step as LangGraph streams it (`stream_mode="updates"`): the subgraph it is in, as a tuple
     of names, and the updates by node.
+
+    `Unattended`, a run goes on later, by itself, after what passes by itself: a model server that does not answer, or
+    a failure that may be tried again. What the store cannot take is raised, and the run stands as it stood.
     """
     runs = context.store.runs
     with runs.lease(context.run) as lease:
-        run = await context.stored(runs.proven, context.run)
-        if run.status.ended:
-            return run
+        before = await context.stored(runs.proven, context.run)
+        if before.status.ended:
+            return before
         context = replace(context, lease=lease)
         context.caller.begin()
-        await context.stored(runs.next_segment, run.id)
-        run = await context.stored(runs.set_status, run.id, RunStatus.RUNNING)
+        run = await context.stored(runs.take_up, before.id, worker=unattended.worker if unattended else None)
         try:
             async with checkpointer() as saver:
-                work = _proceed(context, run, with_checkpointer(graph, saver), listen)
-                snapshot = await _unless_stopped(context, work)
+                compiled = with_checkpointer(graph, fenced(saver, lease.check))
+                if before.status is RunStatus.RUNNING:
+                    await _count_crash(context, compiled, unattended)
+                snapshot = await _unless_stopped(context, _proceed(context, run, compiled, listen))
         except asyncio.CancelledError:
-            await _leave(context, RunStatus.QUEUED, reason="interrupted")
+            if lease.held:
+                due_at = context.store.clock() if unattended else None
+                await _leave(context, RunStatus.QUEUED, reason="interrupted", due_at=due_at)
             raise
-        except Exception as error:  # noqa: BLE001  whatever it was, how the run stands goes on the record
-            return await _leave_by(context, error)
-        result = result_of(snapshot)
+        except LeaseLostError:
+            raise  # how the run stands is no longer for this process to say
+        except Exception as error:  # whatever it was, how the run stands goes on the record
+            if unattended and failure.of_storage(error):
+                raise
+            later = await _put_back(context, run, error, unattended) if unattended else None
+            return later or await _leave_by(context, error)
+        result, gates = result_of(snapshot), gates_of(snapshot)
         if not snapshot.interrupts:
             return await _leave(context, RunStatus.DONE, result=result)
-        own = (
-            None if gates_of(snapshot) else "it waits at an interrupt of your own, which karkas never answers"
-        )
+        own = None if gates else "it waits at an interrupt of your own, which karkas never answers"
         mend = f"{own}; ask by add_question instead" if own else None
-        return await _leave(context, RunStatus.PARKED, reason=mend, result=result)
+        return await _leave(context, RunStatus.PARKED, reason=mend, result=result, gates=gates)
+
+
+async def _count_crash(
+    context: Context, graph: CompiledStateGraph[Any, Any, Any, Any], unattended: Unattended | None
+) -> None:
+    """Raises `CrashedError` where whoever is at work on the run keeps dying at one step: it may be the run's doing."""
+    snapshot = await graph.aget_state({"configurable": {"thread_id": context.run}})
+    checkpoint = snapshot.config.get("configurable", {}).get("checkpoint_id")
+    times = await context.stored(context.store.runs.count_crash, context.run, checkpoint)
+    if unattended and times >= unattended.crashes:
+        raise CrashedError(
+            f"whoever was at work on it died {times} times in a row at the same step ({', '.join(snapshot.next)});"
+            f" look for why in the log, mend it, then `karkas runs resume {context.run}`"
+        )
+
+
+async def _put_back(context: Context, run: Run, error: Exception, unattended: Unattended) -> Run | None:
+    """The run as it is to be gone on with later; None where only a person can help, or it was tried often enough."""
+    runs = context.store.runs
+    at = context.store.clock() + timedelta(seconds=pause_s(run.tries))
+    match error:
+        case ModelUnavailableError():
+            log.warning("run_paused", run_id=run.id, reason=str(error), until=at.isoformat())
+            reason = f"{error}; it goes on by itself, tried again at {at.astimezone():%H:%M:%S}"
+            status, why = RunStatus.PARKED, None
+        case _StoppedElsewhere() | ModelNeededError() | EngineChangedError() | KernelError() | CrashedError():
+            return None
+        case _ if run.tries < unattended.retries:
+            why = str(error) if isinstance(error, KarkasError) else failure.of_run(error)
+            log.warning("run_retried", run_id=run.id, error=why, at=at.isoformat())
+            reason = f"it failed and is tried again at {at.astimezone():%H:%M:%S}"
+            status = RunStatus.QUEUED
+        case _:
+            return None
+    await _count_time(context)
+    return await context.stored(runs.put_back, run.id, status, reason=reason, error=why, due_at=at)
+
+
+def pause_s(tries: int) -> float:
+    """Seconds before a run that was put back so often already is gone on with."""
+    return float(min(FIRST_PAUSE_S * 2 ** min(tries, 16), LONGEST_PAUSE_S))
+
+
+class CrashedError(KarkasError):
+    """Whoever advanced the run died each time at one place."""
 
 
 async def _leave_by(context: Context, error: Exception) -> Run:
@@ -112,6 +194,7 @@ async def _unless_stopped(context: Context, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
+            watching.result()  # raises, where the lease was lost
             raise _StoppedElsewhere
         return working.result()
     finally:
@@ -121,9 +204,13 @@ async def _unless_stopped(context: Context, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _until_stopped(context: Context) -> None:
-    """Returns when the run is stopped and no tool is at work: what was begun ends, and its end is recorded."""
+    """Returns when the run is stopped and no tool is at work: what was begun ends, and its end is recorded. Raises
+    `LeaseLostError` where another process may be at work on the run.
+    """
     while True:
         await asyncio.sleep(WATCH_S)
+        if context.lease is not None:
+            context.lease.check()
         try:
             run = await context.stored(context.store.runs.get, context.run)
         except KarkasError as error:
@@ -203,16 +290,30 @@ async def _leave(
     reason: str | None = None,
     error: str | None = None,
     result: dict[str, Any] | None = None,
+    due_at: datetime | None = None,
+    gates: Collection[str] = (),
 ) -> Run:
     """Counts the time and records how the run stands; one that was stopped meanwhile stays stopped."""
     runs = context.store.runs
-    await context.stored(runs.add_spent, context.run, Spent(wall_s=time.monotonic() - context.caller.began))
+    await _count_time(context)
     run = await context.stored(runs.get, context.run)
     if run.status.ended:
         return run
     return await context.stored(
-        runs.set_status, context.run, status, reason=reason, error=error, result=result
+        runs.set_status,
+        context.run,
+        status,
+        reason=reason,
+        error=error,
+        result=result,
+        due_at=due_at,
+        gates=gates,
     )
+
+
+async def _count_time(context: Context) -> None:
+    spent = Spent(wall_s=time.monotonic() - context.caller.began)
+    await context.stored(context.store.runs.add_spent, context.run, spent)
 
 
 def with_checkpointer(

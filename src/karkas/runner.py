@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from karkas.agents.sources import Limits
     from karkas.server.protocol import Engine
     from karkas.storage import Gate
-    from karkas.workflows.runs import Checkpointer, Graph, Listener
+    from karkas.workflows.runs import Checkpointer, Graph, Listener, Unattended
     from karkas.workflows.userfile import UserFile
 
 BUILT_IN = ("explore", "act")
@@ -42,14 +42,29 @@ def begin(
     zone: str | None = None,
     budget: Budget | None = None,
     deadline: datetime | None = None,
+    due_at: datetime | None = None,
+    key: str | None = None,
+    by: str | None = None,
 ) -> Run:
-    """Queues a run of `workflow`: `explore`, `act`, or a user's `FILE.py:NAME`, relative to the project."""
+    """Queues a run of `workflow`: `explore`, `act`, or a user's `FILE.py:NAME`, relative to the project.
+
+    With `due_at` a worker takes it up from then on (`karkas night`, `karkas work`); else whoever calls `advance`. Of
+    several with one `key` there is one.
+    """
     options: dict[str, JsonValue] = {}
     if workflow not in BUILT_IN:
         workflow, file = _user_workflow(project, workflow)
         options[FILE_VERSION] = file.version
     return project.store.runs.create(
-        workflow, zone=zone, input=input, budget=budget, deadline=deadline, options=options, by=person()
+        workflow,
+        zone=zone,
+        input=input,
+        budget=budget,
+        deadline=deadline,
+        options=options,
+        due_at=due_at,
+        key=key,
+        by=by or person(),
     )
 
 
@@ -60,19 +75,23 @@ async def advance(
     progress: Progress = silent,
     listen: "Listener | None" = None,
     waiting: bool = False,
+    unattended: "Unattended | None" = None,
 ) -> Run:
     """Begins or resumes a run and returns it when it is done, parked, failed or stopped.
 
     It is parked at gates, or where it cannot go on for want of its engine: then `reason` says what to do.
     `progress` is told what is being done; `listen` gets each step's updates as LangGraph streams them. Of a run that
-    a person is `waiting` for, a model server answers the calls first.
+    a person is `waiting` for, a model server answers the calls first. A worker is `unattended`: what passes by itself
+    is waited for.
     """
     from karkas.workflows.runs import advance as advance_graph
 
     found = project.store.runs.get(run)
     async with project.models() or nullcontext():
         graph, context = load(project, found, progress=progress, waiting=waiting)
-        return await advance_graph(context, graph, _checkpointer(project), listen=listen)
+        return await advance_graph(
+            context, graph, _checkpointer(project), listen=listen, unattended=unattended
+        )
 
 
 async def snapshot(project: Project, run: str) -> "StateSnapshot":

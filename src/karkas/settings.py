@@ -8,9 +8,18 @@ import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from karkas.agents.tools.sandbox import Sandbox
 from karkas.faults import EXPORT, ZONE_NAME, looks_secret, near, place, told
@@ -78,6 +87,61 @@ class ActSettings(_Section):
         return timedelta(**{UNITS[found[2]]: int(found[1])}) if found else None
 
 
+class WorkSettings(_Section):
+    """What workers do: `karkas night` and `karkas work`."""
+
+    concurrency: int = Field(default=4, ge=1, le=1000)
+    """Runs at once in each worker."""
+    zones: dict[ZoneName, Annotated[int, Field(ge=1)]] = {}
+    """Runs of a zone at once, over all workers."""
+    retries: int = Field(default=2, ge=0)
+    """How often in a row a run is tried again that failed for a fault of its own."""
+    crashes: int = Field(default=5, ge=1)
+    """A run is given up when whoever was at work on it died so often in a row at the same step."""
+
+
+def _cron(text: str) -> str:
+    from croniter import croniter
+
+    if not croniter.is_valid(text) or len(text.split()) != CRON_FIELDS:
+        raise ValueError(
+            'must be five fields of cron, such as "0 23 * * 1-5": minute, hour, day, month, weekday'
+        )
+    return text
+
+
+CRON_FIELDS = 5
+
+
+class ScheduleSettings(_Section):
+    """Work that is queued at certain times: one of `explore`, `act` and `run`."""
+
+    cron: Annotated[str, AfterValidator(_cron)]
+    """In the time zone of the machine."""
+    explore: ZoneName | None = None
+    sources: tuple[str, ...] = ()
+    act: ZoneName | None = None
+    task: str | None = None
+    run: ToolRef | None = None
+    input: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = [name for name in ("explore", "act", "run") if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            raise ValueError('needs exactly one of: explore = "ZONE", act = "ZONE", run = "FILE.py:NAME"')
+        kind = kinds[0]
+        needed = {"explore": self.sources, "act": self.task, "run": True}[kind]
+        if not needed:
+            raise ValueError(
+                'explore needs sources = ["..."]' if kind == "explore" else 'act needs task = "..."'
+            )
+        for name, of in (("sources", "explore"), ("task", "act"), ("input", "run")):
+            if getattr(self, name) and kind != of:
+                raise ValueError(f"{name} belongs to {of}, not to {kind}")
+        return self
+
+
 def _postgres(url: str) -> str:
     if not url.startswith("postgresql://"):
         raise ValueError('must be "postgresql://USER@HOST/NAME"; without it, SQLite in .karkas/ is used')
@@ -100,6 +164,8 @@ class Settings(_Section):
     explore: ExploreSettings = ExploreSettings()
     act: ActSettings = ActSettings()
     storage: StorageSettings = StorageSettings()
+    work: WorkSettings = WorkSettings()
+    schedules: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ScheduleSettings] = {}
 
     @property
     def language_models(self) -> ModelsConfig | None:

@@ -105,7 +105,7 @@ def test_the_engine_of_a_run_is_pinned_until_it_is_released_on_the_record(store:
 
 def test_segments_count_from_one(store: Store) -> None:
     run = store.runs.create("act")
-    assert [store.runs.next_segment(run.id) for _ in range(3)] == [1, 2, 3]
+    assert [store.runs.take_up(run.id).segment for _ in range(3)] == [1, 2, 3]
 
 
 def test_runs_are_listed_newest_first(store: Store, advance: Callable[[timedelta], None]) -> None:

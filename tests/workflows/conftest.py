@@ -20,7 +20,7 @@ from karkas.project import Project
 from karkas.server.protocol import AnswerT, Caller, Question, Reply, Request, Usage
 from karkas.storage import Gate, Run, open_checkpointer
 from karkas.workflows.context import Context
-from karkas.workflows.runs import Graph, advance
+from karkas.workflows.runs import Graph, Unattended, advance
 
 ZONES = """
 [zones.notes]
@@ -81,9 +81,9 @@ class Bench:
         self.engine.caller = context.caller
         return run, context
 
-    def advance(self, context: Context, graph: Graph) -> Run:
+    def advance(self, context: Context, graph: Graph, *, unattended: Unattended | None = None) -> Run:
         saver = partial(open_checkpointer, self.project.folder)
-        return asyncio.run(advance(context, graph, saver))
+        return asyncio.run(advance(context, graph, saver, unattended=unattended))
 
     def run(self, graph: Graph, **input_: Any) -> tuple[Run, Context]:
         _, context = self.begin(graph, **input_)

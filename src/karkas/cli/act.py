@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from karkas.cli.options import JsonOption, ProjectOption, open_project, room
+from karkas.cli.options import AtOption, DetachOption, JsonOption, ProjectOption, due_at, open_project, room
 from karkas.policies.errors import UsageError
 
 app = room()
@@ -24,6 +24,8 @@ def act(
     args: Annotated[
         str | None, typer.Option(metavar="JSON", help="The tool's arguments; `@FILE` reads them from a file.")
     ] = None,
+    detach: DetachOption = False,
+    at: AtOption = None,
     json: JsonOption = False,
     project: ProjectOption = None,
 ) -> None:
@@ -54,7 +56,11 @@ def act(
             given |= {"tool": tool, "args": _arguments(args), "by": person()}
         elif args is not None:
             raise UsageError("--args needs --tool: which tool are they for?")
-        run = begin(opened, "act", given, zone=zone)
+        due = due_at(opened, detach=detach, at=at)
+        run = begin(opened, "act", given, zone=zone, due_at=due)
+        if due is not None:
+            ending.tell_queued(opened, run, json=json)
+            return
         ending.tell(opened, ending.drive(opened, run, quiet=json), json=json)
 
 

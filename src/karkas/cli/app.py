@@ -47,6 +47,8 @@ SECTIONS: dict[str, dict[str, Room]] = {
         ),
         "runs": Room("karkas.cli.runs", "List, show, resume and stop runs."),
         "queue": Room("karkas.cli.queue", "See what waits for you at gates, and decide it."),
+        "night": Room("karkas.cli.night", "Work off what is queued until morning, unattended."),
+        "work": Room("karkas.cli.work", "Take up queued runs for good; one of many workers."),
         "grant": Room(
             "karkas.cli.grant", "Let a narrow class of actions happen without asking you each time."
         ),

@@ -82,6 +82,19 @@ def tell(project: "Project", run: "Run", *, json: bool, told_engine: bool = Fals
     leave(run)
 
 
+def tell_queued(project: "Project", run: "Run", *, json: bool) -> None:
+    """Says that a worker takes the run up, from when on, and how one is started where none is up."""
+    if json:
+        screen.as_json(run_json(run))
+        return
+    now = project.store.clock()
+    later = run.due_at is not None and run.due_at > now
+    when = f" for {run.due_at.astimezone():%a %H:%M}" if run.due_at is not None and later else ""
+    screen.line(f"run {run.id}: queued{when}")
+    if not project.store.workers.all():
+        screen.say("no worker is up; karkas night works off what is queued, karkas work stays up for it")
+
+
 def leave(run: "Run") -> None:
     """Exits with the run's code."""
     code = exit_code(run)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from karkas.cli.options import JsonOption, ProjectOption, open_project, room
+from karkas.cli.options import AtOption, DetachOption, JsonOption, ProjectOption, due_at, open_project, room
 from karkas.policies.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def explore(
     max_minutes: Annotated[
         float | None, typer.Option(min=0.01, help="End after so long with what there is.")
     ] = None,
+    detach: DetachOption = False,
+    at: AtOption = None,
     json: JsonOption = False,
     project: ProjectOption = None,
 ) -> None:
@@ -55,13 +57,14 @@ def explore(
     Examples:
       karkas explore retries --source pkg:tenacity --source pkg:httpx
       karkas explore lora -s ~/docs/peft -s git:../axolotl@main --until 07:00
+      karkas explore lora -s ~/docs/peft --at 23:00
     """
     from karkas.cli import ending
     from karkas.runner import begin
 
     with open_project(project) as opened:
         zone_sources = [_checked(opened, one) for one in source]
-        deadline = _deadline(opened, until)
+        due, deadline = due_at(opened, detach=detach, at=at), _deadline(opened, until)
         budget = _budget(
             opened,
             deadline=deadline,
@@ -77,7 +80,11 @@ def explore(
             zone=zone,
             budget=budget,
             deadline=deadline,
+            due_at=due,
         )
+        if due is not None:
+            ending.tell_queued(opened, run, json=json)
+            return
         tell(opened, ending.drive(opened, run, quiet=json), json=json)
 
 

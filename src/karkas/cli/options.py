@@ -7,6 +7,8 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from karkas.project import Project
 
 ProjectOption = Annotated[
@@ -19,6 +21,15 @@ ProjectOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Queue it for a worker (karkas night, karkas work), and return.")
+]
+AtOption = Annotated[
+    str | None,
+    typer.Option(
+        "--at", metavar="WHEN", help="As --detach, but not before then: 23:00, 2h, 2026-11-23T01:00."
+    ),
+]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it goes on the record.")]
 
 
@@ -68,3 +79,13 @@ def open_project(folder: Path | None) -> "Project":
     if (root / FOLDER).is_dir():
         log_to(root / FOLDER)
     return Project.open(root)
+
+
+def due_at(project: "Project", *, detach: bool, at: str | None) -> "datetime | None":
+    """From when on a worker takes up what is begun now; None where it is done here."""
+    from karkas.cli import times
+
+    now = project.store.clock()
+    if at is not None:
+        return times.future(at, now=now.astimezone())
+    return now if detach else None

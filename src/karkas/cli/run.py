@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from karkas.cli.options import JsonOption, ProjectOption, open_project, room
+from karkas.cli.options import AtOption, DetachOption, JsonOption, ProjectOption, due_at, open_project, room
 
 app = room()
 
@@ -18,6 +18,8 @@ def run(
     input_: Annotated[
         str, typer.Option("--input", "-i", metavar="JSON", help="The workflow's input, a JSON object.")
     ] = "{}",
+    detach: DetachOption = False,
+    at: AtOption = None,
     json: JsonOption = False,
     project: ProjectOption = None,
 ) -> None:
@@ -29,10 +31,15 @@ def run(
     \b
     Examples:
       karkas run flows.py:publish --input '{"topic": "adapters"}'
+      karkas run flows.py:publish --detach
     """
     from karkas.cli import ending
     from karkas.runner import begin, input_of
 
     with open_project(project) as opened:
-        begun = begin(opened, workflow, input_of(input_))
+        due = due_at(opened, detach=detach, at=at)
+        begun = begin(opened, workflow, input_of(input_), due_at=due)
+        if due is not None:
+            ending.tell_queued(opened, begun, json=json)
+            return
         ending.tell(opened, ending.drive(opened, begun, quiet=json), json=json)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from karkas.cli.options import JsonOption, ProjectOption, open_project, room
+from karkas.cli.options import AtOption, DetachOption, JsonOption, ProjectOption, due_at, open_project, room
 
 if TYPE_CHECKING:
     from karkas.settings import Settings
@@ -142,6 +142,8 @@ def resume(
             "--switch-engine", help="Go on with the engine that is configured now, whoever began it."
         ),
     ] = False,
+    detach: DetachOption = False,
+    at: AtOption = None,
     json: JsonOption = False,
     project: ProjectOption = None,
 ) -> None:
@@ -155,6 +157,7 @@ def resume(
     Examples:
       karkas runs resume r-3f9a
       karkas runs resume r-3f9a --switch-engine
+      karkas runs resume r-3f9a --detach
     """
     from karkas.cli import ending, explore, screen
     from karkas.runner import reopen
@@ -174,6 +177,9 @@ def resume(
         if found.options != before.options and not json:
             file = found.workflow.rpartition(":")[0]
             screen.say(f"{file} changed since the run was begun; it goes on with the file as it is now")
+        if (due := due_at(opened, detach=detach, at=at)) is not None:
+            ending.tell_queued(opened, opened.store.runs.hand_over(found.id, at=due), json=json)
+            return
         found = ending.drive(opened, found, quiet=json)
         told = explore.tell if found.workflow == "explore" else ending.tell
         told(opened, found, json=json)

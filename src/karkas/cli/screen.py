@@ -158,9 +158,11 @@ def record(head: str, details: str) -> None:
         out.print(Padding(Text(visible_line(details), style="dim"), (0, 0, 0, 7), expand=False))
 
 
-def as_json(value: Any) -> None:
-    """Prints JSON. Invisible characters stand as escapes, so it is as honest as the rest."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
+def as_json(value: Any, *, line: bool = False) -> None:
+    """Prints JSON, in one `line` where more follow. Invisible characters stand as escapes, so it is as honest as the
+    rest.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=None if line else 2)
     print(re.sub(r"[^\n -~]", _escaped_unless_printable, text))
 
 

@@ -1,0 +1,189 @@
+"""A worker in this terminal: what it does, line by line as runs end, and how the night went."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+from karkas.cli import ending, exits, progress, screen
+from karkas.work.shift import Over, Shift
+
+if TYPE_CHECKING:
+    from karkas.project import Project
+    from karkas.storage import Run
+
+REDRAW_S = 0.5
+
+
+def night(
+    project: "Project", *, until: datetime | None, budget_tokens: int | None, places: int | None, json: bool
+) -> None:
+    """Works until it is over, tells what came of it, and exits with its code."""
+    begun = project.store.clock()
+    shift = _shift(project, places, until=until, drain=True, json=json)
+    if not json:
+        end = f" until {until:%a %H:%M}" if until else ""
+        screen.say(f"night{end}: {shift.places} runs at once; Ctrl-C ends it, and nothing is lost")
+    over = _work(shift, quiet=json)
+    runs = project.store.runs.list(changed_since=begun)
+    waiting = project.store.waiting.count()
+    if json:
+        screen.as_json(
+            {"over": over.value, "waiting": waiting, "runs": [ending.run_json(run) for run in runs]}
+        )
+    else:
+        _tell(over, runs, waiting)
+    if over is Over.STOPPED:
+        raise typer.Exit(exits.INTERRUPTED)
+    if over in {Over.DEADLINE, Over.BUDGET} and any(_cut(run) for run in runs):
+        raise typer.Exit(exits.STOPPED)
+    if waiting:
+        raise typer.Exit(exits.PARKED)
+
+
+def work(project: "Project", *, places: int | None, json: bool) -> None:
+    shift = _shift(project, places, json=json)
+    if not json:
+        screen.say(
+            f"working, {shift.places} runs at once; Ctrl-C ends it, and what is at work is queued again"
+        )
+    _work(shift, quiet=json)
+    if not json:
+        screen.say("stopped; what was at work is queued again")
+
+
+def list_workers(project: "Project", *, json: bool) -> None:
+    workers = project.store.workers.all()
+    if json:
+        screen.as_json([one.model_dump(mode="json") for one in workers])
+    elif not workers:
+        screen.say("no worker is up; start one: karkas work, or karkas night")
+    else:
+        screen.table(
+            ("worker", "since", "runs at once", "at work on"),
+            [
+                (
+                    one.name,
+                    f"{one.started_at.astimezone():%Y-%m-%d %H:%M}",
+                    str(one.concurrency),
+                    ", ".join(one.runs),
+                )
+                for one in workers
+            ],
+        )
+
+
+def _shift(
+    project: "Project",
+    places: int | None,
+    *,
+    until: datetime | None = None,
+    drain: bool = False,
+    json: bool = False,
+) -> Shift:
+    def tell(run: "Run") -> None:
+        at = project.store.clock().astimezone()
+        if json:
+            screen.as_json(ending.run_json(run), line=True)
+        else:
+            screen.line(
+                f"{at:%H:%M:%S} {run.id} {run.workflow}{f' {run.zone}' if run.zone else ''}: {_stands(run)}"
+            )
+
+    places = places or project.settings.work.concurrency
+    return Shift(project, places, until=until, drain=drain, tell=tell)
+
+
+def _work(shift: Shift, *, quiet: bool) -> Over:
+    """Works in a thread of its own, so that Ctrl-C and SIGTERM reach this one at once."""
+    ended: list[Over | BaseException] = []
+
+    def run() -> None:
+        try:
+            ended.append(shift.work())
+        except BaseException as error:  # noqa: BLE001  it is raised again below
+            ended.append(error)
+
+    thread = threading.Thread(target=run, name="karkas-shift")
+    with _stopping(shift), progress.shown(quiet=quiet) as shown:
+        thread.start()
+        while thread.is_alive():
+            thread.join(REDRAW_S)
+            shown(_doing(shift))
+    match ended[0]:
+        case BaseException() as error:
+            raise error
+        case over:
+            return over
+
+
+@contextmanager
+def _stopping(shift: Shift) -> Iterator[None]:
+    """The first signal ends the shift in order; what was begun ends first. A second one is the terminal's own."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def stop(number: int, _: object) -> None:
+        if number == signal.SIGINT and sys.stdout.isatty():
+            print()  # after the terminal's ^C
+        shift.stop()
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _doing(shift: Shift) -> str:
+    if shift.trouble:
+        return f"held up: {shift.trouble}"
+    doing = dict(shift.doing)
+    if not doing:
+        return "waits for work"
+    first = next((f"; {run}: {what}" for run, what in doing.items() if what), "")
+    return f"{screen.counted(len(doing), 'run')} at work{first}"
+
+
+def _stands(run: "Run") -> str:
+    told = run.reason or (run.error or "").split("\n", 1)[0]
+    return f"{run.status.value}{f', {told}' if told else ''}"
+
+
+def _cut(run: "Run") -> bool:
+    return ending.exit_code(run) == exits.STOPPED or not (run.status.ended or run.status.value == "parked")
+
+
+def _tell(over: Over, runs: "list[Run]", waiting: int) -> None:
+    why = {
+        Over.DRAINED: "all that was queued is done or waits",
+        Over.DEADLINE: "the night is over",
+        Over.BUDGET: "the night's budget is spent",
+        Over.STOPPED: "interrupted; nothing is lost, `karkas night` goes on",
+    }[over]
+    counts = [
+        screen.counted(sum(run.status.value == status for run in runs), f"run {status}").replace(
+            f"run {status}s", f"runs {status}"
+        )
+        for status in ("done", "parked", "failed", "queued")
+        if any(run.status.value == status for run in runs)
+    ]
+    screen.say(f"{why}: {', '.join(counts) or 'no run'}")
+    for run in runs:
+        if run.status.value == "failed":
+            screen.line(f"  {run.id} failed: karkas runs show {run.id}")
+    if waiting:
+        screen.say(
+            f"{screen.counted(waiting, 'gate')} wait for you: karkas queue".replace(
+                "1 gate wait ", "1 gate waits "
+            )
+        )

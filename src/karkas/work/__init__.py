@@ -1,0 +1,1 @@
+"""Workers: processes that take up queued runs by themselves, for a night or for good."""
