@@ -150,7 +150,9 @@ def answered(body: bytes) -> str:
         reason = "The note says what the log shows, and nothing else."
         return json.dumps({"code": code[1].decode(), "findings": [], "reason": reason, "verdict": "pass"})
     if b'"relevance"' in body:
-        return json.dumps({"scores": [{"number": 1, "relevance": 9, "why": "it shows the job"}], "queries": []})
+        return json.dumps(
+            {"scores": [{"number": 1, "relevance": 9, "why": "it shows the job"}], "queries": []}
+        )
     if b'"cites"' in body:
         return json.dumps({"claims": [CLAIM]})
     path = re.search(rb"the file (\S+) this", body)
@@ -185,7 +187,13 @@ def chat(body: bytes) -> dict[str, Any]:
     message = {"role": "assistant", "content": answered(body)}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 400, "completion_tokens": 120, "total_tokens": 520}
-    return {"id": "x", "object": "chat.completion", "model": "fake-model", "choices": [choice], "usage": usage}
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "model": "fake-model",
+        "choices": [choice],
+        "usage": usage,
+    }
 
 
 async def _serve_alone() -> int:
@@ -452,7 +460,9 @@ def main() -> None:
     parser.add_argument("--only", choices=("floor", "langgraph", "karkas"))
     parser.add_argument("--stored", type=int, nargs="+", default=[], metavar="N")
     parser.add_argument("--each", type=int, default=40, help="runs measured at each number stored")
-    parser.add_argument("--folder", metavar="DIR", help="on the disk that is meant (default: the temporary one)")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="on the disk that is meant (default: the temporary one)"
+    )
     parser.add_argument("--profile", metavar="FILE")
     parser.add_argument("--child", choices=("serve", "run", "grown"), help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)

@@ -52,7 +52,7 @@ class Noted(NamedTuple):
     signature: str
 
 
-_NOTED = [col(getattr(AuditRow, name)) for name in Noted._fields]
+NOTED = [col(getattr(AuditRow, name)) for name in Noted._fields]
 
 
 class _Head(BaseModel):
@@ -112,13 +112,13 @@ class Audit:
         self, *, limit: int | None = None, since: datetime | None = None, subject: str | None = None
     ) -> list[AuditEntry]:
         """The newest `limit` entries, oldest first. `subject` is exact, such as `gate:g-...` or `zone:lora`."""
-        query = select(*_NOTED).order_by(col(AuditRow.seq).desc())
+        query = select(*NOTED).order_by(col(AuditRow.seq).desc())
         if since is not None:
             query = query.where(col(AuditRow.at) >= since.astimezone(UTC).isoformat())
         if subject is not None:
             query = query.where(col(AuditRow.subject) == subject)
         with self._database.read() as session:
-            rows = list(_found(session, query if limit is None else query.limit(limit)))
+            rows = list(found(session, query if limit is None else query.limit(limit)))
         return [entry(row) for row in reversed(rows)]
 
     def ours(self) -> bool:
@@ -167,7 +167,7 @@ class Audit:
 
     @staticmethod
     def _last(session: Session) -> Noted | None:
-        return next(_found(session, select(*_NOTED).order_by(col(AuditRow.seq).desc()).limit(1)), None)
+        return next(found(session, select(*NOTED).order_by(col(AuditRow.seq).desc()).limit(1)), None)
 
     def proven(self, session: Session, subject: str, event: str) -> JsonValue:
         """What the newest such row says, or None where there is none that this project's key signed."""
@@ -247,18 +247,18 @@ class Audit:
 
 def newest(session: Session, subject: str, event: str) -> Noted | None:
     """The last row on `subject` whose event begins with `event`, whoever wrote it (`Audit.wrote`)."""
-    query = select(*_NOTED).where(
+    query = select(*NOTED).where(
         col(AuditRow.subject) == subject, col(AuditRow.event).startswith(event, autoescape=True)
     )
-    return next(_found(session, query.order_by(col(AuditRow.seq).desc()).limit(1)), None)
+    return next(found(session, query.order_by(col(AuditRow.seq).desc()).limit(1)), None)
 
 
 def _rows(session: Session, *, begin: int | None = None) -> Iterator[Noted]:
-    query = select(*_NOTED).order_by(col(AuditRow.seq)).execution_options(yield_per=1000)
-    return _found(session, query if begin is None else query.where(col(AuditRow.seq) >= begin))
+    query = select(*NOTED).order_by(col(AuditRow.seq)).execution_options(yield_per=1000)
+    return found(session, query if begin is None else query.where(col(AuditRow.seq) >= begin))
 
 
-def _found(session: Session, query: Select[Any]) -> Iterator[Noted]:
+def found(session: Session, query: Select[Any]) -> Iterator[Noted]:
     return map(Noted._make, session.connection().execute(query))
 
 

@@ -7,7 +7,7 @@ import sqlalchemy
 from sqlmodel import col, func, select
 
 from karkas.policies.budgets import Spent
-from karkas.storage.audit import AuditEntry, entry
+from karkas.storage.audit import NOTED, AuditEntry, entry, found
 from karkas.storage.records import Records
 from karkas.storage.tables import AuditRow, RunRow
 
@@ -28,15 +28,15 @@ class Happened:
         subjects: Collection[str] | None = None,
     ) -> list[AuditEntry]:
         """The entries of these events, the oldest first; `after` is the number of a row."""
-        query = select(AuditRow).where(col(AuditRow.event).in_(names), AuditRow.seq > after)
+        query = sqlalchemy.select(*NOTED).where(col(AuditRow.event).in_(names), col(AuditRow.seq) > after)
         if since is not None:
-            query = query.where(AuditRow.at >= since.astimezone(UTC).isoformat())
+            query = query.where(col(AuditRow.at) >= since.astimezone(UTC).isoformat())
         if until is not None:
-            query = query.where(AuditRow.at < until.astimezone(UTC).isoformat())
+            query = query.where(col(AuditRow.at) < until.astimezone(UTC).isoformat())
         if subjects is not None:
             query = query.where(col(AuditRow.subject).in_(subjects))
         with self._records.database.read() as session:
-            return [entry(row) for row in session.exec(query.order_by(col(AuditRow.seq)))]
+            return [entry(row) for row in found(session, query.order_by(col(AuditRow.seq)))]
 
     def runs_by_status(self) -> dict[str, int]:
         query = select(RunRow.status, func.count()).group_by(col(RunRow.status))

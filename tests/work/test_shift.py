@@ -50,7 +50,7 @@ def test_a_night_at_whose_end_a_gate_waits_says_so(root: Path, opened: Callable[
     line, *last = night.out.split("\n", 1)
     assert json.loads(line)["status"] == "parked"
     assert (told := json.loads(last[0]))["waiting"] == 1
-    assert told["over"] == "drained"
+    assert told["night"]["why"] == "drained"
 
 
 def test_what_a_killed_worker_was_at_work_on_goes_on_elsewhere_by_itself(
