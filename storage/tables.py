@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, MetaData, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, LargeBinary, MetaData, Text
 from sqlalchemy.orm import declared_attr
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -226,3 +226,10 @@ class WorkerRow(Table, table=True):
     left_at: datetime | None = _time()
     buried_at: datetime | None = _time()
     buried_by: str | None = None
+
+
+class ArtifactRow(Table, table=True):
+    """In PostgreSQL, which is for many hosts; elsewhere artifacts are files."""
+
+    digest: str = Field(primary_key=True)
+    data: bytes = Field(sa_type=LargeBinary)

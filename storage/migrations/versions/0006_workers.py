@@ -1,4 +1,4 @@
-"""Workers."""
+"""Workers, and artifacts that hosts share."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,4 +27,10 @@ def upgrade() -> None:
         sa.Column("buried_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("buried_by", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_worker")),
+    )
+    op.create_table(
+        "artifact",
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_artifact")),
     )
