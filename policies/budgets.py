@@ -1,7 +1,8 @@
-"""Budgets: what a run may spend, what it has spent, and what ended it."""
+"""Budgets: what a run may spend, what many may together, what was spent, and what ended it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,7 +16,7 @@ class StopReason(StrEnum):
 
 
 class Budget(BaseModel):
-    """Upper bounds; `None` is no bound. Seconds, tokens, and counts."""
+    """Upper bounds of one run; `None` is no bound. Seconds, tokens, counts, and megabytes (of 10^6 bytes)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,6 +25,17 @@ class Budget(BaseModel):
     model_calls: int | None = Field(default=None, ge=0)
     sources: int | None = Field(default=None, ge=1)
     cycles: int | None = Field(default=None, ge=1)
+    disk_mb: float | None = Field(default=None, gt=0)
+
+
+class SharedBudget(BaseModel):
+    """Upper bounds of what many runs spend together, in a night or in a zone's day; `None` is no bound."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int | None = Field(default=None, ge=0)
+    model_calls: int | None = Field(default=None, ge=0)
+    disk_mb: float | None = Field(default=None, gt=0)
 
 
 class Spent(BaseModel):
@@ -36,6 +48,7 @@ class Spent(BaseModel):
     model_calls: int = Field(default=0, ge=0)
     sources: int = Field(default=0, ge=0)
     cycles: int = Field(default=0, ge=0)
+    disk_mb: float = Field(default=0.0, ge=0)
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent.model_validate(
@@ -43,17 +56,54 @@ class Spent(BaseModel):
         )
 
 
-def exhausted(budget: Budget, spent: Spent) -> str | None:
+class Bound(NamedTuple):
+    """A bound that is reached. Many runs share those of nights and zones, so they do not count against one run."""
+
+    reason: StopReason
+    what: str
+    """For people: "tokens of the night"."""
+    shared: bool = False
+
+
+RUN, NIGHT = "the run", "the night"
+
+NAMED = {"wall_s": "time at work", "model_calls": "model calls", "disk_mb": "disk space"}
+
+
+def exhausted(budget: Budget | SharedBudget, spent: Spent) -> str | None:
     """The name of the first bound that is reached, or None."""
-    for name in Budget.model_fields:
+    for name in type(budget).model_fields:
         bound = getattr(budget, name)
         if bound is not None and getattr(spent, name) >= bound:
             return name
     return None
 
 
-def must_stop(budget: Budget, spent: Spent, *, deadline: datetime | None, now: datetime) -> StopReason | None:
-    """Whether the deadline has passed or a bound is reached; checked before work is begun, never after."""
-    if deadline is not None and now >= deadline:
-        return StopReason.DEADLINE
-    return StopReason.BUDGET if exhausted(budget, spent) else None
+def reached(budget: Budget | SharedBudget, spent: Spent, *, whose: str = RUN) -> Bound | None:
+    """The first bound of this budget that is reached."""
+    name = exhausted(budget, spent)
+    if name is None:
+        return None
+    return Bound(StopReason.BUDGET, f"{NAMED.get(name, name)} of {whose}", isinstance(budget, SharedBudget))
+
+
+def over(*, deadline: datetime | None, until: datetime | None, now: datetime) -> Bound | None:
+    """Whether the run's deadline or the night's end has passed; the earlier of both where both have."""
+    night = until is not None and now >= until
+    if deadline is not None and now >= deadline and not (night and until is not None and until < deadline):
+        return Bound(StopReason.DEADLINE, f"deadline of {RUN}")
+    return Bound(StopReason.DEADLINE, f"end of {NIGHT}", shared=True) if night else None
+
+
+def must_stop(
+    budget: Budget, spent: Spent, *, deadline: datetime | None, now: datetime, until: datetime | None = None
+) -> Bound | None:
+    """What a run has reached: its deadline, the night's end (`until`), or a bound of its own; checked before work is
+    begun, never after.
+    """
+    return over(deadline=deadline, until=until, now=now) or reached(budget, spent)
+
+
+def day_of(local: datetime) -> str:
+    """The day that a zone's budget is for, by its date: from noon to noon, so that no night is cut in two."""
+    return (local - timedelta(hours=12)).date().isoformat()

@@ -7,9 +7,11 @@ from karkas.storage.database import worker_name
 from karkas.storage.decisions import Gate, NewGate, ShownVariant
 from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants, StandingGrant
+from karkas.storage.journal import Figures
 from karkas.storage.keys import SigningKey
 from karkas.storage.leases import Lease, LeaseError, LeaseLostError
 from karkas.storage.ledger import Claimed, Ledger, Permit
+from karkas.storage.nights import Night, NightId
 from karkas.storage.runs import Run, RunId, Runs, RunStatus, RunStatusError
 from karkas.storage.store import Store
 from karkas.storage.waiting import Waiting, WaitingLine
@@ -22,6 +24,7 @@ __all__ = [
     "AuditEntry",
     "BuriedError",
     "Claimed",
+    "Figures",
     "Gate",
     "Gates",
     "Grants",
@@ -30,6 +33,8 @@ __all__ = [
     "LeaseLostError",
     "Ledger",
     "NewGate",
+    "Night",
+    "NightId",
     "Permit",
     "Run",
     "RunId",

@@ -11,6 +11,7 @@ from karkas.policies.approvals import FEWEST
 from karkas.policies.errors import PermitError, VerdictError
 from karkas.policies.gates import CriticReport, GateKind, GateStatus, Verdict, critic_releases, possible
 from karkas.policies.permits import PermitStatus
+from karkas.server import tracing
 from karkas.storage.decisions import (
     CLOSED,
     TAMPERED,
@@ -33,6 +34,7 @@ class Gates:
     def __init__(self, records: Records) -> None:
         self._records = records
 
+    @tracing.gate
     def open(self, new: NewGate, *, by: str = SYSTEM) -> Gate:
         """Opens a gate, or returns the one that this key opened before, unchanged.
 

@@ -1,7 +1,7 @@
 """The store: everything that a project remembers, behind one door."""
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -10,13 +10,19 @@ from pydantic import JsonValue
 from karkas.policies.errors import StorageError
 from karkas.storage import replay
 from karkas.storage.artifacts import Artifacts, SharedArtifacts
-from karkas.storage.audit import Audit
+from karkas.storage.audit import Audit, newest
 from karkas.storage.database import Database, database_url
+from karkas.storage.doing import Doings
 from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
+from karkas.storage.happened import Happened
+from karkas.storage.journal import Journal
 from karkas.storage.keys import KEY, SigningKey
+from karkas.storage.lastwords import LastWords
 from karkas.storage.ledger import Ledger
 from karkas.storage.locks import FileLocks, Locks
+from karkas.storage.nights import Nights
+from karkas.storage.purses import Purses
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
 from karkas.storage.schedules import Schedules
@@ -43,12 +49,15 @@ class Store:
             self.artifacts = SharedArtifacts(folder / "artifacts", self._shared)
         self.audit = Audit(database, key, folder / "audit.head")
         self.locks: Locks = FileLocks(folder) if database.is_sqlite else SessionLocks(database.url)
-        records = Records(folder, database, clock, key, self.artifacts, self.audit, self.locks)
+        words = LastWords(self.audit, key, folder / "audit.words")
+        records = Records(folder, database, clock, key, self.artifacts, self.audit, self.locks, words)
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
         self.waiting, self.schedules, self.workers = Waiting(records), Schedules(records), Workers(records)
         self.slots = Slots(self.locks)
+        self.happened, self.doings = Happened(records), Doings(records)
+        self.journal, self.purses, self.nights = Journal(records), Purses(records), Nights(records)
 
     @classmethod
     def open(
@@ -122,7 +131,21 @@ class Store:
         with self._records.change() as change:
             change.note(event, subject, actor=actor, data=data)
 
+    def note_unless_lately(
+        self, event: str, subject: str, *, within: timedelta, actor: str, data: JsonValue = None
+    ) -> bool:
+        """As `note`, where no such event is on the record since `within`, whichever process or host wrote it; tells
+        whether it was noted.
+        """
+        with self._records.change() as change:
+            last = newest(change.session, subject, event)
+            if last is not None and datetime.fromisoformat(last.at) > change.now - within:
+                return False
+            change.note(event, subject, actor=actor, data=data)
+            return True
+
     def close(self) -> None:
+        self.doings.close()
         self.locks.close()
         self.database.close()
         if self._shared is not None:

@@ -129,6 +129,17 @@ class RunRow(Table, table=True):
     """That checkpoint."""
 
 
+class DoingRow(Table, table=True):
+    """What a run was doing when it was last told, by whoever is at work on it. Only for those who look on."""
+
+    run: str = Field(primary_key=True, foreign_key="run.id")
+    text: str = _words()
+    done: int = 0
+    total: int | None = None
+    at: datetime = _time(nullable=False)
+    worker: str = _words()
+
+
 class ScheduleRow(Table, table=True):
     name: str = Field(primary_key=True)
     cron: str
@@ -226,6 +237,60 @@ class WorkerRow(Table, table=True):
     left_at: datetime | None = _time()
     buried_at: datetime | None = _time()
     buried_by: str | None = None
+
+
+class JournalRow(Table, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+    run: str = Field(foreign_key="run.id", index=True)
+    segment: int
+    night: str | None = None
+    digest: str
+    """SHA-256 of the request as the model saw it."""
+    n: int
+    """How often the run had asked the same since it was taken up."""
+    engine: str = _words()
+    role: str
+    model: str = _words()
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    wall_s: float
+    at: datetime = _time(nullable=False, index=True)
+    answer: str | None = Field(default=None, sa_type=Text)
+    """What came back, as JSON; dropped when the run is done."""
+    learnt: str | None = Field(default=None, sa_type=Text)
+    """What the servers said of themselves since the answer before, as JSON; dropped likewise."""
+    seal: str | None = Field(default=None, sa_type=Text)
+
+
+class NightRow(Table, table=True):
+    id: str = Field(primary_key=True)
+    opened_at: datetime = _time(nullable=False, index=True)
+    until: datetime | None = _time()
+    budget: dict[str, JsonValue] = _json()
+    closed_at: datetime | None = _time()
+    why: str = _words()
+
+
+class PurseRow(Table, table=True):
+    name: str = Field(primary_key=True)
+    """`night:ID`, or `zone:NAME:DAY`."""
+    tokens: int = Field(default=0, sa_type=BigInteger)
+    cached_tokens: int = Field(default=0, sa_type=BigInteger)
+    model_calls: int = 0
+    disk_bytes: int = Field(default=0, sa_type=BigInteger)
+
+
+class HoldRow(Table, table=True):
+    """A call under way, as what it may cost at most. It counts while its run is running in the same segment."""
+
+    id: str = Field(primary_key=True)
+    run: str = Field(foreign_key="run.id", index=True)
+    segment: int
+    night: str | None = Field(default=None, index=True)
+    zone: str | None = Field(default=None, index=True)
+    """Names of purses."""
+    tokens: int
 
 
 class ArtifactRow(Table, table=True):

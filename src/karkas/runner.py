@@ -84,14 +84,16 @@ async def advance(
     a person is `waiting` for, a model server answers the calls first. A worker is `unattended`: what passes by itself
     is waited for.
     """
+    from karkas.watching import watched
     from karkas.workflows.runs import advance as advance_graph
 
     found = project.store.runs.get(run)
     async with project.models() or nullcontext():
-        graph, context = load(project, found, progress=progress, waiting=waiting)
-        return await advance_graph(
-            context, graph, _checkpointer(project), listen=listen, unattended=unattended
-        )
+        with watched(project, found, progress) as told:
+            graph, context = load(project, found, progress=told, waiting=waiting)
+            return await advance_graph(
+                context, graph, _checkpointer(project), listen=listen, unattended=unattended
+            )
 
 
 async def snapshot(project: Project, run: str) -> "StateSnapshot":

@@ -29,7 +29,7 @@ class Failing:
         self.graph.add_node("work", self.work)
         self.graph.add_edge(START, "work").add_edge("work", END)
 
-    async def work(self, _: WorkflowState) -> dict[str, Any]:
+    async def work(self, _: Any) -> dict[str, Any]:
         if self.errors:
             raise self.errors.pop(0)
         return {}
@@ -114,7 +114,7 @@ def test_crashes_at_different_steps_are_no_reason_to_give_up(bench: Bench) -> No
 
 
 def test_an_interrupted_worker_queues_its_run_again_and_a_person_does_not(bench: Bench) -> None:
-    async def slow(_: WorkflowState) -> dict[str, Any]:
+    async def slow(_: Any) -> dict[str, Any]:
         await asyncio.sleep(60)
         return {}
 

@@ -28,6 +28,7 @@ from karkas.queue.page import Page
 from karkas.queue.standing import Reader, Sheet
 from karkas.queue.verdicts import Verdicts
 from karkas.queue.works import Ended, Works
+from karkas.report import figures
 from karkas.storage import RunStatus, WaitingLine
 
 POLL_S = 1.0
@@ -307,7 +308,7 @@ class QueueScreen(Verdicts):
         if ended.run is None:
             self.say(f"run {ended.id}: {ended.why}")
         else:
-            self.say(morning.of_run(ended.run))
+            self.say(figures.of_run(ended.run))
         await self.refresh_list()
         await self.follow(ended.id)
 

@@ -1,10 +1,10 @@
-"""Workers, and artifacts that hosts share."""
+"""Workers."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -27,10 +27,4 @@ def upgrade() -> None:
         sa.Column("buried_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("buried_by", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_worker")),
-    )
-    op.create_table(
-        "artifact",
-        sa.Column("digest", sa.String(), nullable=False),
-        sa.Column("data", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("digest", name=op.f("pk_artifact")),
     )

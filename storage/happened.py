@@ -1,0 +1,54 @@
+"""What happened, by kind of event, and sums: for reports, never for decisions, which prove what they read."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+import sqlalchemy
+from sqlmodel import col, func, select
+
+from karkas.policies.budgets import Spent
+from karkas.storage.audit import AuditEntry, entry
+from karkas.storage.records import Records
+from karkas.storage.tables import AuditRow, RunRow
+
+CYCLE = "cycle_ended"
+"""The event at the end of each cycle of an exploration. A cycle that is done again after a crash has a second one."""
+
+
+class Happened:
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def events(
+        self,
+        *names: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = 0,
+        subjects: Collection[str] | None = None,
+    ) -> list[AuditEntry]:
+        """The entries of these events, the oldest first; `after` is the number of a row."""
+        query = select(AuditRow).where(col(AuditRow.event).in_(names), AuditRow.seq > after)
+        if since is not None:
+            query = query.where(AuditRow.at >= since.astimezone(UTC).isoformat())
+        if until is not None:
+            query = query.where(AuditRow.at < until.astimezone(UTC).isoformat())
+        if subjects is not None:
+            query = query.where(col(AuditRow.subject).in_(subjects))
+        with self._records.database.read() as session:
+            return [entry(row) for row in session.exec(query.order_by(col(AuditRow.seq)))]
+
+    def runs_by_status(self) -> dict[str, int]:
+        query = select(RunRow.status, func.count()).group_by(col(RunRow.status))
+        with self._records.database.read() as session:
+            return dict(session.exec(query).all())
+
+    def totals(self) -> Spent:
+        """What all runs have spent."""
+        spent = col(RunRow.spent)
+        sums = [
+            func.coalesce(func.sum(spent[name].as_float()), 0.0).label(name) for name in Spent.model_fields
+        ]
+        with self._records.database.read() as session:
+            row = session.connection().execute(sqlalchemy.select(*sums)).mappings().one()
+        return Spent(**{name: value if name == "wall_s" else int(value) for name, value in row.items()})

@@ -1,0 +1,173 @@
+"""Purses: what many runs spend together, over all processes and hosts. Nothing is spent that was not reserved before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, update
+from sqlmodel import col, func, select
+
+from karkas.policies.budgets import NIGHT, Bound, SharedBudget, Spent, StopReason, reached
+from karkas.storage.journal import Entry, secret_of, write
+from karkas.storage.records import Change, Records
+from karkas.storage.tables import HoldRow, NightRow, PurseRow, RunRow
+
+RUNNING = "running"
+BYTES = 1_000_000
+"""Of a megabyte."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A purse that a run spends out of, and its bounds."""
+
+    purse: str
+    budget: SharedBudget
+    whose: str
+    """For people: "the night", "zone lora"."""
+
+    @property
+    def bounds_calls(self) -> bool:
+        """Whether calls are bounded, so that they have to be reserved."""
+        return self.budget.tokens is not None or self.budget.model_calls is not None
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A call about to be made, and how many tokens it may cost at most."""
+
+    id: str
+    run: str
+    segment: int
+    tokens: int
+
+
+NIGHTS, ZONES = "night:", "zone:"
+
+
+def night_purse(night: str) -> str:
+    return f"{NIGHTS}{night}"
+
+
+def zone_purse(zone: str, day: str) -> str:
+    return f"{ZONES}{zone}:{day}"
+
+
+class Purses:
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._secret = secret_of(records.key)
+
+    def spent(self, purse: str) -> Spent:
+        with self._records.database.read() as session:
+            return spent_of(session.get(PurseRow, purse))
+
+    def reserve(self, hold: Hold, shares: Sequence[Share]) -> Bound | bool:
+        """True: the call may be made. False: what is under way may use up what is left, so it has to be waited for.
+
+        As in a run, a call is allowed as long as what was spent and what is under way leave something: of many at once
+        over all processes, one exceeds a budget. What a run that is not at work any more held does not count.
+        """
+        with self._records.change() as change:
+            held = []
+            for share in shares:
+                spent = spent_of(change.session.get(PurseRow, share.purse))
+                if (bound := self._bound(change, share, spent)) is not None:
+                    return bound
+                held.append(spent + self._held(change, share.purse))
+            if any(reached(share.budget, sum_) is not None for share, sum_ in zip(shares, held, strict=True)):
+                return False
+            names = [share.purse for share in shares]
+            change.session.connection().execute(
+                insert(HoldRow),
+                vars(hold)
+                | {
+                    "night": next((name for name in names if name.startswith(NIGHTS)), None),
+                    "zone": next((name for name in names if name.startswith(ZONES)), None),
+                },
+            )
+            return True
+
+    def release(self, hold: str) -> None:
+        """The call has ended without an answer."""
+        with self._records.change() as change:
+            _release(change, hold)
+
+    def drop(self, run: str, segment: int) -> None:
+        """What earlier segments of a run held is nobody's."""
+        with self._records.change() as change:
+            change.session.connection().execute(
+                delete(HoldRow).where(col(HoldRow.run) == run, col(HoldRow.segment) < segment)
+            )
+
+    def spend(
+        self,
+        run: str,
+        spent: Spent,
+        *,
+        purses: Sequence[str] = (),
+        hold: str | None = None,
+        answer: Entry | None = None,
+    ) -> None:
+        """Adds to what the run and its purses have spent, releases what was held for it, and journals what came of it:
+        all of it or nothing.
+        """
+        with self._records.change() as change:
+            connection = change.session.connection()
+            query = select(col(RunRow.spent)).where(RunRow.id == run)
+            total = Spent.model_validate(connection.execute(query).scalar_one()) + spent
+            connection.execute(
+                update(RunRow)
+                .where(col(RunRow.id) == run)
+                .values(spent=total.model_dump(mode="json"), changed_at=change.now)
+            )
+            if answer is not None:
+                write(change, self._secret, answer)
+            for purse in purses:
+                _pay(change, purse, spent)
+            if hold is not None:
+                _release(change, hold)
+
+    def _bound(self, change: Change, share: Share, spent: Spent) -> Bound | None:
+        if share.purse.startswith(NIGHTS):
+            night = change.session.get(NightRow, share.purse.removeprefix(NIGHTS))
+            if night is None or night.closed_at is not None:
+                return Bound(StopReason.DEADLINE, f"end of {NIGHT}", shared=True)
+        return reached(share.budget, spent, whose=share.whose)
+
+    def _held(self, change: Change, purse: str) -> Spent:
+        column = HoldRow.night if purse.startswith(NIGHTS) else HoldRow.zone
+        query = (
+            select(func.count(), func.coalesce(func.sum(HoldRow.tokens), 0))
+            .join(RunRow, col(RunRow.id) == col(HoldRow.run))
+            .where(column == purse, RunRow.status == RUNNING, col(RunRow.segment) == col(HoldRow.segment))
+        )
+        calls, tokens = change.session.exec(query).one()
+        return Spent(model_calls=calls, tokens=tokens)
+
+
+def spent_of(row: PurseRow | None) -> Spent:
+    if row is None:
+        return Spent()
+    return Spent(
+        tokens=row.tokens,
+        cached_tokens=row.cached_tokens,
+        model_calls=row.model_calls,
+        disk_mb=row.disk_bytes / BYTES,
+    )
+
+
+def _pay(change: Change, purse: str, spent: Spent) -> None:
+    added = {
+        "tokens": spent.tokens,
+        "cached_tokens": spent.cached_tokens,
+        "model_calls": spent.model_calls,
+        "disk_bytes": round(spent.disk_mb * BYTES),
+    }
+    connection = change.session.connection()
+    more = {name: col(getattr(PurseRow, name)) + amount for name, amount in added.items()}
+    if not connection.execute(update(PurseRow).where(col(PurseRow.name) == purse).values(more)).rowcount:
+        connection.execute(insert(PurseRow), {"name": purse, **added})
+
+
+def _release(change: Change, hold: str) -> None:
+    change.session.connection().execute(delete(HoldRow).where(col(HoldRow.id) == hold))
