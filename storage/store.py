@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from karkas.policies.errors import StorageError
 from karkas.storage import replay
-from karkas.storage.artifacts import Artifacts
+from karkas.storage.artifacts import Artifacts, SharedArtifacts
 from karkas.storage.audit import Audit, newest
 from karkas.storage.database import Database, database_url
 from karkas.storage.doing import Doings
@@ -43,7 +43,10 @@ class Store:
     def __init__(self, folder: Path, database: Database, key: SigningKey, clock: Clock) -> None:
         self.folder, self.key, self.clock = folder, key, clock
         self.database = database
-        self.artifacts = Artifacts(folder / "artifacts")
+        self.artifacts, self._shared = Artifacts(folder / "artifacts"), None
+        if not database.is_sqlite:
+            self._shared = Database(database.url)
+            self.artifacts = SharedArtifacts(folder / "artifacts", self._shared)
         self.audit = Audit(database, key, folder / "audit.head")
         self.locks: Locks = FileLocks(folder) if database.is_sqlite else SessionLocks(database.url)
         words = LastWords(self.audit, key, folder / "audit.words")
@@ -145,6 +148,8 @@ class Store:
         self.doings.close()
         self.locks.close()
         self.database.close()
+        if self._shared is not None:
+            self._shared.close()
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, MetaData, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, LargeBinary, MetaData, Text
 from sqlalchemy.orm import declared_attr
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -291,3 +291,10 @@ class HoldRow(Table, table=True):
     zone: str | None = Field(default=None, index=True)
     """Names of purses."""
     tokens: int
+
+
+class ArtifactRow(Table, table=True):
+    """In PostgreSQL, which is for many hosts; elsewhere artifacts are files."""
+
+    digest: str = Field(primary_key=True)
+    data: bytes = Field(sa_type=LargeBinary)
