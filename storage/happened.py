@@ -3,16 +3,28 @@
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from typing import Any, NamedTuple
+
 import sqlalchemy
 from sqlmodel import col, func, select
 
 from karkas.policies.budgets import Spent
 from karkas.storage.audit import AuditEntry, entry
 from karkas.storage.records import Records
-from karkas.storage.tables import AuditRow, RunRow
+from karkas.storage.tables import AuditRow, JournalRow, RunRow
 
 CYCLE = "cycle_ended"
 """The event at the end of each cycle of an exploration. A cycle that is done again after a crash has a second one."""
+
+
+class Asked(NamedTuple):
+    """What one role of one run asked models. `tokens` are those of prompts and answers."""
+
+    run: str
+    role: str
+    calls: int
+    tokens: int
+    cached_tokens: int
 
 
 class Happened:
@@ -38,6 +50,32 @@ class Happened:
         with self._records.database.read() as session:
             return [entry(row) for row in session.exec(query.order_by(col(AuditRow.seq)))]
 
+    def asked(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        runs: Collection[str] | None = None,
+    ) -> list[Asked]:
+        """What models answered, summed by run and role."""
+        row = JournalRow
+        tokens = col(row.prompt_tokens) + col(row.completion_tokens)
+        query = sqlalchemy.select(
+            col(row.run),
+            col(row.role),
+            func.count(),
+            func.sum(tokens),
+            func.sum(col(row.cached_tokens)),
+        ).group_by(col(row.run), col(row.role))
+        if since is not None:
+            query = query.where(col(row.at) >= since)
+        if until is not None:
+            query = query.where(col(row.at) < until)
+        if runs is not None:
+            query = query.where(col(row.run).in_(runs))
+        with self._records.database.read() as session:
+            return [Asked(*map(_plain, found)) for found in session.connection().execute(query)]
+
     def runs_by_status(self) -> dict[str, int]:
         query = select(RunRow.status, func.count()).group_by(col(RunRow.status))
         with self._records.database.read() as session:
@@ -52,3 +90,8 @@ class Happened:
         with self._records.database.read() as session:
             row = session.connection().execute(sqlalchemy.select(*sums)).mappings().one()
         return Spent(**{name: value if name == "wall_s" else int(value) for name, value in row.items()})
+
+
+def _plain(value: Any) -> Any:
+    """PostgreSQL's sums are decimals."""
+    return value if isinstance(value, str) else int(value)
