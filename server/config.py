@@ -77,6 +77,8 @@ class ModelSettings(_Section):
     """Whether a reasoning model may reason before it answers."""
     timeout_s: float = Field(default=600.0, gt=0)
     """Seconds without a word from the server until a call counts as lost."""
+    max_in_flight: int | None = Field(default=None, ge=1, le=4096)
+    """Calls that each server may have in flight, of all processes and hosts of the project together."""
     serve: ServeSettings | None = None
 
     @property

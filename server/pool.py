@@ -17,6 +17,7 @@ from karkas.server.endpoints import Endpoints, Patience
 from karkas.server.protocol import AnswerT, Caller, Request, Role
 from karkas.server.schemas import response_format
 from karkas.server.served import Served
+from karkas.server.slots import Turnstiles
 from karkas.server.wire import ChatRequest, Message
 
 TEMPLATE = 128
@@ -45,14 +46,18 @@ class ModelPool:
         version: str = "1",
         patience: Patience | None = None,
         clock: Callable[[], float] = monotonic,
+        slots: Turnstiles | None = None,
     ) -> None:
-        """Opens nothing. `version` is the language-model engine's; `patience` takes the place of the usual one."""
+        """Opens nothing. `version` is the language-model engine's; `patience` takes the place of the usual one; `slots`
+        are shared with other processes, where a model has `max_in_flight`.
+        """
         self._config = config
         self._names = {role: config.name_for(role) for role in Role}
         self._environ = environ
         self._version = version
         self._patience = patience or Patience()
         self._clock = clock
+        self._slots = slots
         self._entered = 0
         self._open: dict[str, Endpoints] = {}
         self._counting = Counting()
@@ -200,6 +205,7 @@ class ModelPool:
                 key=self._key(name),
                 patience=self._patience,
                 clock=self._clock,
+                slots=self._slots,
             )
             endpoints.start()
             self._open[name] = endpoints

@@ -9,18 +9,20 @@ from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants, StandingGrant
 from karkas.storage.journal import Figures
 from karkas.storage.keys import SigningKey
-from karkas.storage.leases import Lease, LeaseError
+from karkas.storage.leases import Lease, LeaseError, LeaseLostError
 from karkas.storage.ledger import Claimed, Ledger, Permit
 from karkas.storage.nights import Night, NightId
 from karkas.storage.runs import Run, RunId, Runs, RunStatus, RunStatusError
 from karkas.storage.store import Store
 from karkas.storage.waiting import Waiting, WaitingLine
+from karkas.storage.workers import BuriedError, Worker, Workers
 from karkas.storage.zones import ZoneGround, Zones
 
 __all__ = [
     "Artifacts",
     "Audit",
     "AuditEntry",
+    "BuriedError",
     "Claimed",
     "Figures",
     "Gate",
@@ -28,6 +30,7 @@ __all__ = [
     "Grants",
     "Lease",
     "LeaseError",
+    "LeaseLostError",
     "Ledger",
     "NewGate",
     "Night",
@@ -44,6 +47,8 @@ __all__ = [
     "Store",
     "Waiting",
     "WaitingLine",
+    "Worker",
+    "Workers",
     "ZoneGround",
     "Zones",
     "open_checkpointer",

@@ -14,7 +14,7 @@ from karkas.policies.actions import digest_of_bytes
 from karkas.policies.budgets import Budget, Spent
 from karkas.policies.errors import AuditError, EngineChangedError, KernelError
 from karkas.storage.endings import WAITING, end_run, wake
-from karkas.storage.leases import Lease, file_lease, postgres_lease
+from karkas.storage.leases import Lease, lease
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
 from karkas.storage.tables import UNATTENDED, WAITED_FOR, GateRow, RunRow, storable
 
@@ -341,10 +341,7 @@ class Runs:
 
     def lease(self, run: str) -> AbstractContextManager[Lease]:
         """Held by whoever advances the run; `LeaseError` names the process that holds it. Ends with the process."""
-        identifier = self.get(run).id
-        if self._records.database.is_sqlite:
-            return file_lease(self._records.folder / "leases", identifier)
-        return postgres_lease(self._records.database, identifier)
+        return lease(self._records.locks, self.get(run).id)
 
 
 def _check_step(row: RunRow, status: RunStatus) -> None:

@@ -16,14 +16,19 @@ from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
 from karkas.storage.journal import Journal
 from karkas.storage.keys import KEY, SigningKey
+from karkas.storage.lastwords import LastWords
 from karkas.storage.ledger import Ledger
+from karkas.storage.locks import FileLocks, Locks
 from karkas.storage.nights import Nights
 from karkas.storage.purses import Purses
 from karkas.storage.records import Clock, Records
 from karkas.storage.runs import Runs
 from karkas.storage.schedules import Schedules
 from karkas.storage.schema import migrate
+from karkas.storage.sessions import SessionLocks
+from karkas.storage.slots import Slots
 from karkas.storage.waiting import Waiting
+from karkas.storage.workers import Workers
 from karkas.storage.zones import Zones
 
 
@@ -38,11 +43,14 @@ class Store:
         self.database = database
         self.artifacts = Artifacts(folder / "artifacts")
         self.audit = Audit(database, key, folder / "audit.head")
-        records = Records(folder, database, clock, key, self.artifacts, self.audit)
+        self.locks: Locks = FileLocks(folder) if database.is_sqlite else SessionLocks(database.url)
+        words = LastWords(self.audit, key, folder / "audit.words")
+        records = Records(folder, database, clock, key, self.artifacts, self.audit, self.locks, words)
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
-        self.waiting, self.schedules = Waiting(records), Schedules(records)
+        self.waiting, self.schedules, self.workers = Waiting(records), Schedules(records), Workers(records)
+        self.slots = Slots(self.locks)
         self.journal, self.purses, self.nights = Journal(records), Purses(records), Nights(records)
 
     @classmethod
@@ -118,6 +126,7 @@ class Store:
             change.note(event, subject, actor=actor, data=data)
 
     def close(self) -> None:
+        self.locks.close()
         self.database.close()
 
     def __enter__(self) -> Self:

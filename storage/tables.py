@@ -209,6 +209,25 @@ class AuditRow(Table, table=True):
     signature: str
 
 
+class WorkerRow(Table, table=True):
+    id: str = Field(primary_key=True)
+    host: str
+    pid: int
+    concurrency: int
+    started_at: datetime = _time(nullable=False)
+    beats: int = 0
+    beat_at: datetime = _time(nullable=False)
+    session: int | None = None
+    """The backend of PostgreSQL that holds its locks, since when, and from where."""
+    since: datetime | None = _time()
+    address: str | None = None
+    server: str | None = None
+    """When that PostgreSQL was started."""
+    left_at: datetime | None = _time()
+    buried_at: datetime | None = _time()
+    buried_by: str | None = None
+
+
 class JournalRow(Table, table=True):
     id: int | None = Field(default=None, primary_key=True)
     run: str = Field(foreign_key="run.id", index=True)

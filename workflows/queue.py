@@ -100,12 +100,16 @@ class RunQueue:
         """Runs that are queued or at work, of any worker."""
         return {_run(one.workflow_id) for one in self._list(status=LIVE)}
 
-    def take_over(self, dead: Collection[str]) -> int:
-        """Queues again what these workers were at work on; says how many runs that are."""
-        left = self._list(status=["PENDING"], executor_id=list(dead)) if dead else []
+    def take_over(self, alive: Callable[[], Collection[str]]) -> list[str]:
+        """Queues again what workers are at work on that do not live any more; gives the runs."""
+        pending = self._list(status=["PENDING"])
+        if not pending:
+            return []
+        living = alive()  # asked afterwards, since a worker joins before it takes anything up
+        left = [one for one in pending if one.executor_id not in living]
         if left:
             self._dbos.resume_workflows([one.workflow_id for one in left])
-        return len({_run(one.workflow_id) for one in left})
+        return sorted({_run(one.workflow_id) for one in left})
 
     def forget(self, runs: Collection[str]) -> None:
         """Drops what is kept of runs that have ended."""

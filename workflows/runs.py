@@ -23,10 +23,11 @@ from karkas.policies.errors import (
     ModelNeededError,
     ModelUnavailableError,
 )
-from karkas.storage import Run, RunStatus
+from karkas.storage import LeaseLostError, Run, RunStatus
 from karkas.workflows import failure
 from karkas.workflows.check import check
 from karkas.workflows.context import Context
+from karkas.workflows.fence import fenced
 from karkas.workflows.lanes import GATE
 
 log = structlog.get_logger("karkas.runs")
@@ -97,14 +98,17 @@ async def advance(
         run = await context.stored(runs.take_up, before.id, worker=unattended.worker if unattended else None)
         try:
             async with checkpointer() as saver:
-                compiled = with_checkpointer(graph, saver)
+                compiled = with_checkpointer(graph, fenced(saver, lease.check))
                 if before.status is RunStatus.RUNNING:
                     await _count_crash(context, compiled, unattended)
                 snapshot = await _unless_stopped(context, _proceed(context, run, compiled, listen))
         except asyncio.CancelledError:
-            due_at = context.store.clock() if unattended else None
-            await _leave(context, RunStatus.QUEUED, reason="interrupted", due_at=due_at)
+            if lease.held:
+                due_at = context.store.clock() if unattended else None
+                await _leave(context, RunStatus.QUEUED, reason="interrupted", due_at=due_at)
             raise
+        except LeaseLostError:
+            raise  # how the run stands is no longer for this process to say
         except Exception as error:  # whatever it was, how the run stands goes on the record
             if unattended and failure.of_storage(error):
                 raise
@@ -190,6 +194,7 @@ async def _unless_stopped(context: Context, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
+            watching.result()  # raises, where the lease was lost
             raise _StoppedElsewhere
         return working.result()
     finally:
@@ -199,9 +204,13 @@ async def _unless_stopped(context: Context, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _until_stopped(context: Context) -> None:
-    """Returns when the run is stopped and no tool is at work: what was begun ends, and its end is recorded."""
+    """Returns when the run is stopped and no tool is at work: what was begun ends, and its end is recorded. Raises
+    `LeaseLostError` where another process may be at work on the run.
+    """
     while True:
         await asyncio.sleep(WATCH_S)
+        if context.lease is not None:
+            context.lease.check()
         try:
             run = await context.stored(context.store.runs.get, context.run)
         except KarkasError as error:

@@ -78,7 +78,11 @@ def test_what_only_a_person_can_mend_is_not_tried_again_for_ever(bench: Bench, e
 
 @pytest.mark.parametrize(
     "error",
-    [StorageError("the disk is full"), sqlite3.OperationalError("disk is full"), OSError(28, "No space left")],
+    [
+        StorageError("the disk is full"),
+        sqlite3.OperationalError("disk is full"),
+        OSError(28, "No space left"),
+    ],
 )
 def test_a_store_that_cannot_be_written_is_no_fault_of_the_run(bench: Bench, error: Exception) -> None:
     failing = Failing(error)

@@ -53,6 +53,8 @@ def work(project: "Project", *, places: int | None, json: bool) -> None:
             f"working, {shift.places} runs at once; Ctrl-C ends it, and what is at work is queued again"
         )
     _work(shift, quiet=json)
+    if not json:
+        screen.say("stopped; what was at work is queued again")
 
 
 def list_workers(project: "Project", *, json: bool) -> None:
@@ -63,8 +65,16 @@ def list_workers(project: "Project", *, json: bool) -> None:
         screen.say("no worker is up; start one: karkas work, or karkas night")
     else:
         screen.table(
-            ("worker", "since", "runs at once"),
-            [(one.id, f"{one.joined_at.astimezone():%Y-%m-%d %H:%M}", str(one.places)) for one in workers],
+            ("worker", "since", "runs at once", "at work on"),
+            [
+                (
+                    one.name,
+                    f"{one.started_at.astimezone():%Y-%m-%d %H:%M}",
+                    str(one.concurrency),
+                    ", ".join(one.runs),
+                )
+                for one in workers
+            ],
         )
 
 

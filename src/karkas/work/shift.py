@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from karkas.policies.errors import KarkasError
 from karkas.project import Project
 from karkas.runner import advance
-from karkas.storage import LeaseError, Run, RunStatus
+from karkas.storage import BuriedError, LeaseError, LeaseLostError, Run, RunStatus
 from karkas.storage.database import database_url
 from karkas.work.schedules import fire, next_time
 from karkas.workflows import failure
@@ -30,8 +30,6 @@ GRACE_S = 600.0
 """How long what is at work may take to end with what it has, once the night is over."""
 ENDING_S = 30.0
 """How long a run may take to let go when the worker is told to end: a tool that was begun is waited for."""
-DEAD_AFTER_S = 30.0
-"""A worker that has not been heard of for so long is dead, and others go on with its runs."""
 AT_MOST = 1000
 """Runs that are queued ahead; the rest follow when these have gone."""
 
@@ -90,13 +88,15 @@ class Shift:
                 queue.close(patience_s=0)
         finally:
             with suppress(KarkasError):
-                store.workers.leave(self.me)
+                store.workers.leave()
 
     def _loop(self, queue: RunQueue) -> Over:
         while not self._stop.is_set():
             try:
                 over = self._tick(queue)
                 self.trouble = ""
+            except BuriedError:
+                raise
             except (KarkasError, SQLAlchemyError, OSError) as error:
                 # A full disk, a database that is away: it passes or a person mends it, and the night goes on.
                 over, told = None, str(error).splitlines()[0]
@@ -112,11 +112,12 @@ class Shift:
 
     def _tick(self, queue: RunQueue) -> Over | None:
         store, now = self.project.store, self.project.store.clock()
-        store.workers.beat(self.me)
-        dead = [one for one in store.workers.dead(DEAD_AFTER_S) if store.workers.bury(one)]
-        if dead:
-            taken = queue.take_over([one.id for one in dead])
-            log.warning("workers_died", workers=[one.id for one in dead], runs=taken)
+        store.workers.beat()
+        for dead in store.workers.dead():
+            if store.workers.bury(dead):
+                log.warning("worker_died", worker=dead.id, host=dead.host, pid=dead.pid)
+        if taken := queue.take_over(lambda: {one.id for one in store.workers.all()}):
+            log.warning("runs_taken_over", runs=taken)
         ended, self._ended = self._ended, set()
         queue.forget(ended)
         store.gates.wake_due(now)
@@ -175,6 +176,9 @@ class Shift:
             self._not_before.pop(name, None)
         except LeaseError:
             self._pause(name)  # somebody is at work on it, who goes on from here when they get there
+            return
+        except LeaseLostError as error:
+            log.warning("run_let_go", run_id=name, why=str(error))  # another worker goes on with it
             return
         except asyncio.CancelledError:
             if not self._stop.is_set():
