@@ -1,16 +1,18 @@
 """The servers of one model: which of them answer, and who gets the next free slot on which."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from random import uniform
 from time import monotonic
+from typing import Any, TypeVar
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
-from karkas.policies.errors import EngineError, ModelUnavailableError, RequestRejectedError
+from karkas.policies.errors import EngineError, KarkasError, ModelUnavailableError, RequestRejectedError
 from karkas.server.client import Client
 from karkas.server.config import ModelSettings
 from karkas.server.endpoint import Endpoint, chosen
@@ -18,6 +20,7 @@ from karkas.server.faults import PassingFaultError
 from karkas.server.limiter import Line
 from karkas.server.protocol import Caller, Usage
 from karkas.server.served import Served
+from karkas.server.slots import Slot, Turnstile, Turnstiles
 
 LOOK_S = 0.5
 """Between two looks at a server's load while it works for us."""
@@ -27,10 +30,14 @@ PROBE_S, LONGEST_PROBE_S = 0.5, 10.0
 """The pause before the second probe of a sick server, and the longest that it grows to."""
 QUIET_S = 2.0
 """Nothing is said of a wait that is shorter, unless something is known to be wrong."""
+AGAIN_S = (0.01, 0.03)
+"""Between two looks for a slot that all processes share; none is favoured."""
 PROMPT_WEIGHT = 16
 """A token of the prompt takes about this part of the time of one that is written."""
 
 log = structlog.get_logger("karkas.models")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,16 @@ class _Waiter:
     prefix: str
     avoid: Collection[Endpoint]
     since: float
-    slot: asyncio.Future[Endpoint]
+    slot: asyncio.Future["_Place"]
+    told: bool = False
+
+
+@dataclass(frozen=True)
+class _Place:
+    endpoint: Endpoint
+    n: int
+    shared: Slot | None = None
+    """Its slot of those that all processes share."""
 
 
 class Endpoints:
@@ -70,7 +86,9 @@ class Endpoints:
         key: str | None = None,
         patience: Patience,
         clock: Callable[[], float] = monotonic,
+        slots: Turnstiles | None = None,
     ) -> None:
+        """`slots` are asked only where the model has `max_in_flight`."""
         self._settings = settings
         self._adapters = frozenset(adapters)
         self._patience = patience
@@ -81,6 +99,13 @@ class Endpoints:
         self.each = tuple(
             Endpoint(Client(url, key=key, timeout_s=settings.timeout_s)) for url in settings.base_urls
         )
+        self._turnstiles: dict[Endpoint, Turnstile] = {}
+        if settings.max_in_flight is not None:
+            if slots is None:
+                raise ValueError("max_in_flight needs slots that all processes share")
+            self._turnstiles = {one: slots(one.client.base_url, settings.max_in_flight) for one in self.each}
+        self._stirred = asyncio.Event()
+        self._errands: set[asyncio.Future[Any]] = set()
         self.answered_at = float("-inf")
         self._served: Served | None = None
         self._others: set[tuple[str, str]] = set()
@@ -89,11 +114,15 @@ class Endpoints:
         watches = [partial(self._watch, endpoint) for endpoint in self.each]
         self._tasks = [asyncio.create_task(_for_ever(watch)) for watch in watches]
         self._tasks.append(asyncio.create_task(_for_ever(self._lose_patience)))
+        if self._turnstiles:
+            self._tasks.append(asyncio.create_task(_for_ever(self._share)))
 
     async def aclose(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._errands, return_exceptions=True)
+        await self._leave_turnstiles()
         for endpoint in self.each:
             await endpoint.client.aclose()
 
@@ -114,16 +143,17 @@ class Endpoints:
         `prefix` is the text that the request shares with others: they go to the same server, whose cache has it.
         What is to `avoid` is taken only where no other server answers.
         """
-        endpoint = None if self._line else chosen(self.each, n, prefix=prefix, avoid=avoid)
+        shared = n > 0 and bool(self._turnstiles)
+        endpoint = None if self._line or shared else chosen(self.each, n, prefix=prefix, avoid=avoid)
         if endpoint is not None:
             endpoint.take(n)
+            place = _Place(endpoint, n)
         else:
-            endpoint = await self._turn(caller, n, prefix, avoid)
+            place = await self._turn(caller, n, prefix, avoid)
         try:
-            yield endpoint
+            yield place.endpoint
         finally:
-            endpoint.in_flight -= n
-            self._serve()
+            self._give_back(place)
 
     def answered(self, endpoint: Endpoint, usage: Usage) -> None:
         endpoint.faults = 0
@@ -152,6 +182,11 @@ class Endpoints:
                 self._dead_since = self._clock()
 
     @property
+    def known(self) -> Served | None:
+        """What they serve, as far as one of them has said it."""
+        return self._served
+
+    @property
     def best(self) -> Endpoint:
         """The least loaded that is in rotation, or any where none is."""
         return min(self.each, key=lambda endpoint: (not endpoint.ready, endpoint.load))
@@ -164,8 +199,8 @@ class Endpoints:
         """Whether any server but these is in rotation."""
         return any(endpoint.ready and endpoint not in avoid for endpoint in self.each)
 
-    async def _turn(self, caller: Caller, n: int, prefix: str, avoid: Collection[Endpoint]) -> Endpoint:
-        slot: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
+    async def _turn(self, caller: Caller, n: int, prefix: str, avoid: Collection[Endpoint]) -> _Place:
+        slot: asyncio.Future[_Place] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(caller, n, prefix, avoid, self._clock(), slot)
         self._line.join(waiter, run=caller.run, first=caller.waiting)
         self._serve()
@@ -173,13 +208,22 @@ class Endpoints:
             return await slot
         except asyncio.CancelledError:
             if slot.done() and not slot.cancelled() and slot.exception() is None:
-                slot.result().in_flight -= n
+                self._give_back(slot.result())
             self._line.leave(waiter, run=caller.run, first=caller.waiting)
             self._serve()
             raise
 
+    def _give_back(self, place: _Place) -> None:
+        place.endpoint.in_flight -= place.n
+        if place.shared is not None:
+            self._errand(asyncio.to_thread(place.shared.free))
+        self._serve()
+
     def _serve(self) -> None:
         """Gives what is free to whose turn it is."""
+        if self._turnstiles:
+            self._stirred.set()
+            return
         while (waiter := self._line.head()) is not None:
             endpoint = None
             if not waiter.slot.done():
@@ -189,7 +233,79 @@ class Endpoints:
             self._line.advance()
             if endpoint is not None:
                 endpoint.take(waiter.n)
-                waiter.slot.set_result(endpoint)
+                waiter.slot.set_result(_Place(endpoint, waiter.n))
+
+    async def _share(self) -> None:
+        """As `_serve`, where the servers' slots are shared with other processes."""
+        self._stirred.clear()
+        waiter = self._first()
+        if waiter is None:
+            await self._leave_turnstiles()
+            await self._stirred.wait()
+            return
+        try:
+            asked = await self._give(waiter)
+        except KarkasError as error:
+            log.warning("slots_out_of_reach", reason=str(error))
+            await asyncio.sleep(1.0)
+            return
+        if asked:
+            if not waiter.told and self._clock() - waiter.since > QUIET_S:
+                waiter.told = True
+                waiter.caller.progress(f"waits: {self._settings.max_in_flight} calls are in flight already")
+            await asyncio.sleep(uniform(*AGAIN_S))  # noqa: S311  chance, no secret
+        elif not waiter.slot.done():
+            await self._stirred.wait()
+
+    async def _give(self, waiter: _Waiter) -> bool:
+        """Gives a slot to whose turn it is by the time that there is one. True where all servers with room for `waiter`
+        were asked in vain.
+        """
+        tried: list[Endpoint] = []
+        while True:
+            left = [endpoint for endpoint in self.each if endpoint not in tried]
+            endpoint = chosen(left, waiter.n, prefix=waiter.prefix, avoid=waiter.avoid)
+            if endpoint is None:
+                return bool(tried)
+            shared = None
+            if waiter.n > 0:
+                shared = await self._taken(self._turnstiles[endpoint], first=waiter.caller.waiting)
+                if shared is None:
+                    tried.append(endpoint)
+                    continue
+            now_first = self._first()
+            if now_first is None or chosen([endpoint], now_first.n, prefix="", avoid=()) is None:
+                if shared is not None:
+                    self._errand(asyncio.to_thread(shared.free))
+                return False
+            self._line.advance()
+            endpoint.take(now_first.n)
+            now_first.slot.set_result(_Place(endpoint, now_first.n, shared))
+            return False
+
+    def _first(self) -> _Waiter | None:
+        while (waiter := self._line.head()) is not None and waiter.slot.done():
+            self._line.advance()
+        return waiter
+
+    async def _taken(self, turnstile: Turnstile, *, first: bool) -> Slot | None:
+        """Whoever is cancelled meanwhile leaves no slot taken."""
+        taking = self._errand(asyncio.to_thread(turnstile.take, first=first))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(_freed)
+            raise
+
+    async def _leave_turnstiles(self) -> None:
+        for turnstile in self._turnstiles.values():
+            await asyncio.shield(self._errand(asyncio.to_thread(turnstile.leave)))
+
+    def _errand(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        errand = asyncio.ensure_future(work)
+        self._errands.add(errand)
+        errand.add_done_callback(self._errands.discard)
+        return errand
 
     async def _watch(self, endpoint: Endpoint) -> None:
         if not endpoint.ready:
@@ -254,6 +370,11 @@ class Endpoints:
                     waiter.caller.progress(f"waits {waited:.0f} of {patience:.0f} s: {reason}")
                 continue
             self._line.leave(waiter, run=waiter.caller.run, first=waiter.caller.waiting)
+
+
+def _freed(taking: asyncio.Future[Slot | None]) -> None:
+    if not taking.cancelled() and taking.exception() is None and (slot := taking.result()) is not None:
+        slot.free()
 
 
 async def _for_ever(watch: Callable[[], Awaitable[None]]) -> None:

@@ -3,14 +3,15 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
-from sqlmodel import Session, col, select
+from sqlalchemy import Select, insert, select
+from sqlmodel import Session, col
 
 from karkas.policies.actions import Digest, canonical, digest_of_bytes
 from karkas.storage.database import Database
@@ -21,6 +22,8 @@ GENESIS = Digest("0" * 64)
 """What the first row names as the one before it."""
 
 SECTOR = 512
+
+UNSIGNED = "was not signed with this project's key"
 
 
 class AuditEntry(BaseModel):
@@ -33,6 +36,23 @@ class AuditEntry(BaseModel):
     subject: str
     data: JsonValue
     hash: Digest
+
+
+class Noted(NamedTuple):
+    """A row as it stands in the table; many are read, so none is made an object of the session."""
+
+    seq: int
+    at: str
+    actor: str
+    event: str
+    subject: str
+    data: str
+    prev: str
+    hash: str
+    signature: str
+
+
+NOTED = [col(getattr(AuditRow, name)) for name in Noted._fields]
 
 
 class _Head(BaseModel):
@@ -59,8 +79,9 @@ class Audit:
         self, session: Session, event: str, subject: str, *, actor: str, at: datetime, data: JsonValue = None
     ) -> None:
         """Appends within the caller's writing transaction, so that a change and its row stand or fall together."""
-        last = session.exec(select(AuditRow).order_by(col(AuditRow.seq).desc()).limit(1)).first()
-        row = AuditRow(
+        session.flush()
+        last = self._last(session)
+        row = Noted(
             seq=last.seq + 1 if last else 1,
             at=at.astimezone(UTC).isoformat(),
             actor=storable(actor),
@@ -71,10 +92,9 @@ class Audit:
             hash="",
             signature="",
         )
-        row.hash = _hash(row)
-        row.signature = self._key.sign(row.hash.encode())
-        session.add(row)
-        session.flush()
+        row = row._replace(hash=hash_of(row))
+        row = row._replace(signature=self._key.sign(row.hash.encode()))
+        session.connection().execute(insert(AuditRow), row._asdict())
         if "audit_head" in session.info or self._follows(session):
             session.info["audit_head"] = _Head(seq=row.seq, hash=row.hash, signature=row.signature)
 
@@ -85,55 +105,69 @@ class Audit:
         mirrored = self._mirrored()
         if isinstance(mirrored, str):
             return True
-        row = session.get(AuditRow, mirrored.seq)
-        return row is not None and row.hash == mirrored.hash
+        query = select(col(AuditRow.hash)).where(col(AuditRow.seq) == mirrored.seq)
+        return session.connection().execute(query).scalar() == mirrored.hash
 
     def log(
         self, *, limit: int | None = None, since: datetime | None = None, subject: str | None = None
     ) -> list[AuditEntry]:
         """The newest `limit` entries, oldest first. `subject` is exact, such as `gate:g-...` or `zone:lora`."""
-        query = select(AuditRow).order_by(col(AuditRow.seq).desc())
+        query = select(*NOTED).order_by(col(AuditRow.seq).desc())
         if since is not None:
-            query = query.where(AuditRow.at >= since.astimezone(UTC).isoformat())
+            query = query.where(col(AuditRow.at) >= since.astimezone(UTC).isoformat())
         if subject is not None:
-            query = query.where(AuditRow.subject == subject)
+            query = query.where(col(AuditRow.subject) == subject)
         with self._database.read() as session:
-            rows = session.exec(query.limit(limit) if limit is not None else query).all()
+            rows = list(found(session, query if limit is None else query.limit(limit)))
         return [entry(row) for row in reversed(rows)]
 
     def ours(self) -> bool:
         """Whether the newest row was signed with this project's key; true of an empty log."""
         with self._database.read() as session:
-            row = session.exec(select(AuditRow).order_by(col(AuditRow.seq).desc()).limit(1)).first()
-            return row is None or self._key.verifies(row.hash.encode(), row.signature)
+            last = self._last(session)
+            return last is None or self._signed(last)
 
     def verify(self) -> list[str]:
         """Names every break; empty when nothing was changed, dropped, reordered or forged."""
         # Before the log: the mirror may lag behind it, but the log must never lag behind the mirror.
         mirrored = self._mirrored()
         with self._database.read() as session:
-            rows = session.exec(
-                select(AuditRow).order_by(col(AuditRow.seq)).execution_options(yield_per=1000)
-            )
-            return list(self._breaks(rows, mirrored))
+            return list(self._breaks(_rows(session), mirrored))
 
-    def broken_since(self, session: Session, seq: int) -> str | None:
-        """The first break from row `seq` to the end, or None: that nothing was changed or taken away after it.
+    def broken(self, session: Session) -> str | None:
+        """The first break of the whole log, or None: that nothing was changed or taken away.
 
-        Quick, since effects wait for it: of the signatures the last one is enough, as it covers the whole chain. It
+        Quick, since what asks waits for it: of the signatures the last one is enough, as it covers the whole chain. It
         does not say that karkas wrote each row in it (`wrote`).
         """
-        mirrored = self._mirrored()
-        begin = min(seq, mirrored.seq) if isinstance(mirrored, _Head) else seq
-        query = select(*(getattr(AuditRow, name) for name in AuditRow.model_fields))
-        rows = session.exec(query.where(AuditRow.seq >= begin).order_by(col(AuditRow.seq))).all()
-        return next(self._breaks(rows, mirrored, begin=begin, signed=rows[-1:]), None)
+        found = list(self._breaks(_rows(session), self._mirrored(), each=False))
+        return found[0] if found else None
 
-    def wrote(self, row: AuditRow) -> bool:
+    def follow(self, session: Session, hear: Callable[[Noted], object], *, begin: int) -> str | None:
+        """Gives `hear` each row from `begin` to the end, and says what is wrong with that end, or None. Whether the
+        rows follow one another is for `hear` to see.
+        """
+        mirrored, remembered, last = self._mirrored(), None, None
+        for last in _rows(session, begin=begin):
+            hear(last)
+            if isinstance(mirrored, _Head) and last.seq == mirrored.seq:
+                remembered = last.hash
+        if last is not None and not self._signed(last):
+            return f"{_named(last)} {UNSIGNED}"
+        return next(self._mirror_breaks(mirrored, remembered, last.seq if last else 0), None)
+
+    def wrote(self, row: Noted) -> bool:
         """Whether karkas wrote this row, at this place. Whatever rests on one row has to ask: what somebody appended
         without the key is in the chain like any other, as soon as karkas has gone on behind it.
         """
-        return row.hash == _hash(row) and self._key.verifies(row.hash.encode(), row.signature)
+        return row.hash == hash_of(row) and self._signed(row)
+
+    def _signed(self, row: Noted) -> bool:
+        return self._key.verifies(row.hash.encode(), row.signature)
+
+    @staticmethod
+    def _last(session: Session) -> Noted | None:
+        return next(found(session, select(*NOTED).order_by(col(AuditRow.seq).desc()).limit(1)), None)
 
     def proven(self, session: Session, subject: str, event: str) -> JsonValue:
         """What the newest such row says, or None where there is none that this project's key signed."""
@@ -143,17 +177,11 @@ class Audit:
         data: JsonValue = json.loads(row.data)
         return data
 
-    def _breaks(
-        self,
-        rows: Iterable[Any],
-        mirrored: "_Head | str",
-        *,
-        begin: int = 1,
-        signed: Sequence[Any] | None = None,
-    ) -> Iterator[str]:
-        """Every break, in rows of the table; the signature is checked of those that are `signed`, else of all."""
-        prev, last = str(GENESIS) if begin == 1 else None, begin - 1
+    def _breaks(self, rows: Iterable[Noted], mirrored: "_Head | str", *, each: bool = True) -> Iterator[str]:
+        """Every break; the signature is checked of `each` row, else of the last."""
+        prev, last = str(GENESIS), 0
         remembered: str | None = None
+        row = None
         for row in rows:
             if row.seq != last + 1:
                 yield (
@@ -161,15 +189,17 @@ class Audit:
                     if row.seq == last + 2
                     else f"rows {last + 1} to {row.seq - 1} are missing"
                 )
-            elif prev is not None and row.prev != prev:
+            elif row.prev != prev:
                 yield f"{_named(row)} does not follow the row before it"
-            if row.hash != _hash(row):
+            if row.hash != hash_of(row):
                 yield f"{_named(row)} was changed: its content does not have its hash"
-            if (signed is None or row in signed) and not self._key.verifies(row.hash.encode(), row.signature):
-                yield f"{_named(row)} was not signed with this project's key"
+            if each and not self._signed(row):
+                yield f"{_named(row)} {UNSIGNED}"
             if isinstance(mirrored, _Head) and row.seq == mirrored.seq:
                 remembered = row.hash
             prev, last = row.hash, row.seq
+        if row is not None and not each and not self._signed(row):
+            yield f"{_named(row)} {UNSIGNED}"
         yield from self._mirror_breaks(mirrored, remembered, last)
 
     def _mirror_breaks(self, mirrored: "_Head | str", remembered: str | None, last: int) -> Iterator[str]:
@@ -177,7 +207,7 @@ class Audit:
             if last:
                 yield f"{mirrored}, so it cannot be told whether rows were dropped from the end"
         elif not self._key.verifies(mirrored.hash.encode(), mirrored.signature):
-            yield f"{self._head} was not signed with this project's key"
+            yield f"{self._head} {UNSIGNED}"
         elif remembered is None:
             yield f"the log ends at row {last}, but {self._head} remembers row {mirrored.seq}: rows were dropped"
         elif remembered != mirrored.hash:
@@ -215,15 +245,24 @@ class Audit:
             structlog.get_logger().warning("audit_head_not_written", path=str(self._head), error=str(error))
 
 
-def newest(session: Session, subject: str, event: str) -> AuditRow | None:
+def newest(session: Session, subject: str, event: str) -> Noted | None:
     """The last row on `subject` whose event begins with `event`, whoever wrote it (`Audit.wrote`)."""
-    query = select(AuditRow).where(
-        AuditRow.subject == subject, col(AuditRow.event).startswith(event, autoescape=True)
+    query = select(*NOTED).where(
+        col(AuditRow.subject) == subject, col(AuditRow.event).startswith(event, autoescape=True)
     )
-    return session.exec(query.order_by(col(AuditRow.seq).desc()).limit(1)).first()
+    return next(found(session, query.order_by(col(AuditRow.seq).desc()).limit(1)), None)
 
 
-def _named(row: Any) -> str:
+def _rows(session: Session, *, begin: int | None = None) -> Iterator[Noted]:
+    query = select(*NOTED).order_by(col(AuditRow.seq)).execution_options(yield_per=1000)
+    return found(session, query if begin is None else query.where(col(AuditRow.seq) >= begin))
+
+
+def found(session: Session, query: Select[Any]) -> Iterator[Noted]:
+    return map(Noted._make, session.connection().execute(query))
+
+
+def _named(row: Noted) -> str:
     return f"row {row.seq} ({row.event} {row.subject})"
 
 
@@ -248,7 +287,7 @@ _WORD = json.JSONEncoder(ensure_ascii=False).encode
 """Writes a string as RFC 8785 does, many times faster: each claim goes through a part of the log."""
 
 
-def _hash(row: AuditRow) -> Digest:
+def hash_of(row: Noted) -> Digest:
     """Over the RFC 8785 form of the row without hash and signature; `data` is kept in that form already."""
     body = (
         f'{{"actor":{_WORD(row.actor)},"at":{_WORD(row.at)},"data":{row.data},"event":{_WORD(row.event)},'
@@ -257,7 +296,7 @@ def _hash(row: AuditRow) -> Digest:
     return digest_of_bytes(body.encode("utf-8", "surrogatepass"))
 
 
-def entry(row: AuditRow) -> AuditEntry:
+def entry(row: Noted) -> AuditEntry:
     return AuditEntry(
         seq=row.seq,
         at=datetime.fromisoformat(row.at),

@@ -1,5 +1,6 @@
 """Standing grants on the record: given by a person, counted as they are used, revoked at once."""
 
+import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NewType
@@ -12,12 +13,12 @@ from karkas.policies.approvals import FEWEST
 from karkas.policies.errors import NotFoundError, VerdictError
 from karkas.policies.gates import GateKind, GateStatus
 from karkas.policies.grants import Grant, refusal
-from karkas.storage.audit import kept, newest
+from karkas.storage.audit import Noted, kept, newest
 from karkas.storage.decisions import Gate, read_gate, stored_actions
 from karkas.storage.endings import UNUSED, void_permit
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
 from karkas.storage.settling import issue, settle, still_waits, summary
-from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow
+from karkas.storage.tables import GateRow, GrantRow, PermitRow
 from karkas.storage.verdicts import needed
 from karkas.storage.zones import ruled_since
 
@@ -201,11 +202,12 @@ class Grants:
         return True
 
     def _unbroken(self, session: Session, row: GrantRow) -> bool:
-        """Whether nothing was taken from the record since the grant was given: no use, no revocation."""
-        added = self._added(session, row)
-        return added is not None and self._records.audit.broken_since(session, added.seq) is None
+        """Whether nothing was taken from the record since it was given: no use, no end, no ruling of its zone."""
+        subject = f"grant:{row.id}"
+        last = newest(session, subject, "grant_")
+        return last is not None and self._records.words.unlike(session, {subject: last.hash}) is None
 
-    def _added(self, session: Session, row: GrantRow) -> AuditRow | None:
+    def _added(self, session: Session, row: GrantRow) -> Noted | None:
         """Where the record says that it was given; None where that was not karkas."""
         added = newest(session, f"grant:{row.id}", "grant_added")
         return added if added is not None and self._records.audit.wrote(added) else None
@@ -244,15 +246,21 @@ class Grants:
         """Whether the row is as it was given, and as often used and revoked as is on the record."""
         subject, sealed, audit = f"grant:{row.id}", kept(_sealed(row)), self._records.audit
         added = self._added(session, row)
-        used = audit.proven(session, subject, "grant_used")
+        last = newest(session, subject, "grant_used")
+        used = 0 if last is None else json.loads(last.data)["use"] if audit.wrote(last) else None
         revoked = newest(session, subject, "grant_revoked")
         return (
             added is not None
             and added.data == sealed
-            and self._records.key.verifies(sealed.encode(), row.seal)
-            and row.used == (used["use"] if isinstance(used, dict) else 0)
+            and given(self._records, row)
+            and row.used == used
             and (row.revoked_at is not None) == (revoked is not None)
         )
+
+
+def given(records: Records, row: GrantRow) -> bool:
+    """Whether its terms are those that were sealed."""
+    return records.key.verifies(kept(_sealed(row)).encode(), row.seal)
 
 
 def _revoke(change: Change, row: GrantRow, *, by: str, reason: str) -> None:

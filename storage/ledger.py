@@ -7,29 +7,23 @@ from typing import Any, final
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlalchemy import update
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from karkas.policies.actions import Action, Digest
 from karkas.policies.errors import PermitError
-from karkas.policies.gates import GateId, GateKind, GateStatus
+from karkas.policies.gates import GateId
 from karkas.policies.permits import Binding, LedgerError, PermitId, PermitStatus, step
 from karkas.storage.audit import newest
-from karkas.storage.decisions import Gate, permit_terms, read_gate, signed_decision, stored_actions
-from karkas.storage.grants import NOUN, Grants
+from karkas.storage.decisions import permit_terms, read_gate, signed_decision, stored_actions
+from karkas.storage.grants import Grants
+from karkas.storage.grounds import check_run, lapsed, proven_action, unlike_its_last
 from karkas.storage.leases import Lease
 from karkas.storage.records import SYSTEM, Change, Records, find
-from karkas.storage.runs import RunId, RunStatus
-from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow, RunRow
+from karkas.storage.runs import RunId
+from karkas.storage.tables import GateRow, PermitRow
 from karkas.storage.zones import Zones
 
 _MINT = object()
-
-STATUS_AFTER: dict[str, set[PermitStatus]] = {
-    "permit_issued": {PermitStatus.APPROVED},
-    "permit_reclaimed": {PermitStatus.CLAIMED, PermitStatus.STARTED},
-    **{f"permit_{status}": {status} for status in PermitStatus if status is not PermitStatus.APPROVED},
-}
-"""What a permit's row may say after each event, so that one set back by hand is not used again."""
 
 
 class Permit(BaseModel):
@@ -103,7 +97,7 @@ class Ledger:
         with self._records.database.read() as session:
             row = find(session, PermitRow, permit)
             decision = signed_decision(self._records, find(session, GateRow, row.gate))
-            return _lapsed(session, decision, self._records.clock())
+            return lapsed(self._records, session, decision)
 
     def in_flight(self, run: str | None = None) -> list[Permit]:
         """Claimed or started and not finished; what a crash leaves behind."""
@@ -121,7 +115,7 @@ class Ledger:
             row = find(change.session, PermitRow, permit)
             if row.status != PermitStatus.APPROVED:
                 raise PermitError(_became(row))
-            action = self._proven(change, row)
+            action = proven_action(self._records, change, row)
             self._take(change, row, worker=worker)
             return _claimed(row, action, again=False)
 
@@ -137,7 +131,7 @@ class Ledger:
             started = row.status == PermitStatus.STARTED
             if not (row.status == PermitStatus.CLAIMED or (started and idempotent)):
                 raise PermitError(_became(row))
-            action = self._proven(change, row)
+            action = proven_action(self._records, change, row)
             self._take(change, row, worker=worker)
             return _claimed(row, action, again=started)
 
@@ -145,7 +139,7 @@ class Ledger:
         """Says that the effect begins now. Raises `PermitError` for a claim that was taken over, or a stopped run."""
         with self._records.change() as change:
             row = find(change.session, PermitRow, claimed.permit_id)
-            _check_run(change, row)
+            check_run(change, row)
             before = PermitStatus.STARTED if claimed.again else PermitStatus.CLAIMED
             begun = change.session.connection().execute(
                 update(PermitRow)
@@ -267,47 +261,8 @@ class Ledger:
                 decision = signed_decision(self._records, gate)
                 if decision is None or (decision["permit"], decision["run"]) != (permit_terms(row), row.run):
                     yield f"permit {row.id}: it is not the one that was signed when gate {gate.id} passed"
-                elif row.status not in STATUS_AFTER.get(last := self._last(session, row), ()):
-                    yield f"permit {row.id}: its row says {row.status}, but the last on the record is {last}"
-
-    def _proven(self, change: Change, row: PermitRow) -> Action:
-        """The action that the permit is for, after checking every link from the signed decision down to it."""
-        gate_row = find(change.session, GateRow, row.gate)
-        gate = read_gate(self._records, gate_row)
-        if gate.kind is not GateKind.ACTION or gate.status is not GateStatus.PASSED:
-            why = f" ({gate.reason})" if gate.reason else ""
-            raise PermitError(f"permit {row.id} releases nothing: its gate {gate.id} is {gate.status}{why}")
-        decision = signed_decision(self._records, gate_row)
-        if decision is None or (decision["permit"], decision["run"]) != (permit_terms(row), row.run):
-            raise PermitError(
-                f"permit {row.id} releases nothing: it is not the one that was signed when gate {gate.id} passed;"
-                " `karkas audit verify`"
-            )
-        if lapsed := _lapsed(change.session, decision, change.now):
-            raise PermitError(f"permit {row.id} releases nothing: {lapsed}")
-        last = self._last(change.session, row)
-        if row.status not in STATUS_AFTER.get(last, ()):
-            raise PermitError(
-                f"permit {row.id} releases nothing: its row says {row.status}, but the last on the record is {last};"
-                " `karkas audit verify`"
-            )
-        broken = self._records.audit.broken_since(change.session, _grounds(change.session, row, gate))
-        if broken is not None:
-            raise PermitError(
-                f"permit {row.id} releases nothing: the record behind it is broken ({broken}), so it may have been used"
-                " already; `karkas audit verify`"
-            )
-        _check_run(change, row)
-        # The artifacts are checked against their hashes as they are read.
-        action = stored_actions(self._records.artifacts, gate).variants[row.variant].action
-        self._records.artifacts.get(gate.variants[row.variant].shown)
-        return action
-
-    def _last(self, session: Session, row: PermitRow) -> str:
-        last = newest(session, f"permit:{row.id}", "permit_")
-        if last is None:
-            return "nothing"
-        return last.event if self._records.audit.wrote(last) else "a row that karkas did not write"
+                elif other := unlike_its_last(self._records, session, row):
+                    yield f"permit {row.id}: {other}"
 
     def _take(self, change: Change, row: PermitRow, *, worker: str) -> None:
         """One conditional UPDATE: of several workers, one gets the permit."""
@@ -351,38 +306,6 @@ class Ledger:
         data: dict[str, JsonValue] = {"reason": reason, **outcome}
         change.note(f"permit_{after}", f"permit:{row.id}", actor=actor, data=data)
         return _permit(row)
-
-
-def _grounds(session: Session, permit: PermitRow, gate: Gate) -> int:
-    """The first row of the record that a permit rests on: the last word on it, its gate's opening, the last word on
-    each zone, and the grant that passed it.
-    """
-    opened = session.exec(
-        select(AuditRow.seq).where(AuditRow.subject == f"gate:{gate.id}").order_by(col(AuditRow.seq))
-    ).first()
-    words = [(f"permit:{permit.id}", "permit_"), *((f"zone:{zone}", "zone_") for zone in gate.zones)]
-    # A grant's name stands where a person's would; of anybody else there is no such row.
-    words.append(((gate.decided_by or "").replace(f"{NOUN}/", f"{NOUN}:", 1), "grant_added"))
-    last = [newest(session, subject, event) for subject, event in words]
-    return min([opened or 1, *(row.seq for row in last if row is not None)])
-
-
-def _lapsed(session: Session, decision: dict[str, JsonValue] | None, now: datetime) -> str | None:
-    """A grant ends for what it passed too and was not begun; being revoked voids the permit itself."""
-    verdict = decision["verdict"] if decision else None
-    if not isinstance(verdict, dict) or verdict["kind"] != "grant":
-        return None
-    grant = session.get(GrantRow, verdict["grant"])
-    if grant is None:
-        return f"grant {verdict['grant']}, which passed its gate, was taken away; `karkas audit verify`"
-    ended = datetime.fromisoformat(str(grant.terms["expires_at"]))
-    return f"grant {grant.id} ended at {ended:%F %H:%M} UTC, before it was begun" if ended <= now else None
-
-
-def _check_run(change: Change, row: PermitRow) -> None:
-    run = find(change.session, RunRow, row.run)
-    if RunStatus(run.status).ended:
-        raise PermitError(f"run {run.id} is {run.status}, so permit {row.id} releases nothing")
 
 
 def _became(row: PermitRow) -> str:

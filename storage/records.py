@@ -17,6 +17,7 @@ from karkas.storage.artifacts import Artifacts
 from karkas.storage.audit import Audit
 from karkas.storage.database import Database
 from karkas.storage.keys import SigningKey
+from karkas.storage.lastwords import LastWords
 from karkas.storage.locks import Locks
 from karkas.storage.tables import GateRow, GrantRow, PermitRow, RunRow
 
@@ -57,6 +58,7 @@ class Records:
     artifacts: Artifacts
     audit: Audit
     locks: Locks
+    words: LastWords
 
     @contextmanager
     def change(self) -> Iterator[Change]:

@@ -18,6 +18,7 @@ from karkas.storage.grants import Grants
 from karkas.storage.happened import Happened
 from karkas.storage.journal import Journal
 from karkas.storage.keys import KEY, SigningKey
+from karkas.storage.lastwords import LastWords
 from karkas.storage.ledger import Ledger
 from karkas.storage.locks import FileLocks, Locks
 from karkas.storage.nights import Nights
@@ -27,6 +28,7 @@ from karkas.storage.runs import Runs
 from karkas.storage.schedules import Schedules
 from karkas.storage.schema import migrate
 from karkas.storage.sessions import SessionLocks
+from karkas.storage.slots import Slots
 from karkas.storage.waiting import Waiting
 from karkas.storage.workers import Workers
 from karkas.storage.zones import Zones
@@ -44,12 +46,14 @@ class Store:
         self.artifacts = Artifacts(folder / "artifacts")
         self.audit = Audit(database, key, folder / "audit.head")
         self.locks: Locks = FileLocks(folder) if database.is_sqlite else SessionLocks(database.url)
-        records = Records(folder, database, clock, key, self.artifacts, self.audit, self.locks)
+        words = LastWords(self.audit, key, folder / "audit.words")
+        records = Records(folder, database, clock, key, self.artifacts, self.audit, self.locks, words)
         self._records = records
         self.zones, self.runs = Zones(records), Runs(records)
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
         self.happened, self.doings = Happened(records), Doings(records)
         self.waiting, self.schedules, self.workers = Waiting(records), Schedules(records), Workers(records)
+        self.slots = Slots(self.locks)
         self.journal, self.purses, self.nights = Journal(records), Purses(records), Nights(records)
 
     @classmethod

@@ -24,6 +24,7 @@ from karkas.policies.zones import (
     strictest,
 )
 from karkas.storage.audit import kept, newest
+from karkas.storage.lastwords import NO_RULING
 from karkas.storage.records import SYSTEM, Change, Records
 from karkas.storage.tables import AuditRow, ZoneRow
 
@@ -312,7 +313,7 @@ def _lost(change: Change, name: str) -> bool:
     last = newest(change.session, f"zone:{name}", "zone_")
     if last is not None:
         return last.event != "zone_dropped" or not change.audit.wrote(last)
-    return change.audit.broken_since(change.session, 1) is not None
+    return change.audit.broken(change.session) is not None
 
 
 def _changed_since(change: Change, name: str, gate: str) -> bool:
@@ -332,7 +333,7 @@ def ruled_since(session: Session, name: str, seq: int) -> bool:
         .where(
             AuditRow.subject == f"zone:{name}", col(AuditRow.event).startswith("zone_"), AuditRow.seq > seq
         )
-        .where(col(AuditRow.event).not_in(["zone_distilled", "zone_stage_set"]))
+        .where(col(AuditRow.event).not_in(NO_RULING))
         .limit(1)
     ).first()
     return ruled is not None

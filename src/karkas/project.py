@@ -207,7 +207,9 @@ class Project:
             from karkas.server.pool import ModelPool
 
             patience = Patience(starting_s=self._starting_s)
-            self._models = ModelPool(configured, environ=os.environ, version=VERSION, patience=patience)
+            self._models = ModelPool(
+                configured, environ=os.environ, version=VERSION, patience=patience, slots=self.store.slots
+            )
         return self._models
 
     def _starting_s(self) -> float:

@@ -33,7 +33,7 @@ def fault(text: str) -> str:
 
 
 TEMPLATE_TEXT = TEMPLATE.read_text(encoding="utf-8")
-UNSET = r"price_per_mtok|expires|base_url|model|api_key_env|context|path|url|max_model_len|max_num_seqs|gpu_memory_utilization|tensor_parallel_size"
+UNSET = r"price_per_mtok|max_in_flight|expires|base_url|model|api_key_env|context|path|url|max_model_len|max_num_seqs|gpu_memory_utilization|tensor_parallel_size"
 """Options without a default: what the template shows of them is an example."""
 
 

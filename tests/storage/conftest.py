@@ -35,7 +35,7 @@ from karkas.policies.gates import (
 from karkas.policies.permits import Binding
 from karkas.policies.zones import ControlLevel
 from karkas.storage import Gate, NewGate, Permit, Run, RunStatus, ShownVariant, Store
-from karkas.storage.audit import _hash, kept
+from karkas.storage.audit import hash_of, kept
 from karkas.storage.tables import AuditRow
 
 POSTGRES = os.environ.get("KARKAS_TEST_POSTGRES_URL")
@@ -226,7 +226,7 @@ def forge(store: Store) -> Callable[..., None]:
                 hash="",
                 signature=last.signature,
             )
-            row.hash = _hash(row)
+            row.hash = hash_of(row)
             session.add(row)
         store.note("looked", "something", actor="karkas")
 

@@ -358,6 +358,38 @@ def test_a_grant_does_not_come_back_on_the_word_of_a_forged_row(
     assert store.grants.release(open_gate().id) is None
 
 
+def test_a_use_does_not_go_away_on_the_word_of_a_forged_one(
+    store: Store, give: Give, open_gate: OpenGate, tamper: Tamper, forge: Callable[..., None]
+) -> None:
+    grant = give(limit=1)
+    assert released(store, open_gate())
+    forge("grant_used", f"grant:{grant.id}", {"use": 0})
+    tamper("UPDATE standing_grant SET used = 0")
+    assert store.grants.release(open_gate("docs/b.md").id) is None
+    assert [line for line in store.verify() if grant.id in line]
+
+
+@pytest.mark.parametrize("change", ["terms = :later", "expires_at = '2099-01-01 00:00:00+00:00'"])
+def test_what_a_grant_passed_gets_no_more_time_by_a_changed_row(  # noqa: PLR0917
+    store: Store,
+    give: Give,
+    open_gate: OpenGate,
+    tamper: Tamper,
+    advance: Callable[[timedelta], Any],
+    change: str,
+) -> None:
+    grant, gate = give(), open_gate()
+    assert released(store, gate)
+    permit = store.ledger.for_gate(gate.id)
+    assert permit is not None
+    later = grant.terms.model_copy(update={"expires_at": store.clock() + timedelta(days=99)})
+    values = {"later": json.dumps(later.model_dump(mode="json"))} if ":later" in change else {}
+    tamper(f"UPDATE standing_grant SET {change}", **values)
+    advance(timedelta(days=8))
+    with pytest.raises(PermitError, match="releases nothing"):
+        store.ledger.claim(permit.id, worker="w")
+
+
 def test_verify_names_a_grant_that_was_taken_away(store: Store, give: Give, tamper: Tamper) -> None:
     grant = give()
     tamper("DELETE FROM standing_grant")

@@ -1,47 +1,70 @@
-"""A real project whose clock the test sets, and a user's workflow in it."""
+"""A real project with a user's workflows in it, and workers as processes of their own."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from karkas.project import Project
 
-FLOW = """
-import os, time
+NOW = datetime(2026, 11, 30, 22, 59, 30, tzinfo=UTC)
+KARKAS = Path(sys.executable).with_name("karkas")
+FLOW = r'''
+import asyncio
 from pathlib import Path
 
-from karkas import END, START, Effect, Workflow, WorkflowState, call, tool
+from karkas import END, START, Workflow, WorkflowState
 
 
 class State(WorkflowState, total=False):
     name: str
 
 
-async def think(state: State) -> dict[str, object]:
-    import asyncio
+def note(what: str, state: State) -> None:
+    with open("seen", "a") as file:
+        file.write(f"{what} {state.get('name')}\n")
 
-    await asyncio.sleep(float(os.environ.get("THINK_S", "0")))
+
+async def think(state: State) -> dict[str, object]:
+    """Leaves a line when it begins and when it ends, and waits between while there is a file `wait`."""
+    note("begins", state)
+    while Path("wait").exists():
+        await asyncio.sleep(0.05)
+    note("ends", state)
     return {}
+
+
+async def fail(state: State) -> dict[str, object]:
+    note("fails", state)
+    raise RuntimeError("its own fault")
 
 
 steps = Workflow(State)
 steps.add_node("think", think)
 steps.add_edge(START, "think").add_edge("think", END)
 
+fails = Workflow(State)
+fails.add_node("fail", fail)
+fails.add_edge(START, "fail").add_edge("fail", END)
+
 asks = Workflow(State, zones=("notes",))
 asks.add_question("colour", lambda _: "Which colour?")
 asks.add_edge(START, "colour").add_edge("colour", END)
-"""
+'''
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
+    root.mkdir()
+    (root / "karkas.toml").write_text("[zones.notes]\nunderstanding = 3\n")
     Project.init(root).close()
-    with (root / "karkas.toml").open("a") as file:
-        file.write("\n[zones.notes]\nunderstanding = 3\n")
     (root / "flows.py").write_text(FLOW)
     monkeypatch.chdir(root)
     return root
@@ -49,7 +72,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def opened(root: Path) -> Iterator[Callable[[], Project]]:
-    """Opens the project; what is added to karkas.toml before counts."""
+    """Opens the project; what was added to karkas.toml before counts."""
     projects: list[Project] = []
 
     def open_() -> Project:
@@ -61,4 +84,39 @@ def opened(root: Path) -> Iterator[Callable[[], Project]]:
         project.close()
 
 
-NOW = datetime(2026, 11, 30, 22, 59, 30, tzinfo=UTC)
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def command(*args: str) -> Ended:
+    """`karkas` in the current folder, to its end."""
+    done = subprocess.run([KARKAS, *args], capture_output=True, text=True, check=False, timeout=120)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def worker(*args: str) -> "Iterator[subprocess.Popen[str]]":
+    """A worker in a process of its own; it is killed at the end, if it still lives."""
+    process = subprocess.Popen(
+        [KARKAS, "work", *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until(holds: Callable[[], object], *, within_s: float = 60.0) -> None:
+    give_up = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < give_up, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def seen() -> list[str]:
+    """What the workflows left behind, in order."""
+    file = Path("seen")
+    return file.read_text().splitlines() if file.exists() else []

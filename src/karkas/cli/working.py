@@ -53,6 +53,8 @@ def work(project: "Project", *, places: int | None, json: bool) -> None:
             f"working, {shift.places} runs at once; Ctrl-C ends it, and what is at work is queued again"
         )
     _work(shift, quiet=json)
+    if not json:
+        screen.say("stopped; what was at work is queued again")
 
 
 def list_workers(project: "Project", *, json: bool) -> None:

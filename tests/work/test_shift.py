@@ -1,0 +1,159 @@
+"""Workers as real processes: what is queued gets done, whatever happens to them, and nobody is asked."""
+
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from karkas.policies.gates import Answer
+from karkas.project import Project
+from karkas.runner import begin
+from karkas.storage import Run, RunStatus
+
+from .conftest import command, seen, until, worker
+
+
+def queue(project: Project, flow: str, *names: str, zone: str | None = None) -> list[Run]:
+    now = project.store.clock()
+    return [begin(project, f"flows.py:{flow}", {"name": name}, zone=zone, due_at=now) for name in names]
+
+
+def standing(project: Project, runs: list[Run]) -> list[RunStatus]:
+    return [project.store.runs.get(run.id).status for run in runs]
+
+
+def test_a_night_does_what_is_queued_and_ends(root: Path, opened: Callable[[], Project]) -> None:
+    detached = command("run", "flows.py:steps", "--input", '{"name": "a"}', "--detach")
+    assert detached.code == 0
+    assert "queued\nno worker is up; karkas night" in detached.out
+    later = command("run", "flows.py:steps", "--input", '{"name": "b"}', "--at", "1h")
+    assert "queued for" in later.out
+    assert command("run", "flows.py:fails", "--input", '{"name": "c"}', "--detach").code == 0
+    with (root / "karkas.toml").open("a") as file:
+        file.write("\n[work]\nretries = 0\n")
+    night = command("night")
+    assert night.code == 0, night.err
+    assert "1 run done, 1 run failed" in night.out
+    assert sorted(seen()) == ["begins a", "ends a", "fails c"]
+    assert opened().store.verify() == []
+
+
+def test_a_night_at_whose_end_a_gate_waits_says_so(root: Path, opened: Callable[[], Project]) -> None:
+    queue(opened(), "asks", "a")
+    night = command("night", "--json")
+    assert night.code == 3
+    line, *last = night.out.split("\n", 1)
+    assert json.loads(line)["status"] == "parked"
+    assert (told := json.loads(last[0]))["waiting"] == 1
+    assert told["over"] == "drained"
+
+
+def test_what_a_killed_worker_was_at_work_on_goes_on_elsewhere_by_itself(
+    root: Path, opened: Callable[[], Project]
+) -> None:
+    project = opened()
+    (root / "wait").touch()
+    runs = queue(project, "steps", *"abcdef")
+    with worker("--concurrency", "3") as first:
+        until(lambda: len(seen()) == 3)
+        (one,) = project.store.workers.all()
+        assert (one.pid, one.concurrency, len(one.runs)) == (first.pid, 3, 3)
+        with worker("--concurrency", "6"):
+            until(lambda: len(seen()) == 6)
+            first.kill()
+            first.wait()
+            until(lambda: len(seen()) == 9)  # the three that were begun begin again
+            (root / "wait").unlink()
+            until(lambda: set(standing(project, runs)) == {RunStatus.DONE})
+    assert Counter(line for line in seen() if line.startswith("ends")) == Counter(
+        f"ends {name}" for name in "abcdef"
+    )
+    assert project.store.verify() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_is_told_to_end_queues_its_runs_again(
+    root: Path, opened: Callable[[], Project], number: signal.Signals
+) -> None:
+    project = opened()
+    (root / "wait").touch()
+    runs = queue(project, "steps", "a", "b")
+    with worker() as process:
+        until(lambda: len(seen()) == 2)
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=30)
+    assert "queued again" in out
+    assert "Traceback" not in out
+    assert standing(project, runs) == [RunStatus.QUEUED] * 2
+    assert [run.id for run in project.store.runs.due(project.store.clock())]
+    assert project.store.workers.all() == []
+    (root / "wait").unlink()
+    assert command("night").code == 0
+    assert standing(project, runs) == [RunStatus.DONE] * 2
+
+
+def test_a_decision_wakes_its_run_at_a_worker_that_is_up(root: Path, opened: Callable[[], Project]) -> None:
+    project = opened()
+    (run,) = queue(project, "asks", "a")
+    with worker():
+        until(lambda: standing(project, [run]) == [RunStatus.PARKED])
+        (gate,) = project.store.gates.list(run=run.id)
+        project.store.gates.decide(gate.id, Answer(text="red"), by="ada")
+        until(lambda: standing(project, [run]) == [RunStatus.DONE], within_s=20)
+
+
+def test_a_zone_has_its_limit_over_all_workers_and_the_others_go_on(
+    root: Path, opened: Callable[[], Project]
+) -> None:
+    with (root / "karkas.toml").open("a") as file:
+        file.write("\n[work]\nzones = {notes = 1}\n")
+    project = opened()
+    (root / "wait").touch()
+    bound = queue(project, "steps", "a", "b", "c", zone="notes")
+    free = queue(project, "steps", "x", "y")
+    with worker("--concurrency", "4"), worker("--concurrency", "4"):
+        until(lambda: len(seen()) == 3)
+        assert Counter(standing(project, bound)) == {RunStatus.RUNNING: 1, RunStatus.QUEUED: 2}
+        assert standing(project, free) == [RunStatus.RUNNING] * 2
+        (root / "wait").unlink()
+        until(lambda: set(standing(project, bound + free)) == {RunStatus.DONE})
+    order = [line for line in seen() if line[-1] in "abc"]
+    assert [line.split()[0] for line in order] == ["begins", "ends"] * 3
+
+
+def test_what_a_person_just_decided_goes_before_the_night(root: Path, opened: Callable[[], Project]) -> None:
+    project = opened()
+    (root / "wait").touch()
+    queue(project, "steps", "first")
+    with worker("--concurrency", "1"):
+        until(lambda: seen() == ["begins first"])
+        queue(project, "steps", "night")
+        (decided,) = queue(project, "steps", "decided")
+        until(lambda: len(project.store.runs.due(project.store.clock())) == 3)
+        with project.store.database.connection(write=True) as connection:
+            connection.execute(text("UPDATE run SET priority = 0 WHERE id = :id"), {"id": decided.id})
+        time.sleep(3)  # all three have found their places in the queue
+        (root / "wait").unlink()
+        until(lambda: len(seen()) == 6)
+    assert [line for line in seen() if line.startswith("begins")] == [
+        "begins first",
+        "begins decided",
+        "begins night",
+    ]
+
+
+def test_runs_of_a_file_that_is_gone_fail_and_the_night_goes_on(
+    root: Path, opened: Callable[[], Project]
+) -> None:
+    project = opened()
+    (lost,) = queue(project, "steps", "lost")
+    (root / "flows.py").rename(root / "moved.py")
+    kept = begin(project, "moved.py:steps", {"name": "kept"}, due_at=project.store.clock())
+    assert command("night").code == 0
+    assert standing(project, [lost, kept]) == [RunStatus.FAILED, RunStatus.DONE]
+    assert "flows.py" in (project.store.runs.get(lost.id).error or "")
