@@ -8,8 +8,10 @@ from sqlmodel import col, or_, select
 
 from karkas.policies.approvals import FEWEST
 from karkas.policies.errors import PermitError, VerdictError
-from karkas.policies.gates import CriticReport, GateKind, GateStatus, Verdict, critic_releases, possible
+from karkas.policies.gates import CriticReport, GateKind, GateStatus
+from karkas.policies.judging import critic_releases
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Verdict, possible
 from karkas.storage.decisions import (
     CLOSED,
     TAMPERED,

@@ -9,17 +9,9 @@ from sqlmodel import col
 from karkas.policies.actions import Digest, digest_of
 from karkas.policies.approvals import FEWEST, most, passes
 from karkas.policies.errors import KarkasError, VerdictError
-from karkas.policies.gates import (
-    Adopt,
-    Approve,
-    Choose,
-    Defer,
-    GateKind,
-    GateStatus,
-    Stop,
-    Verdict,
-)
-from karkas.policies.gates import decide as decide_by_policy
+from karkas.policies.gates import GateKind, GateStatus
+from karkas.policies.verdicts import Adopt, Approve, Choose, Defer, Stop, Verdict
+from karkas.policies.verdicts import decide as decide_by_policy
 from karkas.storage.decisions import (
     Gate,
     approval_signatures,

@@ -22,18 +22,10 @@ from sqlalchemy.engine import make_url
 from sqlmodel import col, select
 
 from karkas.policies.actions import Action, Effect, Proposal, Variant
-from karkas.policies.gates import (
-    POLICY_VERSION,
-    Adopt,
-    Approve,
-    Choose,
-    GateKind,
-    Hold,
-    PolicyDecision,
-    PolicyVerdict,
-)
+from karkas.policies.gates import POLICY_VERSION, GateKind, Hold, PolicyDecision, PolicyVerdict
 from karkas.policies.grants import AnyValue, Grant, PathGlob
 from karkas.policies.permits import Binding
+from karkas.policies.verdicts import Adopt, Approve, Choose
 from karkas.policies.zones import ControlLevel, Zone
 from karkas.storage import Gate, NewGate, Permit, Run, RunStatus, ShownVariant, StandingGrant, Store
 from karkas.storage.audit import Noted, hash_of, kept

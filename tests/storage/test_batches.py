@@ -11,7 +11,8 @@ import pytest
 
 from karkas.policies.actions import Digest, Effect
 from karkas.policies.errors import VerdictError
-from karkas.policies.gates import Approve, Defer, GateStatus, PolicyVerdict, Reject
+from karkas.policies.gates import GateStatus, PolicyVerdict
+from karkas.policies.verdicts import Approve, Defer, Reject
 from karkas.policies.zones import ControlLevel
 from karkas.storage import Gate, Store
 

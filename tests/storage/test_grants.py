@@ -14,9 +14,10 @@ import pytest
 
 from karkas.policies.actions import Digest
 from karkas.policies.errors import NotFoundError, PermitError, VerdictError
-from karkas.policies.gates import Defer, GateKind, GateStatus, Hold
+from karkas.policies.gates import GateKind, GateStatus, Hold
 from karkas.policies.grants import AnyValue, PathGlob
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Defer
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
 from karkas.storage import Gate, StandingGrant, Store
 

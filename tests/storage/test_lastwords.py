@@ -7,7 +7,8 @@ import pytest
 
 from karkas.policies.actions import Digest
 from karkas.policies.errors import PermitError
-from karkas.policies.gates import Approve, GateStatus, Hold, Reject
+from karkas.policies.gates import GateStatus, Hold
+from karkas.policies.verdicts import Approve, Reject
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
 from karkas.storage import Gate, Permit, StandingGrant, Store, lastwords
 from karkas.storage.audit import Noted

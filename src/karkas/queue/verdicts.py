@@ -12,19 +12,8 @@ from karkas.cli import times
 from karkas.cli.editing import edited_action
 from karkas.policies.actions import Action
 from karkas.policies.errors import KarkasError
-from karkas.policies.gates import (
-    Adopt,
-    Answer,
-    Approve,
-    Choose,
-    Defer,
-    Edit,
-    GateKind,
-    Reject,
-    Retry,
-    Stop,
-    Verdict,
-)
+from karkas.policies.gates import GateKind
+from karkas.policies.verdicts import Adopt, Answer, Approve, Choose, Defer, Edit, Reject, Retry, Stop, Verdict
 from karkas.project import Project, person
 from karkas.queue import batches
 from karkas.queue.asking import Consent, Letter, Words
