@@ -251,8 +251,8 @@ def peak_mb() -> float:
 def post(url: str, path: str) -> dict[str, Any]:
     import urllib.request
 
-    request = urllib.request.Request(f"{url}{path}", method="POST")  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    request = urllib.request.Request(f"{url}{path}", method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
         said: dict[str, Any] = json.load(answer)
         return said
 
@@ -400,7 +400,7 @@ async def in_project(asked: argparse.Namespace) -> None:
 
 
 def last_line(command: list[str]) -> Any:
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)  # noqa: S603
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -478,7 +478,7 @@ def main() -> None:
         return
     command = [sys.executable, str(HERE), "--child", "serve"]
     command += ["--bench-dir", os.path.abspath(asked.bench_dir)] if asked.bench_dir else []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             url = f"http://127.0.0.1:{json.loads(server.stdout.readline())['port']}"
