@@ -477,7 +477,7 @@ def main() -> None:
         asyncio.run(in_project(asked))
         return
     command = [sys.executable, str(HERE), "--child", "serve"]
-    command += ["--bench-dir", os.path.abspath(asked.bench_dir)] if asked.bench_dir else []
+    command += ["--bench-dir", str(Path(asked.bench_dir).resolve())] if asked.bench_dir else []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

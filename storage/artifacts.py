@@ -13,6 +13,7 @@ from sqlmodel import col, select
 from karkas.policies.actions import Digest, canonical, digest_of_bytes
 from karkas.policies.errors import NotFoundError, StorageError
 from karkas.storage.database import Database
+from karkas.storage.meter import count
 from karkas.storage.tables import ArtifactRow
 
 SHORTEST_PREFIX = 6
@@ -38,6 +39,7 @@ class Artifacts:
                 return digest
             path.parent.mkdir(parents=True, exist_ok=True)
             self._write(path, data)
+            count(len(data))
         except OSError as error:
             raise StorageError(
                 f"an artifact of {len(data)} bytes cannot be written to {self._folder}: {error.strerror};"

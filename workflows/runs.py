@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -15,13 +14,14 @@ from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 
-from karkas.policies.budgets import Spent
+from karkas.policies.budgets import NIGHT, Spent, day_after
 from karkas.policies.errors import (
     EngineChangedError,
     KarkasError,
     KernelError,
     ModelNeededError,
     ModelUnavailableError,
+    NightOverError,
 )
 from karkas.storage import LeaseLostError, Run, RunStatus
 from karkas.workflows import failure
@@ -145,6 +145,13 @@ async def _put_back(context: Context, run: Run, error: Exception, unattended: Un
             log.warning("run_paused", run_id=run.id, reason=str(error), until=at.isoformat())
             reason = f"{error}; it goes on by itself, tried again at {at.astimezone():%H:%M:%S}"
             status, why = RunStatus.PARKED, None
+        case NightOverError():
+            # The night's end ends this worker's shift, so the next night takes it up; a zone has its next day.
+            bound = context.caller.bound
+            of_night = bound is not None and bound.what.endswith(NIGHT)
+            at = context.store.clock() if of_night else day_after(context.store.clock().astimezone())
+            log.info("run_put_off", run_id=run.id, reason=str(error), until=at.isoformat())
+            reason, status, why = str(error), RunStatus.QUEUED, None
         case _StoppedElsewhere() | ModelNeededError() | EngineChangedError() | KernelError() | CrashedError():
             return None
         case _ if run.tries < unattended.retries:
@@ -173,7 +180,7 @@ async def _leave_by(context: Context, error: Exception) -> Run:
         case _StoppedElsewhere():
             log.info("run_stopped", run_id=context.run)
             return await _leave(context, RunStatus.STOPPED)
-        case ModelNeededError() | ModelUnavailableError() | EngineChangedError():
+        case ModelNeededError() | ModelUnavailableError() | EngineChangedError() | NightOverError():
             log.warning("run_parked", run_id=context.run, reason=str(error))
             return await _park(context, error)
         case KarkasError():
@@ -312,8 +319,7 @@ async def _leave(
 
 
 async def _count_time(context: Context) -> None:
-    spent = Spent(wall_s=time.monotonic() - context.caller.began)
-    await context.stored(context.store.runs.add_spent, context.run, spent)
+    await context.caller.spend(Spent())
 
 
 def with_checkpointer(

@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,7 +145,7 @@ class Recording(Caller):
         return self.calls <= self.allowed
 
     @asynccontextmanager
-    async def under_way(self, tokens: int) -> AsyncIterator[None]:  # type: ignore[override]
+    async def under_way(self, tokens: int) -> AsyncIterator[None]:
         self.reserved.append(tokens)
         spent = len(self.spent)
         try:

@@ -12,7 +12,6 @@ import typer
 
 from karkas import notify, telemetry
 from karkas.cli import ending, exits, progress, screen
-from karkas.policies.budgets import SharedBudget
 from karkas.project import person
 from karkas.report.figures import look
 from karkas.work.shift import Over, Shift
@@ -29,7 +28,9 @@ def night(
     project: "Project", *, until: datetime | None, budget_tokens: int | None, places: int | None, json: bool
 ) -> None:
     """Works until it is over, tells what came of it, and exits with its code."""
-    budget = SharedBudget(tokens=budget_tokens)
+    budget = project.settings.budgets.night
+    if budget_tokens is not None:
+        budget = budget.model_copy(update={"tokens": budget_tokens})
     opened = project.store.nights.open(until=until, budget=budget, by=person())
     shift = _shift(project, places, night=opened, json=json)
     if not json:

@@ -177,7 +177,13 @@ class Shift:
         work = self.project.settings.work
         unattended = Unattended(self.me.id, retries=work.retries, crashes=work.crashes)
         task = asyncio.create_task(
-            advance(self.project, name, unattended=unattended, progress=self._progress(name))
+            advance(
+                self.project,
+                name,
+                unattended=unattended,
+                night=self.night.id if self.night else None,
+                progress=self._progress(name),
+            )
         )
         self._tasks[name] = asyncio.get_running_loop(), task
         self.doing[name] = ""
