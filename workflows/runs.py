@@ -147,11 +147,10 @@ async def _put_back(context: Context, run: Run, error: Exception, unattended: Un
             status, why = RunStatus.PARKED, None
         case NightOverError():
             # The night's end ends this worker's shift, so the next night takes it up; a zone has its next day.
-            bound = context.caller.bound
-            of_night = bound is not None and bound.what.endswith(NIGHT)
-            at = context.store.clock() if of_night else day_after(context.store.clock().astimezone())
+            now = context.store.clock()
+            at = now if NIGHT in str(error) else day_after(now.astimezone())
             log.info("run_put_off", run_id=run.id, reason=str(error), until=at.isoformat())
-            reason, status, why = str(error), RunStatus.QUEUED, None
+            return await _leave(context, RunStatus.QUEUED, reason=str(error), due_at=at)
         case _StoppedElsewhere() | ModelNeededError() | EngineChangedError() | KernelError() | CrashedError():
             return None
         case _ if run.tries < unattended.retries:
