@@ -150,7 +150,9 @@ def answered(body: bytes) -> str:
         reason = "The note says what the log shows, and nothing else."
         return json.dumps({"code": code[1].decode(), "findings": [], "reason": reason, "verdict": "pass"})
     if b'"relevance"' in body:
-        return json.dumps({"scores": [{"number": 1, "relevance": 9, "why": "it shows the job"}], "queries": []})
+        return json.dumps(
+            {"scores": [{"number": 1, "relevance": 9, "why": "it shows the job"}], "queries": []}
+        )
     if b'"cites"' in body:
         return json.dumps({"claims": [CLAIM]})
     path = re.search(rb"the file (\S+) this", body)
@@ -185,7 +187,13 @@ def chat(body: bytes) -> dict[str, Any]:
     message = {"role": "assistant", "content": answered(body)}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 400, "completion_tokens": 120, "total_tokens": 520}
-    return {"id": "x", "object": "chat.completion", "model": "fake-model", "choices": [choice], "usage": usage}
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "model": "fake-model",
+        "choices": [choice],
+        "usage": usage,
+    }
 
 
 async def _serve_alone() -> int:
@@ -243,8 +251,8 @@ def peak_mb() -> float:
 def post(url: str, path: str) -> dict[str, Any]:
     import urllib.request
 
-    request = urllib.request.Request(f"{url}{path}", method="POST")  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    request = urllib.request.Request(f"{url}{path}", method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
         said: dict[str, Any] = json.load(answer)
         return said
 
@@ -392,7 +400,7 @@ async def in_project(asked: argparse.Namespace) -> None:
 
 
 def last_line(command: list[str]) -> Any:
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)  # noqa: S603
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -452,7 +460,9 @@ def main() -> None:
     parser.add_argument("--only", choices=("floor", "langgraph", "karkas"))
     parser.add_argument("--stored", type=int, nargs="+", default=[], metavar="N")
     parser.add_argument("--each", type=int, default=40, help="runs measured at each number stored")
-    parser.add_argument("--folder", metavar="DIR", help="on the disk that is meant (default: the temporary one)")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="on the disk that is meant (default: the temporary one)"
+    )
     parser.add_argument("--profile", metavar="FILE")
     parser.add_argument("--child", choices=("serve", "run", "grown"), help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -468,7 +478,7 @@ def main() -> None:
         return
     command = [sys.executable, str(HERE), "--child", "serve"]
     command += ["--bench-dir", os.path.abspath(asked.bench_dir)] if asked.bench_dir else []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             url = f"http://127.0.0.1:{json.loads(server.stdout.readline())['port']}"

@@ -61,6 +61,8 @@ def chat(send: SendT) -> SendT:
             current.set_attribute("gen_ai.usage.input_tokens", answer.usage.prompt_tokens)
             current.set_attribute("gen_ai.usage.output_tokens", answer.usage.completion_tokens)
             current.set_attribute("gen_ai.usage.cache_read.input_tokens", answer.usage.cached_tokens)
+            # Of what the run was answered before a crash, no model was asked again.
+            current.set_attribute("karkas.answer.kept", not answer.usage.calls)
             if texts_shown():
                 current.set_attribute("gen_ai.output.messages", _choices(answer))
             return answer

@@ -52,9 +52,7 @@ class Nights:
             return _night(row, None)
 
     def close(self, night: str, *, why: str, by: str = SYSTEM) -> Night:
-        """Nothing more is spent in it, and what calls under way may cost is reserved no longer; one that is closed stays
-        as it is.
-        """
+        """Nothing more is spent in it, and nothing held in it any longer; one that is closed stays as it is."""
         with self._records.change() as change:
             row = change.session.get(NightRow, night)
             if row is None:

@@ -1,4 +1,4 @@
-"""Purses: what many runs spend together, over all processes and hosts. Nothing is spent that was not reserved before."""
+"""Purses: what many runs spend together, over all processes and hosts. What is spent was reserved before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,9 +1,11 @@
 """The store: everything that a project remembers, behind one door."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
 
 from pydantic import JsonValue
 
@@ -11,7 +13,9 @@ from karkas.policies.errors import StorageError
 from karkas.storage import replay
 from karkas.storage.artifacts import Artifacts, SharedArtifacts
 from karkas.storage.audit import Audit, newest
+from karkas.storage.checkpoints import Checkpointers
 from karkas.storage.database import Database, database_url
+from karkas.storage.desk import Desk
 from karkas.storage.doing import Doings
 from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
@@ -33,11 +37,14 @@ from karkas.storage.waiting import Waiting
 from karkas.storage.workers import Workers
 from karkas.storage.zones import Zones
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class Store:
     """Synchronous and safe to share between threads. Every public method of its parts is one transaction.
 
-    Async callers wrap calls in `asyncio.to_thread`. A process that forks opens its own.
+    Async callers call them by `aside`. A process that forks opens its own.
     """
 
     def __init__(self, folder: Path, database: Database, key: SigningKey, clock: Clock) -> None:
@@ -58,6 +65,10 @@ class Store:
         self.slots = Slots(self.locks)
         self.happened, self.doings = Happened(records), Doings(records)
         self.journal, self.purses, self.nights = Journal(records), Purses(records), Nights(records)
+        self.checkpoints = Checkpointers(folder, key, database.url)
+        self._desk = Desk(database.together, name="store")
+        others = {id(self.artifacts), id(self.slots), id(self.locks)}
+        self._parts = {id(self)} | {id(one) for one in vars(self).values() if id(one) not in others}
 
     @classmethod
     def open(
@@ -144,8 +155,18 @@ class Store:
             change.note(event, subject, actor=actor, data=data)
             return True
 
+    async def aside(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Calls a method of the store, or anything else that waits, while the other coroutines go on. What is asked of
+        the database at the same time is one transaction; whoever asked goes on when it is on the disk.
+        """
+        if id(getattr(call, "__self__", None)) in self._parts:
+            return await self._desk.do(partial(call, *args, **kwargs))
+        return await asyncio.to_thread(call, *args, **kwargs)
+
     def close(self) -> None:
         self.doings.close()
+        self._desk.close()
+        self.checkpoints.close()
         self.locks.close()
         self.database.close()
         if self._shared is not None:

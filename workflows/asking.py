@@ -50,7 +50,7 @@ class RunCaller(Caller):
         run = self._taken_up or await self._take_up()
         self.engine, name = engine, str(engine)
         if self._pinned != name:
-            await asyncio.to_thread(self._store.runs.set_engine, self.run, name)
+            await self._store.aside(self._store.runs.set_engine, self.run, name)
             self._pinned = name
         if engine.kind != "llm":
             return self._limit(run) is None
@@ -79,11 +79,11 @@ class RunCaller(Caller):
     async def after(self, usage: Usage) -> None:
         spent = Spent(tokens=usage.tokens, cached_tokens=usage.cached_tokens, model_calls=usage.calls)
         self._spent += spent
-        await asyncio.to_thread(self._store.runs.add_spent, self.run, spent)
+        await self._store.aside(self._store.runs.add_spent, self.run, spent)
 
     async def note(self, text: str) -> None:
         actor = str(self.engine) if self.engine is not None else "karkas"
-        await asyncio.to_thread(
+        await self._store.aside(
             self._store.note, "engine_noted", f"run:{self.run}", actor=actor, data={"text": text}
         )
         self._progress(text)
@@ -115,8 +115,8 @@ class RunCaller(Caller):
             return
         self._prompts.add(known)
         role, version = known
-        text = await asyncio.to_thread(self._store.artifacts.put_text, prompt_text(request.instructions))
-        await asyncio.to_thread(
+        text = await self._store.aside(self._store.artifacts.put_text, prompt_text(request.instructions))
+        await self._store.aside(
             self._store.note,
             PROMPT,
             f"run:{self.run}",

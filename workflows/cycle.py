@@ -231,7 +231,7 @@ async def stop_reason(context: Context, state: ExploreState) -> StopReason | Non
     spent = spent_by(context, run, state)
     limit = must_stop(run.budget, spent, deadline=run.deadline, now=context.store.clock())
     if limit is not None:
-        return limit
+        return limit.reason
     return StopReason.SATURATED if state["novelty"] < NOVELTY else None
 
 

@@ -4,7 +4,6 @@ import os
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from karkas.policies.budgets import Budget
 from karkas.policies.errors import KarkasError, ToolError, UsageError
 from karkas.project import Project, person
 from karkas.settings import Settings
-from karkas.storage import Run, RunId, RunStatus, open_checkpointer
+from karkas.storage import Run, RunId, RunStatus
 from karkas.workflows.asking import RunCaller
 from karkas.workflows.context import Context
 from karkas.workflows.progress import Progress, silent
@@ -108,7 +107,7 @@ async def snapshot(project: Project, run: str) -> "StateSnapshot":
 
 
 def _checkpointer(project: Project) -> "Checkpointer":
-    return partial(open_checkpointer, project.folder, project.settings.storage.url)
+    return project.store.checkpoints
 
 
 def is_orphaned(project: Project, run: Run) -> bool:

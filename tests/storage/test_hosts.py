@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from karkas.policies.errors import NotFoundError, StorageError
-from karkas.policies.gates import Approve
+from karkas.policies.verdicts import Approve
 from karkas.storage import Gate, Run, Store
 
 

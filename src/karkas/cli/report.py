@@ -19,6 +19,9 @@ def report(
     since: Annotated[
         str, typer.Option(metavar="WHEN", help="From when on: 12h, 22:00, 2026-11-22T18:00.")
     ] = "12h",
+    night: Annotated[
+        str | None, typer.Option("--night", metavar="ID", help="That night, from its begin to its end.")
+    ] = None,
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write it as one HTML page that needs nothing else."),
@@ -38,8 +41,11 @@ def report(
     from karkas.report.figures import look
 
     with open_project(project) as opened:
-        begin = times.past(since, now=opened.store.clock().astimezone())
-        found = look(opened, since=begin)
+        if night is not None:
+            one = opened.store.nights.get(night)
+            found = look(opened, since=one.opened_at, until=one.closed_at)
+        else:
+            found = look(opened, since=times.past(since, now=opened.store.clock().astimezone()))
         name = opened.root.name
     if html is not None:
         _write(html, found, title=name)

@@ -10,7 +10,7 @@ from karkas.project import Project, person
 from karkas.queue import keys
 from karkas.queue.blocks import Block, Facts, Heading, Line
 from karkas.queue.outcome import since
-from karkas.report import figures
+from karkas.report import figures, spending
 from karkas.report.choices import Choice, choices
 from karkas.report.figures import ZoneWork
 from karkas.storage import RunStatus
@@ -43,13 +43,14 @@ def look(project: Project, *, begin: datetime | None = None) -> Morning:
     now = store.clock()
     begin = begin or store.waiting.last_word(person()) or now - LONGEST
     runs = figures.worked(project, begin)
+    spent = spending.spent_between(project, runs, begin, now)
     lines = store.waiting.lines()
     moved = [run for run in runs if run.status is not RunStatus.RUNNING]
     return Morning(
         since=begin,
         now=now,
         is_news=bool(moved) and now - begin >= ABSENT,
-        zones=tuple(figures.work_by_zone(project, runs)),
+        zones=tuple(figures.work_by_zone(project, runs, spent)),
         troubles=tuple(figures.troubles(runs)),
         performed=store.waiting.performed(begin),
         waits=sum(line.status is GateStatus.OPEN for line in lines),

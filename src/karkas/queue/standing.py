@@ -7,7 +7,8 @@ from karkas.agents.distillate import load, to_markdown
 from karkas.policies.actions import Digest, Proposal, Variant, digest_of
 from karkas.policies.approvals import MOST
 from karkas.policies.errors import KarkasError
-from karkas.policies.gates import GateKind, possible
+from karkas.policies.gates import GateKind
+from karkas.policies.verdicts import possible
 from karkas.project import Project
 from karkas.queue import consequences, grounds
 from karkas.queue.blocks import Beside, Block, Command, Facts, Heading, Line, Quote, Shown

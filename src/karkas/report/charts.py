@@ -1,15 +1,14 @@
 """The report's plots, as SVG that stands in the page, in the page's own colours: they follow light and dark."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
 from karkas.policies.rendering import visible_line
-from karkas.report.figures import Cycle, Figures
+from karkas.report.figures import Figures
+from karkas.report.spending import Cycle
 
 if TYPE_CHECKING:
     from leather import Chart
@@ -51,26 +50,17 @@ def new_claims(found: Figures) -> Markup | None:
 
 def tokens(found: Figures) -> Markup | None:
     """Tokens of all runs together, over time; None where no model was asked."""
-    spent = tokens_over_time(found.cycles)
+    spent = found.tokens
     if not spent or not spent[-1][1]:
         return None
     chart = _chart()
-    points = [(at.astimezone().replace(tzinfo=None), number) for at, number in spent]
+    begin = [(found.since, 0)]
+    points = [(at.astimezone().replace(tzinfo=None), number) for at, number in (*begin, *spent)]
     _line(chart, points, "tokens", 0)
     chart.add_y_scale(0, _above(spent[-1][1]))
     chart.add_x_axis(tick_formatter=lambda value, *_: f"{value:%H:%M}")
     chart.add_y_axis(tick_formatter=lambda value, *_: f"{float(value):,.0f}")
     return _svg(chart, f"Tokens over time: {spent[-1][1]:,} in all", HEIGHT)
-
-
-def tokens_over_time(cycles: Sequence[Cycle]) -> list[tuple[datetime, int]]:
-    """Each cycle's end, with the tokens that all cycles up to there took."""
-    before: dict[str, int] = {}
-    steps = []
-    for one in cycles:
-        steps.append(one.tokens - before.get(one.run, 0))
-        before[one.run] = one.tokens
-    return list(zip((one.at for one in cycles), accumulate(steps), strict=True))
 
 
 def acceptance(found: Figures) -> Markup | None:

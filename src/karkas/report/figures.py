@@ -1,7 +1,7 @@
 """The figures of a time: what runs did and cost, what came of gates, what needs a look. Read off the record."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,9 +14,10 @@ from karkas.policies.gates import GateStatus
 from karkas.project import Project
 from karkas.report.choices import Choice, choices
 from karkas.report.prices import cost_of
+from karkas.report.spending import Cycle, cycles_of, points, spent_between
 from karkas.storage import Run, RunStatus
 from karkas.storage.audit import AuditEntry
-from karkas.storage.happened import CYCLE
+from karkas.storage.happened import Asked
 
 FIRST = 10
 """Decisions that are named."""
@@ -74,21 +75,6 @@ class ZoneFigures(ZoneWork):
     cost: float | None = None
 
 
-class Cycle(_Figures):
-    """One cycle of an exploration, as it ended."""
-
-    run: str
-    zone: str
-    at: datetime
-    cycle: int
-    sources: int
-    claims: int
-    new_claims: int
-    conflicts: int
-    novelty: float
-    tokens: int
-
-
 class RunFigures(_Figures):
     """How a run stands. `taken_up` counts how often it was, `broke_off` how often whoever was at work on it died."""
 
@@ -123,6 +109,8 @@ class Figures(_Figures):
     choices: tuple[Choice, ...]
     spent: Spent
     cost: float | None
+    tokens: tuple[tuple[datetime, int], ...] = ()
+    """When so many tokens had been spent since the begin."""
 
 
 def look(project: Project, *, since: datetime, until: datetime | None = None) -> Figures:
@@ -131,17 +119,19 @@ def look(project: Project, *, since: datetime, until: datetime | None = None) ->
     now = store.clock()
     until = min(until or now, now)
     runs = [run for run in worked(project, since) if run.created_at < until]
+    spent = spent_between(project, runs, since, until)
     happened = store.happened.events("run_taken_up", "run_broken_off", since=since, until=until)
     counted = Counter((entry.event, entry.subject) for entry in happened)
-    cycles = _cycles(project, runs, since, until)
+    cycles = [one for one in cycles_of(project, runs) if since <= one.at < until]
     by_zone, by_person = _gates(project, since, until)
     lines = store.waiting.lines()
-    told = [_run(project, run, counted) for run in runs]
+    asked = store.happened.asked(since=since, until=until)
+    told = [_run(project, run, spent[run.id], counted, asked) for run in runs]
     return Figures(
         since=since,
         until=until,
         now=now,
-        zones=tuple(_zones(project, runs, told, cycles, by_zone)),
+        zones=tuple(_zones(work_by_zone(project, runs, spent), told, cycles, by_zone)),
         runs=tuple(told),
         cycles=tuple(cycles),
         gates=_sum(by_zone.values()),
@@ -152,8 +142,9 @@ def look(project: Project, *, since: datetime, until: datetime | None = None) ->
         waits=sum(line.status is GateStatus.OPEN for line in lines),
         put_off=sum(line.status is GateStatus.DEFERRED for line in lines),
         choices=tuple(choices(lines)[:FIRST]),
-        spent=sum((run.spent for run in told), Spent()),
+        spent=sum(spent.values(), Spent()),
         cost=_costs(run.cost for run in told),
+        tokens=tuple(points(project, since, until)),
     )
 
 
@@ -162,7 +153,7 @@ def worked(project: Project, since: datetime) -> list[Run]:
     return [run for run in project.store.runs.list(changed_since=since) if run.segment]
 
 
-def work_by_zone(project: Project, runs: Sequence[Run]) -> Iterator[ZoneWork]:
+def work_by_zone(project: Project, runs: Sequence[Run], spent: Mapping[str, Spent]) -> Iterator[ZoneWork]:
     for zone in sorted({run.zone or "" for run in runs}):
         its = [run for run in runs if (run.zone or "") == zone]
         claims, conflicts = (
@@ -171,7 +162,7 @@ def work_by_zone(project: Project, runs: Sequence[Run]) -> Iterator[ZoneWork]:
         yield ZoneWork(
             zone=zone,
             runs=dict(Counter(run.status.value for run in its)),
-            spent=sum((run.spent for run in its), Spent()),
+            spent=sum((spent[run.id] for run in its), Spent()),
             claims=claims,
             conflicts=conflicts,
         )
@@ -222,21 +213,9 @@ def _found(project: Project, zone: str) -> tuple[int | None, int | None]:
     return len(distillate.claims), len(distillate.conflicts)
 
 
-def _cycles(project: Project, runs: Sequence[Run], since: datetime, until: datetime) -> list[Cycle]:
-    """In the order of time; of one that was done again after a crash the last."""
-    zones = {f"run:{run.id}": run for run in runs}
-    last: dict[tuple[str, int], Cycle] = {}
-    for entry in project.store.happened.events(CYCLE, since=since, until=until):
-        run = zones.get(entry.subject)
-        if run is not None and isinstance(entry.data, dict):
-            found = Cycle.model_validate(
-                {**entry.data, "run": run.id, "zone": run.zone or "", "at": entry.at}
-            )
-            last[run.id, found.cycle] = found
-    return sorted(last.values(), key=lambda one: (one.at, one.run))
-
-
-def _run(project: Project, run: Run, counted: Counter[tuple[str, str]]) -> RunFigures:
+def _run(
+    project: Project, run: Run, spent: Spent, counted: Counter[tuple[str, str]], asked: Sequence[Asked]
+) -> RunFigures:
     subject = f"run:{run.id}"
     return RunFigures(
         run=run.id,
@@ -244,8 +223,8 @@ def _run(project: Project, run: Run, counted: Counter[tuple[str, str]]) -> RunFi
         zone=run.zone or "",
         status=run.status,
         stop=stop_of(run),
-        spent=run.spent,
-        cost=cost_of(project.settings, run.spent.tokens),
+        spent=spent,
+        cost=cost_of(project.settings, [one for one in asked if one.run == run.id], else_tokens=spent.tokens),
         taken_up=counted["run_taken_up", subject],
         broke_off=counted["run_broken_off", subject],
     )
@@ -267,13 +246,12 @@ def _times(number: int) -> str:
 
 
 def _zones(
-    project: Project,
-    runs: Sequence[Run],
+    zones: Iterable[ZoneWork],
     told: Sequence[RunFigures],
     cycles: Sequence[Cycle],
     gates: dict[str, GateCounts],
 ) -> Iterator[ZoneFigures]:
-    work = {one.zone: one for one in work_by_zone(project, runs)}
+    work = {one.zone: one for one in zones}
     for zone in sorted({*work, *gates}):
         its = [run for run in told if run.zone == zone]
         done = work.get(zone) or ZoneWork(zone=zone, runs={}, spent=Spent())

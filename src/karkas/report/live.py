@@ -1,6 +1,6 @@
 """What is going on now: the runs in flight and those that wait, workers, model servers, and what waits for a person."""
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -84,7 +84,6 @@ class Watcher:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._samples: deque[tuple[float, dict[str, int]]] = deque()
         self._looked = float("-inf")
         self._servers: tuple[Server, ...] = ()
         self._orphans: frozenset[str] = frozenset()
@@ -101,7 +100,6 @@ class Watcher:
             self._servers = servers(project.settings)
             self._orphans = frozenset(run.id for run in runs if is_orphaned(project, run))
             self._looked = monotonic()
-        self._sample(runs)
         lines = [one for one in store.waiting.lines() if one.status is GateStatus.OPEN]
         flights = tuple(self._flights(runs, now))
         rates = [one.rate for one in flights if one.rate is not None]
@@ -120,6 +118,11 @@ class Watcher:
         store, settings = self._project.store, self._project.settings
         told = store.doings.now()
         subjects = [f"run:{run.id}" for run in runs]
+        names = [run.id for run in runs]
+        asked = store.happened.asked(runs=names)
+        lately: Counter[str] = Counter()
+        for one in store.happened.asked(runs=names, since=now - timedelta(seconds=RATE_S)):
+            lately[one.run] += one.tokens
         last: dict[tuple[str, str], AuditEntry] = {
             (one.event, one.subject): one
             for one in store.happened.events(CYCLE, "run_taken_up", subjects=subjects)
@@ -142,8 +145,12 @@ class Watcher:
                     "since": run.changed_at if taken_up is None else taken_up.at,
                     "cycle": run.spent.cycles or None,
                     "tokens": run.spent.tokens,
-                    "cost": cost_of(settings, run.spent.tokens),
-                    "rate": self._rate(run) if at_work else None,
+                    "cost": cost_of(
+                        settings, [one for one in asked if one.run == run.id], else_tokens=run.spent.tokens
+                    ),
+                    "rate": lately[run.id] / min(max(elapsed.total_seconds(), 1.0), RATE_S)
+                    if at_work
+                    else None,
                     "novelty": cycle.get("novelty"),
                     "claims": cycle.get("claims"),
                     "bound": bound and bound.name,
@@ -152,20 +159,6 @@ class Watcher:
                     "at_work": doing.worker if doing else "",
                 }
             )
-
-    def _sample(self, runs: Sequence[Run]) -> None:
-        now = monotonic()
-        self._samples.append((now, {run.id: run.spent.tokens for run in runs}))
-        while now - self._samples[0][0] > RATE_S:
-            self._samples.popleft()
-
-    def _rate(self, run: Run) -> float | None:
-        """Tokens a second over the last minute; None at the first look."""
-        now = self._samples[-1][0]
-        for at, tokens in self._samples:
-            if run.id in tokens and now > at:
-                return (run.spent.tokens - tokens[run.id]) / (now - at)
-        return None
 
 
 def workers(project: Project) -> Iterator[WorkerSeen]:
