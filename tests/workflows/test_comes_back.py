@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from karkas.policies.gates import Approve
+from karkas.policies.verdicts import Approve
 from karkas.project import Project, person
 from karkas.runner import advance, begin
 from karkas.storage import RunStatus
