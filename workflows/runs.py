@@ -110,6 +110,7 @@ async def advance(
         except LeaseLostError:
             raise  # how the run stands is no longer for this process to say
         except Exception as error:  # whatever it was, how the run stands goes on the record
+            lease.check()  # or what went wrong is that another process went on with it
             if unattended and failure.of_storage(error):
                 raise
             later = await _put_back(context, run, error, unattended) if unattended else None
