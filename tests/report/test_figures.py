@@ -93,6 +93,7 @@ def test_of_a_run_that_was_begun_before_only_what_it_spent_since_counts(
     evening = later(project, monkeypatch, timedelta(hours=6))
     object.__setattr__(project.store._records, "clock", lambda: evening)
     answer(run.id, 10)
+    later(project, monkeypatch, timedelta(minutes=1))
     since = evening - timedelta(hours=1)
     (zone,) = look(project, since=since).zones
     assert zone.spent.tokens == 20
