@@ -31,7 +31,7 @@ class Budget(BaseModel):
 class SharedBudget(BaseModel):
     """Upper bounds of what many runs spend together, in a night or in a zone's day; `None` is no bound."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     tokens: int | None = Field(default=None, ge=0)
     model_calls: int | None = Field(default=None, ge=0)

@@ -92,8 +92,8 @@ class Reply(Generic[AnswerT]):
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer as it came, to be kept before it is used. `text` is JSON, `digest` the request's; `n` says how often the
-    same had been asked before.
+    """An answer as it came (JSON), to be kept before it is used: what digest its request had, and how often the same
+    had been asked before.
     """
 
     role: Role

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from karkas.policies.actions import Digest, canonical, digest_of_bytes
 from karkas.policies.errors import NotFoundError, StorageError
+from karkas.storage.meter import count
 
 SHORTEST_PREFIX = 6
 
@@ -34,6 +35,7 @@ class Artifacts:
                 return digest
             path.parent.mkdir(parents=True, exist_ok=True)
             self._write(path, data)
+            count(len(data))
         except OSError as error:
             raise StorageError(
                 f"an artifact of {len(data)} bytes cannot be written to {self._folder}: {error.strerror};"

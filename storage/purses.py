@@ -26,9 +26,8 @@ class Share:
     """For people: "the night", "zone lora"."""
 
     @property
-    def bounds_calls(self) -> bool:
-        """Whether calls are bounded, so that they have to be reserved."""
-        return self.budget.tokens is not None or self.budget.model_calls is not None
+    def bounded(self) -> bool:
+        return self.budget != SharedBudget()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -312,8 +311,7 @@ async def _leave(
 
 
 async def _count_time(context: Context) -> None:
-    spent = Spent(wall_s=time.monotonic() - context.caller.began)
-    await context.stored(context.store.runs.add_spent, context.run, spent)
+    await context.caller.spend(Spent())
 
 
 def with_checkpointer(

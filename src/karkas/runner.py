@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from karkas.agents.sources import Limits
     from karkas.server.protocol import Engine
-    from karkas.storage import Gate
+    from karkas.storage import Gate, NightId
     from karkas.workflows.runs import Checkpointer, Graph, Listener, Unattended
     from karkas.workflows.userfile import UserFile
 
@@ -76,13 +76,14 @@ async def advance(
     listen: "Listener | None" = None,
     waiting: bool = False,
     unattended: "Unattended | None" = None,
+    night: "NightId | None" = None,
 ) -> Run:
     """Begins or resumes a run and returns it when it is done, parked, failed or stopped.
 
     It is parked at gates, or where it cannot go on for want of its engine: then `reason` says what to do.
     `progress` is told what is being done; `listen` gets each step's updates as LangGraph streams them. Of a run that
     a person is `waiting` for, a model server answers the calls first. A worker is `unattended`: what passes by itself
-    is waited for.
+    is waited for. In a `night` the run spends out of the night's budget too, and ends with it.
     """
     from karkas.watching import watched
     from karkas.workflows.runs import advance as advance_graph
@@ -90,7 +91,7 @@ async def advance(
     found = project.store.runs.get(run)
     async with project.models() or nullcontext():
         with watched(project, found, progress) as told:
-            graph, context = load(project, found, progress=told, waiting=waiting)
+            graph, context = load(project, found, progress=told, waiting=waiting, night=night)
             return await advance_graph(
                 context, graph, _checkpointer(project), listen=listen, unattended=unattended
             )
@@ -152,22 +153,28 @@ def _with_file_as_it_is(project: Project, run: Run) -> Run:
 
 
 def load(
-    project: Project, run: Run, *, progress: Progress = silent, waiting: bool = False
+    project: Project,
+    run: Run,
+    *,
+    progress: Progress = silent,
+    waiting: bool = False,
+    night: "NightId | None" = None,
 ) -> tuple["Graph", Context]:
     """The run's graph, and the context that its nodes work with."""
     from karkas.workflows.act import act_workflow
     from karkas.workflows.explore import explore_workflow
 
     run = project.store.runs.proven(run.id)
+    of_run = partial(context, project, run.id, progress=progress, waiting=waiting, night=night)
     match run.workflow:
         case "explore":
-            return explore_workflow(), context(project, run.id, progress=progress, waiting=waiting)
+            return explore_workflow(), of_run()
         case "act":
-            return act_workflow(), context(project, run.id, progress=progress, waiting=waiting)
+            return act_workflow(), of_run()
         case reference:
             _, file = _user_workflow(project, reference, version=str(run.options.get(FILE_VERSION)))
             graph = file.workflow(reference.rpartition(":")[2])
-            return graph, context(project, run.id, file=file, progress=progress, waiting=waiting)
+            return graph, of_run(file=file)
 
 
 def context(
@@ -177,6 +184,7 @@ def context(
     file: "UserFile | None" = None,
     progress: Progress = silent,
     waiting: bool = False,
+    night: "NightId | None" = None,
 ) -> Context:
     """What a run's nodes work with; the tools and zones that `file` declares come on top of the project's."""
     tools, workspace = project.tools(), project.workspace()
@@ -189,7 +197,14 @@ def context(
             own = f"/{file.path.relative_to(project.root).as_posix()}"
             workspace = replace(workspace, protected=(*workspace.protected, own))
     settings = project.settings
-    caller = RunCaller(project.store, run, progress=progress, waiting=waiting)
+    caller = RunCaller(
+        project.store,
+        run,
+        progress=progress,
+        waiting=waiting,
+        night=night,
+        zones=settings.budgets.zones,
+    )
     return Context(
         root=project.root,
         run=run,

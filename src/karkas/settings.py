@@ -24,7 +24,7 @@ from pydantic import (
 
 from karkas.agents.tools.sandbox import Sandbox
 from karkas.faults import EXPORT, ZONE_NAME, looks_secret, near, place, told
-from karkas.policies.budgets import Budget
+from karkas.policies.budgets import Budget, SharedBudget
 from karkas.policies.errors import SettingsError
 from karkas.policies.zones import Zone, ZoneName
 from karkas.server.config import DEFAULT, ModelsConfig, ModelSettings, RoleSettings
@@ -40,13 +40,22 @@ class _Section(BaseModel):
 
 
 class Budgets(Budget):
-    """The bounds of one exploration where its caller sets none."""
+    """The bounds of one exploration where its caller sets none, and those that many runs share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     wall_s: float | None = Field(default=3600.0, gt=0)
     sources: int | None = Field(default=2000, ge=1)
     cycles: int | None = Field(default=10, ge=1)
+    night: SharedBudget = SharedBudget()
+    """What all runs of a night may spend together."""
+    zones: dict[ZoneName, SharedBudget] = Field(default={})
+    """What all runs of a zone may spend from noon to noon."""
+
+    @property
+    def run(self) -> Budget:
+        """Those of one run."""
+        return Budget.model_validate({name: getattr(self, name) for name in Budget.model_fields})
 
 
 class ExploreSettings(_Section):
