@@ -45,7 +45,7 @@ def new_claims(found: Figures) -> Markup | None:
     chart.add_y_scale(0, _above(highest))
     step = -(-last // TICKS)
     chart.add_x_axis(ticks=list(range(0, last + 1, step)), name="cycle")
-    return _svg(chart, f"New claims by cycle: {len(most)} runs", HEIGHT)
+    return _svg(chart, f"New claims by cycle: {len(most)} {'run' if len(most) == 1 else 'runs'}", HEIGHT)
 
 
 def tokens(found: Figures) -> Markup | None:
