@@ -1,4 +1,4 @@
-"""What waits, line by line: as much of each gate as a list shows, however many there are.
+"""What waits, line by line, and what ran meanwhile: as much of it as a list shows, however much there is.
 
 A line is read without proving its gate, so nothing is decided by one: whoever decides reads the gate itself
 (`Gates.get`), which is proven.
@@ -14,12 +14,13 @@ import sqlalchemy
 from sqlalchemy import func
 from sqlmodel import col, select
 
+from karkas.policies.budgets import Spent
 from karkas.policies.gates import GateId, GateKind, GateStatus
 from karkas.policies.permits import PermitStatus
 from karkas.storage.endings import WAITING
 from karkas.storage.records import Records
-from karkas.storage.runs import RunId
-from karkas.storage.tables import AuditRow, GateRow, PermitRow
+from karkas.storage.runs import RunId, RunStatus
+from karkas.storage.tables import AuditRow, GateRow, PermitRow, RunRow
 
 PORTION = 500
 """Rows that are held as the database gives them, which takes several times the memory of their lines."""
@@ -42,6 +43,16 @@ class WaitingLine(NamedTuple):
     approvals: int
     """How many people said yes so far, where it takes more than one."""
     siblings: int
+
+
+class Night(NamedTuple):
+    """What the runs of one zone and workflow that stand alike have come to, and spent, since then."""
+
+    zone: str
+    workflow: str
+    status: RunStatus
+    runs: int
+    spent: Spent
 
 
 class Waiting:
@@ -82,6 +93,37 @@ class Waiting:
         with self._records.database.read() as session:
             return session.exec(query).one()
 
+    def nights(self, since: datetime) -> list[Night]:
+        """The runs that were taken up and changed since then, added up by the database."""
+        kinds = (col(RunRow.zone), col(RunRow.workflow), col(RunRow.status))
+        spent = [func.sum(col(RunRow.spent)[name].as_float()) for name in Spent.model_fields]
+        query = sqlalchemy.select(*kinds, func.count(), *spent).where(*_moved(since)).group_by(*kinds)
+        with self._records.database.read() as session:
+            rows = session.connection().execute(query.order_by(*kinds)).all()
+        return [
+            Night(
+                zone or "",
+                workflow,
+                RunStatus(status),
+                runs,
+                Spent.model_validate(
+                    {name: value or 0 for name, value in zip(Spent.model_fields, sums, strict=True)}
+                ),
+            )
+            for zone, workflow, status, runs, *sums in rows
+        ]
+
+    def troubled(self, since: datetime, *, limit: int) -> tuple[list[RunId], int]:
+        """The runs that failed or parked for a reason since then, the newest first, and how many there are."""
+        parked = sqlalchemy.and_(col(RunRow.status) == RunStatus.PARKED.value, col(RunRow.reason) != "")
+        query = sqlalchemy.select(col(RunRow.id), func.count().over()).where(
+            *_moved(since), sqlalchemy.or_(parked, func.coalesce(RunRow.error, "") != "")
+        )
+        query = query.order_by(col(RunRow.created_at).desc(), col(RunRow.id)).limit(limit)
+        with self._records.database.read() as session:
+            rows = session.connection().execute(query).all()
+        return [RunId(name) for name, _ in rows], rows[0][1] if rows else 0
+
     @staticmethod
     def _query() -> Any:
         facts = col(GateRow.facts)
@@ -111,6 +153,10 @@ class Waiting:
         if zone is None:
             return found
         return [line for line in found if zone in line.zones][:limit]
+
+
+def _moved(since: datetime) -> tuple[Any, ...]:
+    return col(RunRow.changed_at) >= since, col(RunRow.segment) > 0
 
 
 @lru_cache(maxsize=1024)

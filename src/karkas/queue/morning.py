@@ -14,12 +14,14 @@ from karkas.queue import keys, order
 from karkas.queue.blocks import Block, Facts, Heading, Line
 from karkas.queue.outcome import since
 from karkas.storage import Run, RunStatus, WaitingLine
+from karkas.storage.waiting import Night
 
 ABSENT = timedelta(hours=1)
 """Who decided something more lately than this has not been away."""
 LONGEST = timedelta(hours=16)
 """How far back it looks where a person never decided anything."""
 FEW = 5
+TROUBLES = 20
 
 
 class ZoneNight(BaseModel):
@@ -54,6 +56,8 @@ class Morning(BaseModel):
     is_news: bool
     zones: tuple[ZoneNight, ...]
     troubles: tuple[str, ...]
+    """The newest of them."""
+    more_troubles: int
     performed: int
     """Actions that were performed, whoever let them pass."""
     waits: int
@@ -61,22 +65,26 @@ class Morning(BaseModel):
     choices: tuple[Choice, ...]
 
 
-def look(project: Project, *, begin: datetime | None = None) -> Morning:
-    """What happened since then, by default since this person's last word on the record."""
+def look(
+    project: Project, *, begin: datetime | None = None, lines: Sequence[WaitingLine] | None = None
+) -> Morning:
+    """What happened since then, by default since this person's last word on the record. `lines` is all that waits,
+    where it was read already.
+    """
     store = project.store
     now = store.clock()
     begin = begin or store.waiting.last_word(person()) or now - LONGEST
-    runs = [run for run in store.runs.list(changed_since=begin) if run.segment]
-    lines = store.waiting.lines()
-    moved = [run for run in runs if run.status is not RunStatus.RUNNING]
+    nights = store.waiting.nights(begin)
+    troubled, troubles = store.waiting.troubled(begin, limit=TROUBLES)
+    lines = store.waiting.lines() if lines is None else lines
+    moved = [night for night in nights if night.status is not RunStatus.RUNNING]
     return Morning(
         since=begin,
         now=now,
         is_news=bool(moved) and now - begin >= ABSENT,
-        zones=tuple(_zones(project, runs)),
-        troubles=tuple(
-            of_run(run) for run in runs if run.error or (run.reason and run.status is RunStatus.PARKED)
-        ),
+        zones=tuple(_zones(project, nights)),
+        troubles=tuple(of_run(store.runs.get(run)) for run in troubled),
+        more_troubles=troubles - len(troubled),
         performed=store.waiting.performed(begin),
         waits=sum(line.status is GateStatus.OPEN for line in lines),
         put_off=sum(line.status is GateStatus.DEFERRED for line in lines),
@@ -84,16 +92,18 @@ def look(project: Project, *, begin: datetime | None = None) -> Morning:
     )
 
 
-def _zones(project: Project, runs: Sequence[Run]) -> Iterator[ZoneNight]:
-    for zone in sorted({run.zone or "" for run in runs}):
-        its = [run for run in runs if (run.zone or "") == zone]
-        claims, conflicts = (
-            _found(project, zone) if any(run.workflow == "explore" for run in its) else (None, None)
-        )
+def _zones(project: Project, nights: Sequence[Night]) -> Iterator[ZoneNight]:
+    for zone in sorted({night.zone for night in nights}):
+        its = [night for night in nights if night.zone == zone]
+        explored = any(night.workflow == "explore" for night in its)
+        claims, conflicts = _found(project, zone) if explored else (None, None)
+        runs = Counter[str]()
+        for night in its:
+            runs[night.status.value] += night.runs
         yield ZoneNight(
             zone=zone,
-            runs=dict(Counter(run.status.value for run in its)),
-            spent=sum((run.spent for run in its), Spent()),
+            runs=dict(runs),
+            spent=sum((night.spent for night in its), Spent()),
             claims=claims,
             conflicts=conflicts,
         )
@@ -177,6 +187,8 @@ def _page(found: Morning) -> Iterator[Block]:
     if found.troubles:
         yield Heading("What needs a look")
         yield from (Line(f"- {one}") for one in found.troubles)
+    if found.more_troubles:
+        yield Line(f"and {found.more_troubles:,} more: karkas runs list")
 
 
 def _night(night: ZoneNight) -> tuple[str, ...]:
