@@ -68,10 +68,10 @@ class Waiting:
             query = query.where(col(GateRow.run) == run)
         return self._read(query.order_by(col(GateRow.opened_at), col(GateRow.id)), zone, limit)
 
-    def decided(self, *, limit: int = 200) -> list[WaitingLine]:
+    def decided(self, *, zone: str | None = None, limit: int = 200) -> list[WaitingLine]:
         """What no longer waits, the last decided first."""
         query = self._query().where(col(GateRow.status).not_in(WAITING))
-        return self._read(query.order_by(col(GateRow.decided_at).desc(), col(GateRow.id)), None, limit)
+        return self._read(query.order_by(col(GateRow.decided_at).desc(), col(GateRow.id)), zone, limit)
 
     def pulse(self) -> int:
         """The number of the last row on the record: where it is the same as before, nothing happened."""
@@ -92,6 +92,22 @@ class Waiting:
         )
         with self._records.database.read() as session:
             return session.exec(query).one()
+
+    def expired(self, *, limit: int) -> list[tuple[GateId, RunId]]:
+        """Gates that expired since their run was parked, so that it does not know yet; the last first."""
+        query = (
+            sqlalchemy.select(col(GateRow.id), col(GateRow.run))
+            .join(RunRow, col(RunRow.id) == col(GateRow.run))
+            .where(
+                col(GateRow.status) == GateStatus.EXPIRED.value,
+                col(RunRow.status) == RunStatus.PARKED.value,
+                col(GateRow.decided_at) > col(RunRow.changed_at),
+            )
+            .order_by(col(GateRow.decided_at).desc(), col(GateRow.id))
+        )
+        with self._records.database.read() as session:
+            found = session.connection().execute(query.limit(limit)).all()
+        return [(GateId(gate), RunId(run)) for gate, run in found]
 
     def nights(self, since: datetime) -> list[Night]:
         """The runs that were taken up and changed since then, added up by the database."""
