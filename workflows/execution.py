@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from karkas.agents.tools import perform, undo
 from karkas.policies.actions import Proposal
 from karkas.policies.errors import InDoubtError, KarkasError, PermitError, StaleError, ToolError
-from karkas.policies.gates import Answer, GateKind, GateStatus, PolicyDecision, PolicyVerdict
+from karkas.policies.gates import GateKind, GateStatus, PolicyDecision, PolicyVerdict
 from karkas.policies.permits import PermitStatus, differences
+from karkas.policies.verdicts import Answer
 from karkas.storage import Claimed, Gate, Lease, NewGate, Permit, worker_name
 from karkas.workflows.context import Context
 from karkas.workflows.gating import bind

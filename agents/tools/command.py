@@ -20,7 +20,6 @@ from karkas.agents.tools.sandbox import (
     ENVIRONMENT,
     PATH,
     Bubblewrap,
-    Sandbox,
     bubblewrap,
     confined,
     protected_in,
@@ -32,6 +31,7 @@ from karkas.policies.actions import Effect
 from karkas.policies.errors import ConfinementError, KarkasError, ToolError
 from karkas.policies.rendering import visible_line
 from karkas.policies.routing import EVERYWHERE
+from karkas.policies.sandbox import Sandbox
 
 INLINE_CHARS = 20_000
 """How much of each output's end stands in the result itself; all that was kept is an artifact."""

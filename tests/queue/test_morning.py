@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from karkas import runner
 from karkas.cli.app import app
-from karkas.policies.gates import Approve
+from karkas.policies.verdicts import Approve
 from karkas.project import Project, person
 from karkas.queue import morning
 

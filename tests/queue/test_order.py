@@ -43,14 +43,6 @@ def test_a_group_is_of_one_zone_and_one_effect() -> None:
     ]  # fmt: skip
 
 
-def test_only_gates_of_one_zone_level_tool_and_effect_are_alike() -> None:
-    assert order.alike([line(1), line(2)])
-    for other in (
-        {"zones": ("post",)}, {"level": "draft-only"}, {"effect": "irreversible"}, {"title": "run_command ls"},
-    ):  # fmt: skip
-        assert not order.alike([line(1), line(2, **other)])
-
-
 def test_a_search_finds_what_stands_in_a_line_whatever_its_case() -> None:
     lines = [line(1), line(2, title="Ticket disk"), line(3, zones=("post",))]
     found = [one.id for one in lines if order.Filter(search="tICKET").keeps(one)]

@@ -4,7 +4,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from karkas.cli import screen
-from karkas.policies.gates import possible
+from karkas.policies.verdicts import possible
 from karkas.queue.outcome import put_off, since, so_far, taken_back, until
 
 if TYPE_CHECKING:

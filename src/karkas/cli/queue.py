@@ -9,7 +9,7 @@ from karkas.cli.options import JsonOption, ProjectOption, group, open_project
 from karkas.policies.errors import UsageError
 
 if TYPE_CHECKING:
-    from karkas.policies.gates import Verdict
+    from karkas.policies.verdicts import Verdict
     from karkas.project import Project
     from karkas.storage import Gate, Run
 
@@ -193,7 +193,7 @@ def approve(
       karkas queue approve --alike g-4f2a
     """
     from karkas.cli.batch import approve_all
-    from karkas.policies.gates import Approve
+    from karkas.policies.verdicts import Approve
 
     named = gates or []
     if bool(named) is (alike is not None):
@@ -226,7 +226,7 @@ def choose(
     Examples:
       karkas queue choose g-4f2a 2
     """
-    from karkas.policies.gates import Choose
+    from karkas.policies.verdicts import Choose
 
     _decide(project, gate, Choose(variant=variant - 1), json=json)
 
@@ -247,7 +247,7 @@ def adopt(
     Examples:
       karkas queue adopt g-4f2a
     """
-    from karkas.policies.gates import Adopt
+    from karkas.policies.verdicts import Adopt
 
     _decide(project, gate, Adopt(variant=variant - 1), json=json)
 
@@ -276,7 +276,7 @@ def edit(
       karkas queue edit g-4f2a --from action.json
     """
     from karkas.cli.editing import edited_action
-    from karkas.policies.gates import Edit
+    from karkas.policies.verdicts import Edit
 
     with open_project(project) as opened:
         found = opened.store.gates.get(gate)
@@ -302,7 +302,7 @@ def reject(
       karkas queue reject g-4f2a --reason "that file is generated"
       karkas queue reject g-4f2a --reason "shorter" --revise
     """
-    from karkas.policies.gates import Reject, Retry
+    from karkas.policies.verdicts import Reject, Retry
 
     _decide(
         project,
@@ -327,7 +327,7 @@ def defer(
       karkas queue defer g-4f2a 2h
     """
     from karkas.cli import times
-    from karkas.policies.gates import Defer
+    from karkas.policies.verdicts import Defer
 
     with open_project(project) as opened:
         moment = times.future(until, now=opened.store.clock().astimezone())
@@ -351,7 +351,7 @@ def answer(
     Examples:
       karkas queue answer g-4f2a staging
     """
-    from karkas.policies.gates import Answer
+    from karkas.policies.verdicts import Answer
 
     _decide(project, gate, Answer(text=_said(text, "answer")), json=json)
 
@@ -370,7 +370,7 @@ def stop(
     Examples:
       karkas queue stop g-4f2a --reason "not today"
     """
-    from karkas.policies.gates import Stop
+    from karkas.policies.verdicts import Stop
 
     _decide(project, gate, Stop(reason=reason), json=json)
 

@@ -14,8 +14,8 @@ from karkas import runner, settings
 from karkas.agents.tools import Tool, ToolBox
 from karkas.policies.actions import Action, Proposal
 from karkas.policies.errors import NotFoundError, UsageError
-from karkas.policies.gates import Verdict
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Verdict
 from karkas.policies.zones import ControlLevel, Zone
 from karkas.project import FOLDER, Project
 from karkas.server.protocol import Caller, Engine
