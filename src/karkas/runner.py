@@ -4,6 +4,7 @@ import os
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,24 +153,26 @@ def load(
     project: Project, run: Run, *, progress: Progress = silent, waiting: bool = False
 ) -> tuple["Graph", Context]:
     """The run's graph, and the context that its nodes work with."""
+    run = project.store.runs.proven(run.id)
+    if run.workflow in BUILT_IN:
+        return _built_in(run.workflow), context(project, run, progress=progress, waiting=waiting)
+    _, file = _user_workflow(project, run.workflow, version=str(run.options.get(FILE_VERSION)))
+    graph = file.workflow(run.workflow.rpartition(":")[2])
+    return graph, context(project, run, file=file, progress=progress, waiting=waiting)
+
+
+@cache
+def _built_in(name: str) -> "Graph":
+    """Made once in a process, since every run would make the same."""
     from karkas.workflows.act import act_workflow
     from karkas.workflows.explore import explore_workflow
 
-    run = project.store.runs.proven(run.id)
-    match run.workflow:
-        case "explore":
-            return explore_workflow(), context(project, run.id, progress=progress, waiting=waiting)
-        case "act":
-            return act_workflow(), context(project, run.id, progress=progress, waiting=waiting)
-        case reference:
-            _, file = _user_workflow(project, reference, version=str(run.options.get(FILE_VERSION)))
-            graph = file.workflow(reference.rpartition(":")[2])
-            return graph, context(project, run.id, file=file, progress=progress, waiting=waiting)
+    return explore_workflow() if name == "explore" else act_workflow()
 
 
 def context(
     project: Project,
-    run: RunId,
+    run: RunId | Run,
     *,
     file: "UserFile | None" = None,
     progress: Progress = silent,
@@ -186,16 +189,17 @@ def context(
             own = f"/{file.path.relative_to(project.root).as_posix()}"
             workspace = replace(workspace, protected=(*workspace.protected, own))
     settings = project.settings
-    caller = RunCaller(project.store, run, progress=progress, waiting=waiting)
+    found = run if isinstance(run, Run) else project.store.runs.get(run)
+    caller = RunCaller(project.store, found.id, progress=progress, waiting=waiting)
     return Context(
         root=project.root,
-        run=run,
+        run=found.id,
         store=project.store,
         zones=project.zones,
         declare=project.declare_uncharted,
         tools=tools,
         workspace=workspace,
-        engine=_engine(project, project.store.runs.get(run), caller),
+        engine=_engine(project, found, caller),
         caller=caller,
         critic=settings.act.critic,
         expires_in=settings.act.expires_in,
