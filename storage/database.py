@@ -4,12 +4,12 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from json import JSONDecodeError
 from pathlib import Path
-from threading import local
+from threading import Lock, local
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -41,6 +41,7 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.after_commit: list[Callable[[Session], None]] = []
         self._here = local()
+        self._turn = Lock()
         engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
         self._writing = engine.execution_options(karkas_write=True)
         # A reader sees one state of the store, as on SQLite; a writer must see what was there when its turn came.
@@ -65,7 +66,7 @@ class Database:
             with self._translated(), group.part() as session:
                 yield session
             return
-        with self._translated(), Session(self._writing, expire_on_commit=False) as session:
+        with self._translated(), self._in_turn(), Session(self._writing, expire_on_commit=False) as session:
             with session.begin():
                 session.connection()  # waits its turn now, so that what follows sees its own time and rows
                 yield session
@@ -78,17 +79,30 @@ class Database:
 
         Nothing that was changed may be told to anybody before that. Raises `StorageError` where none of it was written.
         """
-        group = self._here.group = _Group(self._engine, self._writing)
+        with _Group(self._engine, self._writing, self._in_turn) as group:
+            self._here.group = group
+            try:
+                with self._translated():
+                    yield
+                    group.commit()
+            finally:
+                self._here.group = None
+            if group.last is not None:
+                for hook in self.after_commit:
+                    hook(group.last)
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Lets the writers of this process wait for one another in turn; SQLite would have each look again and again."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise StorageError(SQLITE_TROUBLE["locked"].format(where=self.url.database))
         try:
-            with self._translated():
-                yield
-                group.commit()
+            yield
         finally:
-            self._here.group = None
-            group.close()
-        if group.last is not None:
-            for hook in self.after_commit:
-                hook(group.last)
+            self._turn.release()
 
     @property
     def _group(self) -> "_Group | None":
@@ -132,8 +146,11 @@ _WITHIN_READING: dict[str, Any] = {"join_transaction_mode": "rollback_only"}
 class _Group:
     """One transaction of several parts: begun as a reading one, anew as a writing one when the first part writes."""
 
-    def __init__(self, reading: Engine, writing: Engine) -> None:
-        self._engines = reading, writing
+    def __init__(
+        self, reading: Engine, writing: Engine, in_turn: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._engines, self._in_turn = (reading, writing), in_turn
+        self._open = ExitStack()
         self._connection: Connection | None = None
         self._writes = False
         self.last: Session | None = None
@@ -141,9 +158,15 @@ class _Group:
 
     def reading(self) -> Connection:
         if self._connection is None:
-            self._connection = self._engines[0].connect()
+            self._connection = self._open.enter_context(self._engines[0].connect())
             self._connection.begin()
         return self._connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()  # rolls back what was not committed
 
     @contextmanager
     def part(self) -> Iterator[Session]:
@@ -162,15 +185,11 @@ class _Group:
             self._check(self._connection)
             self._connection.commit()
 
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()  # rolls back what was not committed
-            self._connection = None
-
     def _writing(self) -> Connection:
         if not self._writes:
-            self.close()
-            self._connection = self._engines[1].connect()
+            self._open.close()
+            self._open.enter_context(self._in_turn())
+            self._connection = self._open.enter_context(self._engines[1].connect())
             self._connection.begin()
             self._writes = True
         assert self._connection is not None
