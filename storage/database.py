@@ -53,14 +53,12 @@ class Database:
     def read(self) -> Iterator[Session]:
         group = self._group
         bind = self._engine if group is None else group.reading()
-        with self._translated(), Session(bind, expire_on_commit=False, **_WITHIN_READING) as session:
+        with self._translated(), Session(bind, expire_on_commit=False, **_WITHIN) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises. Within `together` a part of one,
-        which is undone by itself when the block raises.
-        """
+        """One transaction: committed when the block ends, rolled back when it raises. Within `together`, a part of it."""
         group = self._group
         if group is not None:
             with self._translated(), group.part() as session:
@@ -75,9 +73,10 @@ class Database:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What this thread reads and writes in the block is one transaction, which is committed at its end.
+        """What this thread reads and writes in the block is one transaction, committed at its end.
 
-        Nothing that was changed may be told to anybody before that. Raises `StorageError` where none of it was written.
+        Nothing that was changed may be told to anybody before that. Raises `SpoiltError` where a part of it raised:
+        then nothing was written, and each part is to be done by itself. `StorageError` where the commit failed.
         """
         with _Group(self._engine, self._writing, self._in_turn) as group:
             self._here.group = group
@@ -139,7 +138,11 @@ class Database:
             ) from error
 
 
-_WITHIN_READING: dict[str, Any] = {"join_transaction_mode": "rollback_only"}
+class SpoiltError(StorageError):
+    """A part of a transaction raised, so that all of it was undone; each part is to be done by itself."""
+
+
+_WITHIN: dict[str, Any] = {"join_transaction_mode": "rollback_only"}
 """Closing a session of a group's connection leaves its transaction alone."""
 
 
@@ -152,7 +155,7 @@ class _Group:
         self._engines, self._in_turn = (reading, writing), in_turn
         self._open = ExitStack()
         self._connection: Connection | None = None
-        self._writes = False
+        self._writes = self._spoilt = False
         self.last: Session | None = None
         """The session of the last part that stands; what it says in `info` holds for all of them."""
 
@@ -170,17 +173,18 @@ class _Group:
 
     @contextmanager
     def part(self) -> Iterator[Session]:
-        connection = self._writing()
-        within: dict[str, Any] = {"join_transaction_mode": "create_savepoint"}
-        with Session(connection, expire_on_commit=False, **within) as session:
+        with Session(self._writing(), expire_on_commit=False, **_WITHIN) as session:
             if self.last is not None:
                 session.info.update(self.last.info)
-            with session.begin():
-                session.connection()
-                yield session
+            self._spoilt = True
+            yield session
+            session.flush()
+            self._spoilt = False
         self.last = session
 
     def commit(self) -> None:
+        if self._spoilt:
+            raise SpoiltError("a part of the transaction failed; nothing was written")
         if self._writes and self._connection is not None:
             self._check(self._connection)
             self._connection.commit()
@@ -193,7 +197,8 @@ class _Group:
             self._connection.begin()
             self._writes = True
         assert self._connection is not None
-        self._check(self._connection)
+        if self._spoilt:
+            raise SpoiltError("an earlier part of the transaction failed")
         return self._connection
 
     @staticmethod
