@@ -85,7 +85,9 @@ class Run(BaseModel):
 
 
 _SPEND = (
-    update(RunRow).where(col(RunRow.id) == bindparam("run")).values(spent=bindparam("total"), changed_at=bindparam("now"))
+    update(RunRow)
+    .where(col(RunRow.id) == bindparam("run"))
+    .values(spent=bindparam("total"), changed_at=bindparam("now"))
 )
 
 RELEASED = "reason"

@@ -94,7 +94,7 @@ async def advance(
         if before.status.ended:
             return before
         context = replace(context, lease=lease)
-        context.caller.begin()
+        context.caller.begin(lease)
         run = await context.stored(runs.take_up, before.id, worker=unattended.worker if unattended else None)
         try:
             async with checkpointer() as saver:
