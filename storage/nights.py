@@ -4,7 +4,7 @@ import secrets
 from datetime import datetime
 from typing import NewType
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlmodel import col, delete, select
 
 from karkas.policies.budgets import SharedBudget, Spent
@@ -47,7 +47,7 @@ class Nights:
             )
             change.session.add(row)
             change.session.flush()
-            said = {"until": until.isoformat() if until else None, "budget": row.budget}
+            said: JsonValue = {"until": until.isoformat() if until else None, "budget": row.budget}
             change.note("night_opened", f"night:{row.id}", actor=by, data=said)
             return _night(row, None)
 

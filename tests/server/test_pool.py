@@ -145,7 +145,7 @@ class Recording(Caller):
         return self.calls <= self.allowed
 
     @asynccontextmanager
-    async def under_way(self, tokens: int) -> AsyncIterator[None]:  # type: ignore[override]
+    async def under_way(self, tokens: int) -> AsyncIterator[None]:
         self.reserved.append(tokens)
         spent = len(self.spent)
         try:

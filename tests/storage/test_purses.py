@@ -161,7 +161,8 @@ def test_however_calls_begin_end_and_die_no_more_is_spent_than_budget_and_one_ca
     """An oracle beside it: what is held never leaves more room than what is really under way."""
     chance, most = random.Random(seed), 40
     night = store.nights.open(budget=SharedBudget(tokens=300, model_calls=20))
-    share, runs, under_way, spent, calls = of(night), [running(store) for _ in range(4)], {}, 0, 0
+    share, runs, spent, calls = of(night), [running(store) for _ in range(4)], 0, 0
+    under_way: dict[str, tuple[int, int]] = {}
     for at in range(120):
         which = chance.random()
         number = chance.randrange(len(runs))

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from langgraph.graph import END, START
+from langgraph.runtime import Runtime
 from sqlalchemy import text
 
 from karkas.agents.distillate import load, verify
@@ -28,6 +29,7 @@ from karkas.server.questions import JudgeAction, Judged
 from karkas.storage import Run, RunStatus
 from karkas.workflows.context import Context
 from karkas.workflows.define import Workflow
+from karkas.workflows.lanes import WorkflowState
 from karkas.workflows.mapping import distillate_path, text_of
 
 from .conftest import Bench
@@ -68,7 +70,7 @@ def journalled(project: Project, run: str) -> Counter[str]:
     """What an answer is kept of, by the request's digest."""
     with project.store.database.read() as session:
         query = text("SELECT digest FROM journal WHERE run = :run AND answer IS NOT NULL")
-        return Counter(session.execute(query, {"run": run}).scalars())  # type: ignore[deprecated]
+        return Counter(session.execute(query, {"run": run}).scalars())
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -78,7 +80,7 @@ def test_after_a_kill_no_answer_that_was_delivered_is_asked_for_again(
     server, chance = ScriptedServer(delay_s=0.05, at_once=3), random.Random(seed)
     with project_at(tmp_path / "project", server) as project:
         run = begin(project, "explore", {"zone": "depots", "sources": [str(sources)]}, zone="depots")
-        resume = [KARKAS, "runs", "resume", run.id, "--json"]
+        resume = [str(KARKAS), "runs", "resume", run.id, "--json"]
         kept, asked, twice = Counter[str](), Counter[str](), Counter[str]()
         for _ in range(2):
             want = kept.total() + chance.randint(3, 6)
@@ -111,7 +113,7 @@ Asked = list[str]
 def judging(*tasks: str, fail: list[bool], said: Asked) -> Workflow:
     """One node that asks about each task in turn, and breaks down at its end while `fail` says so."""
 
-    async def ask(_: Any, runtime: Any) -> None:
+    async def ask(_: WorkflowState, runtime: Runtime[Context]) -> None:
         said.clear()
         for task in tasks:
             reply = await runtime.context.engine.ask(question(task))
