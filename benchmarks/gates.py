@@ -26,8 +26,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from karkas.policies.actions import Action, Effect, Proposal, Variant
-from karkas.policies.gates import POLICY_VERSION, Approve, GateKind, PolicyDecision, PolicyVerdict
+from karkas.policies.gates import POLICY_VERSION, GateKind, PolicyDecision, PolicyVerdict
 from karkas.policies.permits import Binding
+from karkas.policies.verdicts import Approve
 from karkas.policies.zones import ControlLevel, Scope, Zone
 from karkas.storage import NewGate, RunId, RunStatus, ShownVariant, Store
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from karkas.policies.errors import VerdictError
 from karkas.policies.provenance import folded
@@ -12,6 +12,9 @@ FEWEST, MOST = 1, 2
 
 Approvers = Annotated[int, Field(ge=FEWEST, le=MOST)]
 """How many different people must say yes."""
+
+Said = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+"""Words of a person: blanks alone say nothing."""
 
 
 def plain_name(name: str) -> str:

@@ -104,6 +104,12 @@ def must_stop(
     return over(deadline=deadline, until=until, now=now) or reached(budget, spent)
 
 
+def day_after(local: datetime) -> datetime:
+    """When the next day of zones' budgets begins."""
+    noon = local.replace(hour=12, minute=0, second=0, microsecond=0)
+    return noon if local < noon else noon + timedelta(days=1)
+
+
 def day_of(local: datetime) -> str:
     """The day that a zone's budget is for, by its date: from noon to noon, so that no night is cut in two."""
     return (local - timedelta(hours=12)).date().isoformat()

@@ -5,13 +5,11 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from karkas.policies.approvals import Said
 from karkas.policies.distillates import Distillate
 from karkas.policies.zones import ControlLevel, ZoneName
-
-Said = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-"""Words of a person: blanks alone say nothing."""
 
 
 class Rule(StrEnum):

@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from karkas.policies.actions import EDITED_BY, Action, Digest, Effect, Proposal, canonical
-from karkas.policies.approvals import FEWEST
-from karkas.policies.frames import Said
+from karkas.policies.approvals import FEWEST, Said
 from karkas.policies.gates import CriticReport, CriticStatus, Hold, PolicyDecision, PolicyVerdict
 from karkas.policies.rendering import visible_line
 from karkas.policies.routing import glob_pattern

@@ -10,6 +10,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import ModelUnavailableError
+from karkas.server import observed
 from karkas.server.counting import estimated
 from karkas.server.endpoint import Endpoint
 from karkas.server.endpoints import Endpoints, Patience, unavailable
@@ -47,6 +48,7 @@ class Call:
     _failed: set[Endpoint] = field(default_factory=set)
     """Servers that gave no answer to the request that is being sent."""
 
+    @observed.chat
     async def send(self, chat: ChatRequest) -> ChatAnswer:
         """What the run was answered before it was taken up; else what a server answers now.
 
@@ -151,6 +153,7 @@ class Call:
         log.warning(
             "model_call_retried", reason=str(fault), attempt=state.attempt_number, pause_s=round(pause, 1)
         )
+        observed.retried(busy=fault.busy)
         self.caller.progress(f"asks again: {fault}")
 
     def _progress(self, chat: ChatRequest) -> Callable[[int], None]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import structlog
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
-from sqlalchemy import Select, insert, select
+from sqlalchemy import Select, bindparam, func, insert, select
 from sqlmodel import Session, col
 
 from karkas.policies.actions import Digest, canonical, digest_of_bytes
@@ -52,7 +52,18 @@ class Noted(NamedTuple):
     signature: str
 
 
-_NOTED = [col(getattr(AuditRow, name)) for name in Noted._fields]
+# Made once: building a statement takes longer than SQLite takes to answer it.
+_SEQ, _SUBJECT = col(AuditRow.seq), col(AuditRow.subject)
+NOTED = select(*(col(getattr(AuditRow, name)) for name in Noted._fields))
+_LAST = NOTED.order_by(_SEQ.desc()).limit(1)
+_NEWEST = _LAST.where(
+    bindparam("subject") == _SUBJECT,
+    func.substr(AuditRow.event, 1, bindparam("length")) == bindparam("event"),
+)
+_ALL = NOTED.order_by(_SEQ).execution_options(yield_per=1000)
+_SINCE = _ALL.where(bindparam("begin") <= _SEQ)
+_HASH = select(col(AuditRow.hash)).where(bindparam("seq") == _SEQ)
+_APPEND = insert(AuditRow)
 
 
 class _Head(BaseModel):
@@ -94,7 +105,7 @@ class Audit:
         )
         row = row._replace(hash=hash_of(row))
         row = row._replace(signature=self._key.sign(row.hash.encode()))
-        session.connection().execute(insert(AuditRow), row._asdict())
+        session.connection().execute(_APPEND, row._asdict())
         if "audit_head" in session.info or self._follows(session):
             session.info["audit_head"] = _Head(seq=row.seq, hash=row.hash, signature=row.signature)
 
@@ -105,21 +116,20 @@ class Audit:
         mirrored = self._mirrored()
         if isinstance(mirrored, str):
             return True
-        query = select(col(AuditRow.hash)).where(col(AuditRow.seq) == mirrored.seq)
-        return session.connection().execute(query).scalar() == mirrored.hash
+        return session.connection().execute(_HASH, {"seq": mirrored.seq}).scalar() == mirrored.hash
 
     def log(
         self, *, limit: int | None = None, since: datetime | None = None, subject: str | None = None
     ) -> list[AuditEntry]:
         """The newest `limit` entries, oldest first. `subject` is exact, such as `gate:g-...` or `zone:lora`."""
-        query = select(*_NOTED).order_by(col(AuditRow.seq).desc())
+        query = NOTED.order_by(_SEQ.desc())
         if since is not None:
             query = query.where(col(AuditRow.at) >= since.astimezone(UTC).isoformat())
         if subject is not None:
             query = query.where(col(AuditRow.subject) == subject)
         with self._database.read() as session:
-            rows = list(_found(session, query if limit is None else query.limit(limit)))
-        return [_entry(row) for row in reversed(rows)]
+            rows = list(found(session, query if limit is None else query.limit(limit)))
+        return [entry(row) for row in reversed(rows)]
 
     def ours(self) -> bool:
         """Whether the newest row was signed with this project's key; true of an empty log."""
@@ -148,8 +158,11 @@ class Audit:
         rows follow one another is for `hear` to see.
         """
         mirrored, remembered, last = self._mirrored(), None, None
-        for last in _rows(session, begin=begin):
-            hear(last)
+        # Of several changes in one transaction a later one hears the earlier ones before the mirror does.
+        since = min(begin, mirrored.seq) if isinstance(mirrored, _Head) else begin
+        for last in _rows(session, begin=since):
+            if last.seq >= begin:
+                hear(last)
             if isinstance(mirrored, _Head) and last.seq == mirrored.seq:
                 remembered = last.hash
         if last is not None and not self._signed(last):
@@ -167,7 +180,7 @@ class Audit:
 
     @staticmethod
     def _last(session: Session) -> Noted | None:
-        return next(_found(session, select(*_NOTED).order_by(col(AuditRow.seq).desc()).limit(1)), None)
+        return next(found(session, _LAST), None)
 
     def proven(self, session: Session, subject: str, event: str) -> JsonValue:
         """What the newest such row says, or None where there is none that this project's key signed."""
@@ -247,19 +260,16 @@ class Audit:
 
 def newest(session: Session, subject: str, event: str) -> Noted | None:
     """The last row on `subject` whose event begins with `event`, whoever wrote it (`Audit.wrote`)."""
-    query = select(*_NOTED).where(
-        col(AuditRow.subject) == subject, col(AuditRow.event).startswith(event, autoescape=True)
-    )
-    return next(_found(session, query.order_by(col(AuditRow.seq).desc()).limit(1)), None)
+    given: dict[str, str | int] = {"subject": subject, "event": event, "length": len(event)}
+    return next(found(session, _NEWEST, given), None)
 
 
 def _rows(session: Session, *, begin: int | None = None) -> Iterator[Noted]:
-    query = select(*_NOTED).order_by(col(AuditRow.seq)).execution_options(yield_per=1000)
-    return _found(session, query if begin is None else query.where(col(AuditRow.seq) >= begin))
+    return found(session, _ALL) if begin is None else found(session, _SINCE, {"begin": begin})
 
 
-def _found(session: Session, query: Select[Any]) -> Iterator[Noted]:
-    return map(Noted._make, session.connection().execute(query))
+def found(session: Session, query: Select[Any], given: dict[str, str | int] | None = None) -> Iterator[Noted]:
+    return map(Noted._make, session.connection().execute(query, given))
 
 
 def _named(row: Noted) -> str:
@@ -296,7 +306,7 @@ def hash_of(row: Noted) -> Digest:
     return digest_of_bytes(body.encode("utf-8", "surrogatepass"))
 
 
-def _entry(row: Noted) -> AuditEntry:
+def entry(row: Noted) -> AuditEntry:
     return AuditEntry(
         seq=row.seq,
         at=datetime.fromisoformat(row.at),

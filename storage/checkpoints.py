@@ -3,12 +3,15 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, cast
 
+from sqlalchemy import URL
+
 from karkas.policies.errors import StorageError
-from karkas.storage.database import BUSY_SECONDS, database_url, enter_wal
+from karkas.storage.database import BUSY_SECONDS, database_url, worker_name
 from karkas.storage.keys import KEY, SigningKey
 
 if TYPE_CHECKING:
@@ -16,42 +19,72 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
     from psycopg import AsyncConnection
 
+    from karkas.storage.filed import SqliteCheckpoints
+
 SETUP_LOCK = 0x6B61726B6370
+
+
+class Checkpointers:
+    """The checkpointer of all runs of a process: one connection to SQLite, a connection each to PostgreSQL."""
+
+    def __init__(self, folder: Path, key: SigningKey, url: URL) -> None:
+        self._folder, self._key, self._url = folder, key, url
+        self._lock = Lock()
+        self._file: SqliteCheckpoints | None = None
+        self._made = False
+        """Whether PostgreSQL has the tables."""
+
+    @asynccontextmanager
+    async def __call__(self) -> "AsyncIterator[BaseCheckpointSaver[str]]":
+        """`folder/checkpoints.db`, or tables beside the store's; sealed with the signing key."""
+        from karkas.storage.sealing import SealedSerializer
+
+        if self._url.get_backend_name() != "sqlite":
+            from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+            url, serde = libpq_url(self._url), SealedSerializer(self._key)
+            async with AsyncPostgresSaver.from_conn_string(url, serde=serde) as postgres:
+                if not self._made:
+                    await _set_up(postgres)
+                    self._made = True
+                yield postgres
+            return
+        path = self._folder / "checkpoints.db"
+        try:
+            yield await asyncio.to_thread(self._opened, path)
+        except sqlite3.DatabaseError as error:
+            raise StorageError(
+                f"the checkpoints {path} cannot be used: {error}; restore them from a backup, or move the file away"
+                " and begin the runs anew (decisions and permits are not in it)"
+            ) from error
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _opened(self, path: Path) -> "SqliteCheckpoints":
+        from karkas.storage.filed import SqliteCheckpoints
+
+        with self._lock:
+            if self._file is not None and not self._file.is_at(path):
+                self.close()  # it was moved away, or restored from a backup
+            if self._file is None:
+                self._file = SqliteCheckpoints(path, self._key)
+            return self._file
 
 
 @asynccontextmanager
 async def open_checkpointer(
     folder: Path, url: str | None = None
 ) -> "AsyncIterator[BaseCheckpointSaver[str]]":
-    """`folder/checkpoints.db`, or the tables that opening the store made in PostgreSQL; sealed with the signing key."""
-    from karkas.storage.sealing import SealedSerializer
-
-    serde = SealedSerializer(SigningKey.load(folder / KEY))
-    if url is None or database_url(folder, url).get_backend_name() == "sqlite":
-        import aiosqlite
-        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-
-        path = folder / "checkpoints.db"
-        try:
-            with closing(sqlite3.connect(path)) as first:
-                enter_wal(first.execute)
-            async with aiosqlite.connect(path, timeout=BUSY_SECONDS) as connection:
-                # NORMAL: a power cut may repeat nodes, which the ledger makes harmless, at five times the rate.
-                await connection.execute("PRAGMA synchronous = NORMAL")
-                saver = AsyncSqliteSaver(connection, serde=serde)
-                await saver.setup()
-                yield saver
-        except sqlite3.DatabaseError as error:
-            raise StorageError(
-                f"the checkpoints {path} cannot be used: {error}; restore them from a backup, or move the file away"
-                " and begin the runs anew (decisions and permits are not in it)"
-            ) from error
-    else:
-        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-
-        async with AsyncPostgresSaver.from_conn_string(libpq_url(folder, url), serde=serde) as postgres:
-            await _set_up(postgres)
-            yield postgres
+    """The checkpointer of a store that is not open; of an open one there is `Store.checkpoints`."""
+    opened = Checkpointers(folder, SigningKey.load(folder / KEY), database_url(folder, url))
+    try:
+        async with opened() as saver:
+            yield saver
+    finally:
+        opened.close()
 
 
 async def _set_up(saver: "AsyncPostgresSaver") -> None:
@@ -75,5 +108,7 @@ async def _set_up(saver: "AsyncPostgresSaver") -> None:
         await connection.execute("SELECT pg_advisory_unlock(%s)", [SETUP_LOCK])
 
 
-def libpq_url(folder: Path, url: str) -> str:
-    return database_url(folder, url).set(drivername="postgresql").render_as_string(hide_password=False)
+def libpq_url(url: URL) -> str:
+    """Named as the other connections of this process, so that all of them end when it is declared dead."""
+    named = url.update_query_dict({"application_name": f"karkas {worker_name()}"})
+    return named.set(drivername="postgresql").render_as_string(hide_password=False)

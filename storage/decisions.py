@@ -17,18 +17,9 @@ from pydantic import (
 from karkas.policies.actions import Digest, Effect, Proposal, canonical
 from karkas.policies.approvals import Approval
 from karkas.policies.errors import AuditError, PermitError
-from karkas.policies.gates import (
-    Adopt,
-    Choose,
-    CriticReport,
-    GateFacts,
-    GateId,
-    GateKind,
-    GateStatus,
-    PolicyDecision,
-    Verdict,
-)
+from karkas.policies.gates import CriticReport, GateId, GateKind, GateStatus, PolicyDecision
 from karkas.policies.permits import Binding
+from karkas.policies.verdicts import Adopt, Choose, GateFacts, Verdict
 from karkas.policies.zones import ControlLevel, ZoneName
 from karkas.storage.artifacts import Artifacts
 from karkas.storage.records import SYSTEM, Records

@@ -6,11 +6,13 @@ from datetime import datetime
 from pydantic import JsonValue
 from sqlmodel import col, or_, select
 
-from karkas.policies.actions import Effect
 from karkas.policies.approvals import FEWEST
 from karkas.policies.errors import PermitError, VerdictError
-from karkas.policies.gates import CriticReport, GateKind, GateStatus, Verdict, critic_releases, possible
+from karkas.policies.gates import CriticReport, GateKind, GateStatus
+from karkas.policies.judging import critic_releases
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Verdict, possible
+from karkas.server import tracing
 from karkas.storage.decisions import (
     CLOSED,
     TAMPERED,
@@ -26,13 +28,14 @@ from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
 from karkas.storage.runs import RunStatus
 from karkas.storage.settling import issue, meanwhile, settle, still_waits, summary, waits_on_record
 from karkas.storage.tables import GateRow, PermitRow, RunRow
-from karkas.storage.verdicts import Shown, give, give_batch, needed
+from karkas.storage.verdicts import Shown, check_alike, give, give_batch, likeness, needed
 
 
 class Gates:
     def __init__(self, records: Records) -> None:
         self._records = records
 
+    @tracing.gate
     def open(self, new: NewGate, *, by: str = SYSTEM) -> Gate:
         """Opens a gate, or returns the one that this key opened before, unchanged.
 
@@ -113,7 +116,7 @@ class Gates:
 
         `shown` pairs each gate's whole id with the digest of the one action that the person was shown there. Each
         decision is signed with all pairs. Raises `VerdictError` that names every gate which was changed or decided
-        meanwhile, or where there is no approving.
+        meanwhile, or where there is no approving, or they are not alike.
         """
         _needs_name(by)
         if not shown:
@@ -133,18 +136,23 @@ class Gates:
             raise VerdictError(
                 f"gate {model.id} offers no approving, so none is like it: `karkas queue show {model.id}`"
             )
-        kind = self._kind(model)
+        kind = likeness(self._records, model)
         return tuple(
             one
             for one in self.list(status=GateStatus.OPEN)
-            if (one.zones, one.level, one.policy.verdict) == (model.zones, model.level, model.policy.verdict)
-            and "approve" in possible(one.facts)
-            and self._kind(one) == kind
+            if "approve" in possible(one.facts) and likeness(self._records, one) == kind
         )
 
-    def _kind(self, gate: Gate) -> tuple[str, Effect]:
-        action = stored_actions(self._records.artifacts, gate).variants[0].action
-        return action.tool, action.effect
+    def check_batch(self, gates: Sequence[Gate]) -> None:
+        """`VerdictError` where these cannot be approved at once, before anybody reads them all."""
+        for gate in gates:
+            if "approve" not in possible(gate.facts):
+                offered = ", ".join(possible(gate.facts)) or "nothing more"
+                raise VerdictError(
+                    f"nothing was decided: gate {gate.id} is {gate.status}, and no approving is possible at it;"
+                    f" possible: {offered}"
+                )
+        check_alike(self._records, gates)
 
     def pass_by_critic(self, gate: str, report: CriticReport) -> Gate:
         """Lets a critic pass a gate alone, where policy allows it on the stored proposal; else `PermitError`."""

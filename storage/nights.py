@@ -47,7 +47,7 @@ class Nights:
             )
             change.session.add(row)
             change.session.flush()
-            said: JsonValue = {"until": until.isoformat() if until else None, "budget": row.budget}
+            said: dict[str, JsonValue] = {"until": until.isoformat() if until else None, "budget": row.budget}
             change.note("night_opened", f"night:{row.id}", actor=by, data=said)
             return _night(row, None)
 

@@ -9,22 +9,15 @@ from sqlmodel import col
 from karkas.policies.actions import Digest, digest_of
 from karkas.policies.approvals import FEWEST, most, passes
 from karkas.policies.errors import KarkasError, VerdictError
-from karkas.policies.gates import (
-    Adopt,
-    Approve,
-    Choose,
-    Defer,
-    GateKind,
-    GateStatus,
-    Stop,
-    Verdict,
-)
-from karkas.policies.gates import decide as decide_by_policy
+from karkas.policies.gates import GateKind, GateStatus
+from karkas.policies.verdicts import Adopt, Approve, Choose, Defer, Stop, Verdict
+from karkas.policies.verdicts import decide as decide_by_policy
 from karkas.storage.decisions import (
     Gate,
     approval_signatures,
     approved,
     read_gate,
+    stored_actions,
     told,
 )
 from karkas.storage.endings import WAITING, undecide
@@ -85,7 +78,8 @@ def needed(records: Records, change: Change, gate: Gate) -> int:
 
 
 def give_batch(records: Records, change: Change, shown: Shown, *, by: str) -> list[GateRow]:
-    """Approves every gate, or none: `VerdictError` names each one that is not as it was shown, or cannot be approved.
+    """Approves every gate, or none: `VerdictError` names each one that is not as it was shown, or cannot be approved,
+    or says that they are not alike.
 
     Every decision is signed with the whole list.
     """
@@ -93,16 +87,36 @@ def give_batch(records: Records, change: Change, shown: Shown, *, by: str) -> li
     name = f"b-{digest_of(listed)[:12]}"
     faults: list[str] = []
     rows: list[GateRow] = []
+    gates: list[Gate] = []
     for gate, digest in shown:
         try:
             row = _as_shown(records, change, gate, digest, rows)
+            gates.append(read_gate(records, row))
             give(records, change, row, Approve(), by=by, batch={"id": name, "shown": listed})
         except KarkasError as error:
             faults.append(f"- {gate}: {error}")
     if faults:
         raise VerdictError("nothing was decided, at none of the gates:\n" + "\n".join(faults))
+    check_alike(records, gates)
     change.note("batch_approved", f"batch:{name}", actor=by, data={"shown": listed})
     return rows
+
+
+def likeness(records: Records, gate: Gate) -> tuple[object, ...]:
+    """What the gates of a batch have in common. Raises `PermitError` for one that is not on an action."""
+    action = stored_actions(records.artifacts, gate).variants[0].action
+    return gate.zones, gate.level, gate.policy.verdict, action.tool, action.effect
+
+
+def check_alike(records: Records, gates: Sequence[Gate]) -> None:
+    """`VerdictError` unless one look is enough to see what all of them are: the same, done several times."""
+    first, *others = gates
+    for gate in others:
+        if likeness(records, gate) != likeness(records, first):
+            raise VerdictError(
+                f"nothing was decided: gates {first.id} and {gate.id} are not alike (zones, level, verdict of policy,"
+                " tool and effect); decide them one by one"
+            )
 
 
 def _as_shown(records: Records, change: Change, gate: str, digest: Digest, before: list[GateRow]) -> GateRow:

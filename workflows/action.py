@@ -15,8 +15,9 @@ from langgraph.types import Command, interrupt
 from karkas.agents.executor import Plan, draft_proposal, edited
 from karkas.policies.actions import Digest, Proposal
 from karkas.policies.errors import WorkflowError
-from karkas.policies.gates import Edit, GateKind, GateStatus, Reject, Retry
+from karkas.policies.gates import GateKind, GateStatus
 from karkas.policies.provenance import Material, Origin
+from karkas.policies.verdicts import Edit, Reject, Retry
 from karkas.policies.zones import ZoneName
 from karkas.server.questions import ToolCall
 from karkas.storage import Gate

@@ -26,7 +26,7 @@ from karkas.policies.budgets import (
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import BudgetReachedError, NightOverError
 from karkas.server.protocol import Answered, Caller, Instructions, Request, Usage
-from karkas.storage import Night, NightId, Run, RunId, Store
+from karkas.storage import Lease, Night, NightId, Run, RunId, Store
 from karkas.storage.journal import Entry, Kept
 from karkas.storage.meter import METER, Meter
 from karkas.storage.purses import BYTES, Hold, Share, night_purse, zone_purse
@@ -76,8 +76,9 @@ class RunCaller(Caller):
         self._secret = store.key.derived(b"karkas codes")
         self.begin()
 
-    def begin(self) -> None:
-        """The run is taken up now; what is remembered of it is looked up again."""
+    def begin(self, lease: Lease | None = None) -> None:
+        """The run is taken up now, and what is remembered of it looked up again. Without its `lease` nothing is asked."""
+        self._lease = lease
         self.began = time.monotonic()
         """From when on its time at work is not counted yet. It does not run while the machine sleeps."""
         self.engine: EngineInfo | None = None
@@ -105,10 +106,12 @@ class RunCaller(Caller):
         return self.bound.reason if self.bound else None
 
     async def before(self, engine: EngineInfo, request: Request[Any]) -> bool:
+        if self._lease is not None:
+            self._lease.check()
         taken = await self.take_up()
         self.engine, name = engine, str(engine)
         if self._pinned != name:
-            await asyncio.to_thread(self._store.runs.set_engine, self.run, name)
+            await self._store.aside(self._store.runs.set_engine, self.run, name)
             self._pinned = name
         if engine.kind != "llm":
             return self.limit() is None
@@ -170,13 +173,13 @@ class RunCaller(Caller):
         spent += Spent(wall_s=now - began, disk_mb=written / BYTES)
         self._spent += spent
         purses = [share.purse for share in self._shares()]
-        await asyncio.to_thread(
+        await self._store.aside(
             self._store.purses.spend, self.run, spent, purses=purses, hold=hold, answer=answer
         )
 
     async def note(self, text: str) -> None:
         actor = str(self.engine) if self.engine is not None else "karkas"
-        await asyncio.to_thread(
+        await self._store.aside(
             self._store.note, "engine_noted", f"run:{self.run}", actor=actor, data={"text": text}
         )
         self._progress(text)
@@ -317,8 +320,8 @@ class RunCaller(Caller):
             return
         noted.add(known)
         role, version = known
-        text = await asyncio.to_thread(self._store.artifacts.put_text, prompt_text(request.instructions))
-        await asyncio.to_thread(
+        text = await self._store.aside(self._store.artifacts.put_text, prompt_text(request.instructions))
+        await self._store.aside(
             self._store.note,
             PROMPT,
             f"run:{self.run}",

@@ -1,10 +1,8 @@
 """What a workflow's nodes work with. LangGraph hands it to them as the run's context."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -55,8 +53,8 @@ class Context:
     """Documents of this run that are in memory already, by source id."""
 
     async def stored(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls a method of the store in a thread, so that other branches and runs go on while it waits."""
-        return await asyncio.to_thread(partial(call, *args, **kwargs))
+        """Calls a method of the store so that other branches and runs go on while it waits (`Store.aside`)."""
+        return await self.store.aside(call, *args, **kwargs)
 
     def expiry(self) -> datetime | None:
         """When a gate that opens now expires."""

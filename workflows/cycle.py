@@ -6,7 +6,9 @@ The state holds ids and digests only; sources, claims and reviews lie in the art
 import time
 from collections.abc import Iterator, Sequence
 
+import structlog
 from langgraph.runtime import Runtime
+from pydantic import JsonValue
 
 from karkas.agents.reviewer import check_support, review, unreadable
 from karkas.agents.scout import choose, read_all
@@ -19,11 +21,15 @@ from karkas.policies.zones import ZoneState
 from karkas.server.documents import Document
 from karkas.server.questions import CheckSupport
 from karkas.storage import Run, RunStatus
+from karkas.storage.happened import CYCLE
+from karkas.storage.records import SYSTEM
 from karkas.workflows.context import Context
 from karkas.workflows.corpus import Pool, documents_of, load_corpus, load_pool, load_review, save
 from karkas.workflows.fallback import or_offline
 from karkas.workflows.intake import candidates, take_in
 from karkas.workflows.lanes import WorkflowState
+
+log = structlog.get_logger("karkas.runs")
 
 CLAIMS_A_BATCH = 150
 PORTION = 2_000_000
@@ -228,6 +234,7 @@ async def reviewer(state: ExploreState, runtime: Runtime[Context]) -> dict[str, 
     if fallen is not None:
         unjudged = (one for one in found.conflicts if fresh.intersection(one.claims))
         found = found.model_copy(update={"conflicts": (*known, *unjudged)})
+    await _end_cycle(context, state, pool, claims=len(fresh), conflicts=len(found.conflicts))
     stop = await stop_reason(context, state)
     found = found.model_copy(update={"weak_spots": (*found.weak_spots, *unreadable(corpus.records))})
     return {
@@ -236,6 +243,24 @@ async def reviewer(state: ExploreState, runtime: Runtime[Context]) -> dict[str, 
         "stop": stop.reason.value if stop is not None else "",
         "bound": stop.what if stop is not None else "",
     }
+
+
+async def _end_cycle(
+    context: Context, state: ExploreState, pool: Pool, *, claims: int, conflicts: int
+) -> None:
+    """Puts on the record what the cycle brought: `claims` new ones, and what there is in all."""
+    run = await context.stored(context.store.runs.get, context.run)
+    data: dict[str, JsonValue] = {
+        "cycle": state["cycle"],
+        "sources": state["read"],
+        "claims": len(pool.claims),
+        "new_claims": claims,
+        "conflicts": conflicts,
+        "novelty": round(state["novelty"], 3),
+        "tokens": run.spent.tokens,
+    }
+    await context.stored(context.store.note, CYCLE, f"run:{context.run}", actor=SYSTEM, data=data)
+    log.info(CYCLE, run_id=context.run, zone=state["zone"], **data)
 
 
 def fresh_claims(state: ExploreState, pool: Pool) -> list[Claim]:

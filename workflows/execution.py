@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from karkas.agents.tools import perform, undo
 from karkas.policies.actions import Proposal
 from karkas.policies.errors import InDoubtError, KarkasError, PermitError, StaleError, ToolError
-from karkas.policies.gates import Answer, GateKind, GateStatus, PolicyDecision, PolicyVerdict
+from karkas.policies.gates import GateKind, GateStatus, PolicyDecision, PolicyVerdict
 from karkas.policies.permits import PermitStatus, differences
+from karkas.policies.verdicts import Answer
 from karkas.storage import Claimed, Gate, Lease, NewGate, Permit, worker_name
 from karkas.workflows.context import Context
 from karkas.workflows.gating import bind
@@ -102,6 +103,7 @@ async def _perform(context: Context, gate: Gate, permit: Permit) -> Outcome | St
     stale = await _staleness(context, proposal, permit) or await context.stored(
         context.store.ledger.lapsed, permit.id
     )
+    _lease(context).check()
     if stale is not None:
         await context.stored(context.store.gates.close, gate.id, GateStatus.STALE, stale)
         return Stale(stale)
@@ -123,6 +125,7 @@ async def _run(context: Context, gate: Gate, claimed: Claimed) -> Outcome | Stal
 
 async def _act(context: Context, gate: Gate, claimed: Claimed) -> Outcome | Stale | InDoubt:
     ledger, tool = context.store.ledger, context.tools[claimed.action.tool]
+    _lease(context).check()
     await context.stored(ledger.start, claimed)
     context.progress(f"{tool.name}: acting")
     try:

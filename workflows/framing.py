@@ -8,7 +8,8 @@ from karkas.policies.actions import Digest
 from karkas.policies.distillates import Distillate
 from karkas.policies.errors import FrameError, StorageError
 from karkas.policies.frames import Frame, check_frame
-from karkas.policies.gates import Adopt, CriticReport, GateKind, GateStatus, PolicyDecision, PolicyVerdict
+from karkas.policies.gates import CriticReport, GateKind, GateStatus, PolicyDecision, PolicyVerdict
+from karkas.policies.verdicts import Adopt
 from karkas.policies.zones import ControlLevel, Stage
 from karkas.storage import Gate, NewGate, RunId, RunStatus, Store
 from karkas.workflows.context import Context

@@ -7,13 +7,8 @@ from karkas.agents.critic import judge_action
 from karkas.agents.tools import Tool
 from karkas.policies.actions import Action, Digest, Proposal, digest_of_bytes
 from karkas.policies.errors import KarkasError
-from karkas.policies.gates import (
-    CriticReport,
-    GateKind,
-    GateStatus,
-    PolicyVerdict,
-    critic_releases,
-)
+from karkas.policies.gates import CriticReport, GateKind, GateStatus, PolicyVerdict
+from karkas.policies.judging import critic_releases
 from karkas.policies.permits import Binding
 from karkas.server.questions import JudgeAction
 from karkas.storage import Gate, NewGate, ShownVariant

@@ -7,8 +7,9 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
 from karkas.policies.actions import digest_of
-from karkas.policies.gates import Answer, GateKind, GateStatus, PolicyDecision, PolicyVerdict
+from karkas.policies.gates import GateKind, GateStatus, PolicyDecision, PolicyVerdict
 from karkas.policies.routing import route
+from karkas.policies.verdicts import Answer
 from karkas.policies.zones import ZoneName
 from karkas.storage import NewGate
 from karkas.workflows.action import call_proposer

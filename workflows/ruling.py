@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from karkas.agents.frame import frame_text, load_frame, rules_for
 from karkas.policies.actions import Digest, Proposal, digest_of
 from karkas.policies.frames import Frame, FrameNode, Rule
-from karkas.policies.gates import POLICY_VERSION, PolicyDecision, judge
+from karkas.policies.gates import POLICY_VERSION, PolicyDecision
+from karkas.policies.judging import judge
 from karkas.policies.routing import Route, route
 from karkas.policies.zones import ZoneName
 from karkas.workflows.context import Context

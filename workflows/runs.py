@@ -14,13 +14,14 @@ from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 
-from karkas.policies.budgets import Spent
+from karkas.policies.budgets import NIGHT, Spent, day_after
 from karkas.policies.errors import (
     EngineChangedError,
     KarkasError,
     KernelError,
     ModelNeededError,
     ModelUnavailableError,
+    NightOverError,
 )
 from karkas.storage import LeaseLostError, Run, RunStatus
 from karkas.workflows import failure
@@ -93,7 +94,7 @@ async def advance(
         if before.status.ended:
             return before
         context = replace(context, lease=lease)
-        context.caller.begin()
+        context.caller.begin(lease)
         run = await context.stored(runs.take_up, before.id, worker=unattended.worker if unattended else None)
         try:
             async with checkpointer() as saver:
@@ -109,6 +110,7 @@ async def advance(
         except LeaseLostError:
             raise  # how the run stands is no longer for this process to say
         except Exception as error:  # whatever it was, how the run stands goes on the record
+            lease.check()  # or what went wrong is that another process went on with it
             if unattended and failure.of_storage(error):
                 raise
             later = await _put_back(context, run, error, unattended) if unattended else None
@@ -144,6 +146,12 @@ async def _put_back(context: Context, run: Run, error: Exception, unattended: Un
             log.warning("run_paused", run_id=run.id, reason=str(error), until=at.isoformat())
             reason = f"{error}; it goes on by itself, tried again at {at.astimezone():%H:%M:%S}"
             status, why = RunStatus.PARKED, None
+        case NightOverError():
+            # The night's end ends this worker's shift, so the next night takes it up; a zone has its next day.
+            now = context.store.clock()
+            at = now if NIGHT in str(error) else day_after(now.astimezone())
+            log.info("run_put_off", run_id=run.id, reason=str(error), until=at.isoformat())
+            return await _leave(context, RunStatus.QUEUED, reason=str(error), due_at=at)
         case _StoppedElsewhere() | ModelNeededError() | EngineChangedError() | KernelError() | CrashedError():
             return None
         case _ if run.tries < unattended.retries:
@@ -172,7 +180,7 @@ async def _leave_by(context: Context, error: Exception) -> Run:
         case _StoppedElsewhere():
             log.info("run_stopped", run_id=context.run)
             return await _leave(context, RunStatus.STOPPED)
-        case ModelNeededError() | ModelUnavailableError() | EngineChangedError():
+        case ModelNeededError() | ModelUnavailableError() | EngineChangedError() | NightOverError():
             log.warning("run_parked", run_id=context.run, reason=str(error))
             return await _park(context, error)
         case KarkasError():
@@ -318,12 +326,32 @@ def with_checkpointer(
     graph: Graph, saver: BaseCheckpointSaver[Any]
 ) -> CompiledStateGraph[Any, Any, Any, Any]:
     """The graph, checked, compiled, and with the run's checkpointer."""
-    if isinstance(graph, StateGraph):
-        check(graph)
-        return graph.compile(checkpointer=saver)
-    check(graph.builder)
-    compiled = copy.copy(graph)
+    compiled = copy.copy(_compiled(graph))
     compiled.checkpointer = saver
+    return compiled
+
+
+_COMPILED = "_karkas_compiled"
+"""Kept at the graph: how it was when it was checked, and what was compiled of it. Another run of it needs neither."""
+
+
+def _compiled(graph: Graph) -> CompiledStateGraph[Any, Any, Any, Any]:
+    builder = graph if isinstance(graph, StateGraph) else graph.builder
+    shape = (
+        {name: id(node) for name, node in builder.nodes.items()},
+        set(builder.edges),
+        set(builder.waiting_edges),
+        {
+            source: {name: id(one) for name, one in found.items()}
+            for source, found in builder.branches.items()
+        },
+    )
+    kept: tuple[object, CompiledStateGraph[Any, Any, Any, Any]] = vars(graph).get(_COMPILED, (None, None))
+    before, compiled = kept
+    if before != shape:
+        check(builder)
+        compiled = graph.compile() if isinstance(graph, StateGraph) else graph
+        setattr(graph, _COMPILED, (shape, compiled))
     return compiled
 
 

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from karkas.policies.distillates import Distillate as Distillate
     from karkas.policies.errors import KarkasError as KarkasError
     from karkas.policies.frames import Frame as Frame
-    from karkas.policies.gates import Adopt as Adopt
-    from karkas.policies.gates import Answer as Answer
-    from karkas.policies.gates import Approve as Approve
-    from karkas.policies.gates import Choose as Choose
-    from karkas.policies.gates import Defer as Defer
-    from karkas.policies.gates import Edit as Edit
     from karkas.policies.gates import GateKind as GateKind
     from karkas.policies.gates import GateStatus as GateStatus
-    from karkas.policies.gates import Reject as Reject
-    from karkas.policies.gates import Retry as Retry
-    from karkas.policies.gates import Stop as Stop
+    from karkas.policies.verdicts import Adopt as Adopt
+    from karkas.policies.verdicts import Answer as Answer
+    from karkas.policies.verdicts import Approve as Approve
+    from karkas.policies.verdicts import Choose as Choose
+    from karkas.policies.verdicts import Defer as Defer
+    from karkas.policies.verdicts import Edit as Edit
+    from karkas.policies.verdicts import Reject as Reject
+    from karkas.policies.verdicts import Retry as Retry
+    from karkas.policies.verdicts import Stop as Stop
     from karkas.policies.zones import ControlLevel as ControlLevel
     from karkas.policies.zones import Scope as Scope
     from karkas.policies.zones import Stage as Stage
@@ -73,9 +73,10 @@ _NAMES = {
     "karkas.policies.distillates": ("Distillate",),
     "karkas.policies.errors": ("KarkasError",),
     "karkas.policies.frames": ("Frame",),
-    "karkas.policies.gates": (
-        *("Adopt", "Answer", "Approve", "Choose", "Defer", "Edit", "Reject", "Retry", "Stop"),
-        *("GateKind", "GateStatus"),
+    "karkas.policies.gates": ("GateKind", "GateStatus"),
+    "karkas.policies.verdicts": (
+        *("Adopt", "Answer", "Approve", "Choose", "Defer"),
+        *("Edit", "Reject", "Retry", "Stop"),
     ),
     "karkas.policies.zones": ("ControlLevel", "Scope", "Stage", "Zone"),
     "karkas.project": ("Project", "person"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from karkas import Gate, Project, Run, advance, begin
-from karkas.policies.gates import Verdict
+from karkas.policies.verdicts import Verdict
 
 ROOT = Path(__file__).parents[2]
 

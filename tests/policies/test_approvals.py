@@ -5,14 +5,8 @@ import pytest
 from karkas.policies.actions import Action, Effect, Variant
 from karkas.policies.approvals import Approval, most, passes
 from karkas.policies.errors import VerdictError
-from karkas.policies.gates import (
-    CriticReport,
-    CriticStatus,
-    PolicyDecision,
-    PolicyVerdict,
-    critic_releases,
-    judge,
-)
+from karkas.policies.gates import CriticReport, CriticStatus, PolicyDecision, PolicyVerdict
+from karkas.policies.judging import critic_releases, judge
 from karkas.policies.routing import route
 from karkas.policies.zones import ControlLevel, Scope, Stage, Zone, ZoneRecord, ZoneState, zone_state
 

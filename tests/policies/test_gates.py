@@ -11,30 +11,30 @@ from karkas.policies.actions import Action, Digest, Effect, Variant
 from karkas.policies.errors import VerdictError
 from karkas.policies.frames import FrameNode, Rule
 from karkas.policies.gates import (
-    BY_LEVEL,
-    Adopt,
-    Answer,
-    Approve,
-    Choose,
     CriticReport,
     CriticStatus,
-    Defer,
-    Edit,
-    GateFacts,
     GateKind,
     GateStatus,
     PolicyDecision,
     PolicyVerdict,
+)
+from karkas.policies.judging import BY_LEVEL, critic_releases, judge
+from karkas.policies.provenance import ArgumentOrigin, Origin
+from karkas.policies.routing import Route, Touch, route
+from karkas.policies.verdicts import (
+    Adopt,
+    Answer,
+    Approve,
+    Choose,
+    Defer,
+    Edit,
+    GateFacts,
     Reject,
     Stop,
     Verdict,
-    critic_releases,
     decide,
-    judge,
     possible,
 )
-from karkas.policies.provenance import ArgumentOrigin, Origin
-from karkas.policies.routing import Route, Touch, route
 from karkas.policies.zones import ControlLevel, Scope, Stage, Zone, ZoneState
 
 ORDER = list(PolicyVerdict)

@@ -8,14 +8,7 @@ from pydantic import JsonValue, ValidationError
 
 from karkas.policies.actions import Action, Digest, Effect, Proposal, Variant
 from karkas.policies.frames import Rule
-from karkas.policies.gates import (
-    CriticReport,
-    CriticStatus,
-    Hold,
-    PolicyDecision,
-    PolicyVerdict,
-    judge,
-)
+from karkas.policies.gates import CriticReport, CriticStatus, Hold, PolicyDecision, PolicyVerdict
 from karkas.policies.grants import (
     GRANTABLE,
     AnyValue,
@@ -27,6 +20,7 @@ from karkas.policies.grants import (
     covers,
     refusal,
 )
+from karkas.policies.judging import judge
 from karkas.policies.provenance import ArgumentOrigin, Origin
 from karkas.policies.routing import route
 from karkas.policies.zones import ControlLevel, Scope, Stage, Zone, ZoneState

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from karkas.policies.gates import Answer, Approve, Choose, Defer, GateStatus, Reject, Retry, possible
+from karkas.policies.gates import GateStatus
+from karkas.policies.verdicts import Answer, Approve, Choose, Defer, Reject, Retry, possible
 from karkas.project import Project
 from karkas.queue import keys
 from karkas.queue.app import QueueApp

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from textual import events
 
-from karkas.policies.gates import Approve, GateStatus, Reject
+from karkas.policies.gates import GateStatus
+from karkas.policies.verdicts import Approve, Reject
 from karkas.project import Project
 from karkas.queue.app import QueueApp
 
@@ -100,7 +101,7 @@ async def test_a_gate_that_changed_under_the_eyes_is_not_decided(
 ) -> None:
     from datetime import timedelta
 
-    from karkas.policies.gates import Defer
+    from karkas.policies.verdicts import Defer
 
     gate = await begun(begin, "single")
     async with opened() as pilot:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from karkas.policies.gates import GateId, GateKind, GateStatus
-from karkas.queue import morning, order
+from karkas.queue import order
+from karkas.report.choices import choices
 from karkas.storage import RunId, WaitingLine
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -43,14 +44,6 @@ def test_a_group_is_of_one_zone_and_one_effect() -> None:
     ]  # fmt: skip
 
 
-def test_only_gates_of_one_zone_level_tool_and_effect_are_alike() -> None:
-    assert order.alike([line(1), line(2)])
-    for other in (
-        {"zones": ("post",)}, {"level": "draft-only"}, {"effect": "irreversible"}, {"title": "run_command ls"},
-    ):  # fmt: skip
-        assert not order.alike([line(1), line(2, **other)])
-
-
 def test_a_search_finds_what_stands_in_a_line_whatever_its_case() -> None:
     lines = [line(1), line(2, title="Ticket disk"), line(3, zones=("post",))]
     found = [one.id for one in lines if order.Filter(search="tICKET").keeps(one)]
@@ -66,7 +59,7 @@ def test_the_decisions_that_free_the_most_come_first() -> None:
         line(20, kind=GateKind.FRAME, zones=("post",), title="frame zone post"),
         line(0, status=GateStatus.DEFERRED),
     ]
-    found = morning.choices(lines)
+    found = choices(lines)
     assert [(choice.gate, choice.gates, choice.runs) for choice in found] == [
         ("g-20", 1, 1),
         ("g-10", 4, 4),

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from karkas.policies.gates import Defer, GateKind
+from karkas.policies.gates import GateKind
 from karkas.policies.rendering import visible_once
+from karkas.policies.verdicts import Defer
 from karkas.project import Project
 from karkas.queue import keys
 from karkas.queue.verdicts import Verdicts

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from karkas.policies.gates import Approve, Defer, GateStatus, Reject
+from karkas.policies.gates import GateStatus
+from karkas.policies.verdicts import Approve, Defer, Reject
 from karkas.project import Project
 
 from .conftest import Begin

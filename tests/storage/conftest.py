@@ -22,20 +22,13 @@ from sqlalchemy.engine import make_url
 from sqlmodel import col, select
 
 from karkas.policies.actions import Action, Effect, Proposal, Variant
-from karkas.policies.gates import (
-    POLICY_VERSION,
-    Adopt,
-    Approve,
-    Choose,
-    GateKind,
-    Hold,
-    PolicyDecision,
-    PolicyVerdict,
-)
+from karkas.policies.gates import POLICY_VERSION, GateKind, Hold, PolicyDecision, PolicyVerdict
+from karkas.policies.grants import AnyValue, Grant, PathGlob
 from karkas.policies.permits import Binding
-from karkas.policies.zones import ControlLevel
-from karkas.storage import Gate, NewGate, Permit, Run, RunStatus, ShownVariant, Store
-from karkas.storage.audit import hash_of, kept
+from karkas.policies.verdicts import Adopt, Approve, Choose
+from karkas.policies.zones import ControlLevel, Zone
+from karkas.storage import Gate, NewGate, Permit, Run, RunStatus, ShownVariant, StandingGrant, Store
+from karkas.storage.audit import Noted, hash_of, kept
 from karkas.storage.tables import AuditRow
 
 POSTGRES = os.environ.get("KARKAS_TEST_POSTGRES_URL")
@@ -193,6 +186,27 @@ def permitted(store: Store, open_gate: Callable[..., Gate]) -> Callable[..., Per
 
 
 @pytest.fixture
+def give(store: Store) -> Callable[..., StandingGrant]:
+    """A person's grant for what `open_gate` opens, on ground that is declared."""
+    store.zones.observe(Zone(name="lora", understanding=3))
+
+    def give(**changes: Any) -> StandingGrant:
+        terms: dict[str, Any] = {
+            "zone": "lora",
+            "tool": "write_file",
+            "tool_version": store.artifacts.put_text("def write_file(): ..."),
+            "args": {"path": PathGlob(glob="docs/**"), "content": AnyValue()},
+            "limit": 2,
+            "expires_at": store.clock() + timedelta(days=7),
+            "reason": "the nightly reports",
+            "author": "anna",
+        }
+        return store.grants.add(Grant(**terms | changes))
+
+    return give
+
+
+@pytest.fixture
 def tamper(store: Store) -> Callable[..., None]:
     """Raw SQL by somebody who can write to the database, but has no key; takes the triggers away first."""
 
@@ -215,7 +229,7 @@ def forge(store: Store) -> Callable[..., None]:
     def forge(event: str, subject: str, data: JsonValue = None) -> None:
         with store.database.write() as session:
             last = session.exec(select(AuditRow).order_by(col(AuditRow.seq).desc()).limit(1)).one()
-            row = AuditRow(
+            row = Noted(
                 seq=last.seq + 1,
                 at=store.clock().astimezone(UTC).isoformat(),
                 actor="ada",
@@ -226,8 +240,7 @@ def forge(store: Store) -> Callable[..., None]:
                 hash="",
                 signature=last.signature,
             )
-            row.hash = hash_of(row)
-            session.add(row)
+            session.add(AuditRow(**row._replace(hash=hash_of(row))._asdict()))
         store.note("looked", "something", actor="karkas")
 
     return forge

@@ -11,21 +11,9 @@ import pytest
 
 from karkas.policies.actions import Digest
 from karkas.policies.errors import FrameError, LooseningError, PermitError, VerdictError
-from karkas.policies.gates import (
-    Adopt,
-    Approve,
-    Choose,
-    CriticReport,
-    CriticStatus,
-    Defer,
-    GateKind,
-    GateStatus,
-    PolicyVerdict,
-    Reject,
-    Stop,
-    Verdict,
-)
+from karkas.policies.gates import CriticReport, CriticStatus, GateKind, GateStatus, PolicyVerdict
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Adopt, Approve, Choose, Defer, Reject, Stop, Verdict
 from karkas.policies.zones import ControlLevel, LevelChange, Zone
 from karkas.storage import Gate, Run, RunStatus, Store
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from karkas.policies.errors import AuditError, PermitError, VerdictError
-from karkas.policies.gates import Approve, Defer, Reject
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Approve, Defer, Reject
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
 from karkas.storage import Gate, Permit, Store
 

@@ -13,9 +13,8 @@ from sqlalchemy import text
 from karkas.policies.actions import digest_of
 from karkas.policies.errors import StorageError
 from karkas.storage import SigningKey, Store
-from karkas.storage.audit import Audit, hash_of, kept
+from karkas.storage.audit import Audit, Noted, hash_of, kept
 from karkas.storage.database import Database
-from karkas.storage.tables import AuditRow
 
 Tamper = Callable[..., None]
 
@@ -187,5 +186,5 @@ def test_data_that_is_no_canonical_json_is_refused_and_changes_nothing(store: St
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")), st.integers(0, 2**53 - 1))
 def test_what_is_hashed_is_the_rfc_8785_form_of_a_row(word: str, seq: int) -> None:
     words = dict.fromkeys(("at", "actor", "event", "subject", "prev"), word)
-    row = AuditRow(seq=seq, data=kept({"a": word}), hash="", signature="", **words)
+    row = Noted(seq=seq, data=kept({"a": word}), hash="", signature="", **words)
     assert hash_of(row) == digest_of({"seq": seq, "data": {"a": word}, **words})

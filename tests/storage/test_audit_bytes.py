@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from karkas.storage import Store
+from karkas.storage.audit import _rows
 from karkas.storage.tables import AuditRow
 
 COLUMNS = tuple(AuditRow.model_fields)
@@ -51,9 +52,7 @@ class Log:
 
     def whole(self) -> bool:
         """As `Audit.verify` says, but within this transaction."""
-        query = select(*(getattr(AuditRow, name) for name in COLUMNS)).order_by(col(AuditRow.seq))
-        rows = self.session.connection().execute(query).all()
-        return not list(self.store.audit._breaks(rows, self.store.audit._mirrored()))
+        return not list(self.store.audit._breaks(_rows(self.session), self.store.audit._mirrored()))
 
 
 class Undone(Exception):  # noqa: N818

@@ -11,7 +11,8 @@ import pytest
 
 from karkas.policies.actions import Digest, Effect
 from karkas.policies.errors import VerdictError
-from karkas.policies.gates import Approve, Defer, GateStatus, PolicyVerdict, Reject
+from karkas.policies.gates import GateStatus, PolicyVerdict
+from karkas.policies.verdicts import Approve, Defer, Reject
 from karkas.policies.zones import ControlLevel
 from karkas.storage import Gate, Store
 
@@ -175,3 +176,23 @@ def test_alike_is_what_has_the_same_zones_level_verdict_tool_and_effect(
     for gate in (several, draft):
         with pytest.raises(VerdictError, match="offers no approving"):
             store.gates.alike(gate.id)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"zones": ("lora", "trl")},
+        {"level": ControlLevel.AUTONOMOUS},
+        {"policy": PolicyVerdict.ALLOW},
+        {"effect": Effect.IRREVERSIBLE},
+    ],
+)
+def test_what_is_not_alike_is_no_batch(store: Store, open_gate: OpenGate, other: dict[str, Any]) -> None:
+    gates = [open_gate("a.md"), open_gate("b.md", **other)]
+    rows = len(store.audit.log())
+    for call in (store.gates.check_batch, lambda gates: store.gates.decide_batch(pairs(*gates), by="anna")):
+        with pytest.raises(VerdictError, match="not alike"):
+            call(gates)
+    assert undecided(store, *gates)
+    assert len(store.audit.log()) == rows
+    store.gates.check_batch(gates[:1])

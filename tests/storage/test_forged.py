@@ -12,17 +12,8 @@ import pytest
 from pydantic import JsonValue
 
 from karkas.policies.errors import PermitError, VerdictError
-from karkas.policies.gates import (
-    Adopt,
-    Approve,
-    CriticReport,
-    CriticStatus,
-    Defer,
-    GateKind,
-    GateStatus,
-    PolicyVerdict,
-    Reject,
-)
+from karkas.policies.gates import CriticReport, CriticStatus, GateKind, GateStatus, PolicyVerdict
+from karkas.policies.verdicts import Adopt, Approve, Defer, Reject
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
 from karkas.storage import Gate, Permit, RunStatus, Store
 

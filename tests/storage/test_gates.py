@@ -8,23 +8,9 @@ from pydantic import ValidationError
 
 from karkas.policies.actions import Action, Digest, Effect
 from karkas.policies.errors import AuditError, NotFoundError, PermitError, VerdictError
-from karkas.policies.gates import (
-    Adopt,
-    Answer,
-    Approve,
-    Choose,
-    CriticReport,
-    CriticStatus,
-    Defer,
-    Edit,
-    GateKind,
-    GateStatus,
-    PolicyVerdict,
-    Reject,
-    Stop,
-    Verdict,
-)
+from karkas.policies.gates import CriticReport, CriticStatus, GateKind, GateStatus, PolicyVerdict
 from karkas.policies.permits import LedgerError, PermitStatus
+from karkas.policies.verdicts import Adopt, Answer, Approve, Choose, Defer, Edit, Reject, Stop, Verdict
 from karkas.storage import Gate, Permit, Run, RunStatus, ShownVariant, Store
 
 OpenGate = Callable[..., Gate]

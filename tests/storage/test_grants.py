@@ -14,9 +14,10 @@ import pytest
 
 from karkas.policies.actions import Digest
 from karkas.policies.errors import NotFoundError, PermitError, VerdictError
-from karkas.policies.gates import Defer, GateKind, GateStatus, Hold
-from karkas.policies.grants import AnyValue, Grant, PathGlob
+from karkas.policies.gates import GateKind, GateStatus, Hold
+from karkas.policies.grants import AnyValue, PathGlob
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Defer
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
 from karkas.storage import Gate, StandingGrant, Store
 
@@ -24,27 +25,7 @@ OpenGate = Callable[..., Gate]
 Tamper = Callable[..., None]
 Give = Callable[..., StandingGrant]
 LORA = Zone(name="lora", understanding=3)
-
-
-@pytest.fixture
-def give(store: Store) -> Give:
-    """A person's grant for what `open_gate` opens, on ground that is declared."""
-    store.zones.observe(LORA)
-
-    def give(**changes: Any) -> StandingGrant:
-        terms: dict[str, Any] = {
-            "zone": "lora",
-            "tool": "write_file",
-            "tool_version": store.artifacts.put_text("def write_file(): ..."),
-            "args": {"path": PathGlob(glob="docs/**"), "content": AnyValue()},
-            "limit": 2,
-            "expires_at": store.clock() + timedelta(days=7),
-            "reason": "the nightly reports",
-            "author": "anna",
-        }
-        return store.grants.add(Grant(**terms | changes))
-
-    return give
+"""As `give` declares it."""
 
 
 @pytest.fixture(name="open_gate")

@@ -21,22 +21,15 @@ from karkas.policies.actions import Action, Digest, Effect, Proposal, Variant
 from karkas.policies.errors import KarkasError, PermitError, VerdictError
 from karkas.policies.gates import (
     POLICY_VERSION,
-    Adopt,
-    Approve,
-    Choose,
     CriticReport,
     CriticStatus,
-    Defer,
-    Edit,
     GateKind,
     GateStatus,
     PolicyDecision,
     PolicyVerdict,
-    Reject,
-    Stop,
-    Verdict,
 )
 from karkas.policies.permits import Binding, LedgerError
+from karkas.policies.verdicts import Adopt, Approve, Choose, Defer, Edit, Reject, Stop, Verdict
 from karkas.policies.zones import ControlLevel
 from karkas.storage import Claimed, NewGate, RunStatus, ShownVariant, Store
 

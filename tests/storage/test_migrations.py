@@ -11,8 +11,9 @@ from sqlalchemy import DateTime, MetaData
 from sqlalchemy.engine import make_url
 
 from karkas.policies.errors import VerdictError
-from karkas.policies.gates import Approve, GateStatus
+from karkas.policies.gates import GateStatus
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Approve
 from karkas.policies.zones import ControlLevel, Stage
 from karkas.storage import Artifacts, Store
 from karkas.storage.database import Database, database_url

@@ -9,8 +9,9 @@ from shutil import copyfile
 import pytest
 
 from karkas.policies.errors import KarkasError, PermitError, StorageError, VerdictError
-from karkas.policies.gates import Approve, GateStatus
+from karkas.policies.gates import GateStatus
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Approve
 from karkas.storage import Claimed, Gate, Permit, SigningKey, Store
 from karkas.storage.tables import GateRow, PermitRow
 

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from karkas.policies.actions import Effect
-from karkas.policies.gates import Approve, Defer, GateKind, GateStatus
+from karkas.policies.gates import GateKind, GateStatus
+from karkas.policies.verdicts import Approve, Defer
 from karkas.storage import Gate, Run, Store
 
 OpenGate = Callable[..., Gate]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from karkas.policies.gates import Answer
+from karkas.policies.verdicts import Answer
 from karkas.project import Project
 from karkas.runner import begin
 from karkas.storage import Run, RunStatus
@@ -50,7 +50,7 @@ def test_a_night_at_whose_end_a_gate_waits_says_so(root: Path, opened: Callable[
     line, *last = night.out.split("\n", 1)
     assert json.loads(line)["status"] == "parked"
     assert (told := json.loads(last[0]))["waiting"] == 1
-    assert told["over"] == "drained"
+    assert told["night"]["why"] == "drained"
 
 
 def test_what_a_killed_worker_was_at_work_on_goes_on_elsewhere_by_itself(

@@ -13,20 +13,9 @@ from karkas.agents.tools import tool
 from karkas.policies.actions import Action, Effect
 from karkas.policies.errors import PermitError, VerdictError
 from karkas.policies.frames import Rule
-from karkas.policies.gates import (
-    Adopt,
-    Answer,
-    Approve,
-    Choose,
-    Defer,
-    Edit,
-    GateKind,
-    GateStatus,
-    Reject,
-    Retry,
-    Stop,
-)
+from karkas.policies.gates import GateKind, GateStatus
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Adopt, Answer, Approve, Choose, Defer, Edit, Reject, Retry, Stop
 from karkas.policies.zones import ControlLevel, Zone
 from karkas.server.questions import JudgeAction, Judged, Propose, Proposed, ToolCall
 from karkas.storage import RunStatus, open_checkpointer

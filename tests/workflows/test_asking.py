@@ -19,8 +19,9 @@ from karkas.policies.actions import Effect
 from karkas.policies.budgets import Budget, Spent, StopReason
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import EngineChangedError, ModelNeededError, ModelUnavailableError
-from karkas.policies.gates import Approve, CriticStatus
+from karkas.policies.gates import CriticStatus
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Approve
 from karkas.server.offline import OfflineEngine
 from karkas.server.protocol import Request, Role, Usage
 from karkas.server.questions import JudgeAction, Judged, Review, Reviewed

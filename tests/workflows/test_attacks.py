@@ -21,20 +21,10 @@ from karkas.agents.executor import Plan
 from karkas.agents.tools import ToolBox, tool
 from karkas.policies.actions import Effect, Proposal
 from karkas.policies.errors import StorageError, ToolError
-from karkas.policies.gates import (
-    Adopt,
-    Answer,
-    Approve,
-    Defer,
-    Edit,
-    GateKind,
-    GateStatus,
-    PolicyDecision,
-    PolicyVerdict,
-    Stop,
-)
+from karkas.policies.gates import GateKind, GateStatus, PolicyDecision, PolicyVerdict
 from karkas.policies.permits import PermitStatus
 from karkas.policies.provenance import Material, Origin
+from karkas.policies.verdicts import Adopt, Answer, Approve, Defer, Edit, Stop
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Stage, Zone
 from karkas.server.questions import JudgeAction, Judged, ToolCall
 from karkas.storage import Gate, NewGate, RunId, RunStatus, open_checkpointer

@@ -8,7 +8,8 @@ import pytest
 from langgraph.graph import END, START
 
 from karkas.policies.errors import VerdictError
-from karkas.policies.gates import Approve, Defer, GateStatus
+from karkas.policies.gates import GateStatus
+from karkas.policies.verdicts import Approve, Defer
 from karkas.server.questions import ToolCall
 from karkas.storage import Gate, Run, RunStatus
 from karkas.workflows.context import Context

@@ -12,7 +12,8 @@ from karkas.agents.distillate import load, verify
 from karkas.policies.budgets import Budget
 from karkas.policies.distillates import Distillate, SourceStatus
 from karkas.policies.errors import FrameError, VerdictError
-from karkas.policies.gates import Approve, GateKind, GateStatus
+from karkas.policies.gates import GateKind, GateStatus
+from karkas.policies.verdicts import Approve
 from karkas.policies.zones import ControlLevel, Stage
 from karkas.project import Project
 from karkas.storage import Gate, Run, RunStatus

@@ -10,8 +10,8 @@ from langgraph.graph import END, START
 from karkas.agents.tools import tool
 from karkas.policies.actions import Effect
 from karkas.policies.errors import InDoubtError
-from karkas.policies.gates import Approve
 from karkas.policies.grants import AnyValue, Grant, PathGlob
+from karkas.policies.verdicts import Approve
 from karkas.policies.zones import ControlLevel, LevelChange
 from karkas.server.questions import JudgeAction, Judged, ToolCall
 from karkas.storage import RunStatus

@@ -8,9 +8,10 @@ from langgraph.graph import END, START
 
 from karkas.policies.actions import Action, Effect
 from karkas.policies.frames import Rule
-from karkas.policies.gates import Approve, Edit, GateStatus
+from karkas.policies.gates import GateStatus
 from karkas.policies.grants import AnyValue, Grant, PathGlob
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Approve, Edit
 from karkas.server.questions import JudgeAction, Judged, Propose, Proposed, ToolCall
 from karkas.storage import Gate, Grants, RunStatus, StandingGrant
 from karkas.workflows.act import act_workflow

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from karkas.agents.distillate import load
-from karkas.policies.gates import Answer, Approve, GateKind
+from karkas.policies.gates import GateKind
+from karkas.policies.verdicts import Answer, Approve
 from karkas.project import Project, person
 from karkas.storage import Run, RunStatus
 

@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from karkas.cli import confirming, ending, exits, gateview, screen
-from karkas.policies.errors import VerdictError
-from karkas.policies.gates import possible
 from karkas.queue.outcome import so_far
 
 if TYPE_CHECKING:
@@ -28,9 +26,7 @@ def approve_all(
 
     store = project.store
     gates = store.gates.alike(alike) if alike is not None else [store.gates.get(name) for name in named]
-    if refused := [gate for gate in gates if "approve" not in possible(gate.facts)]:
-        faults = "\n".join(f"- {gate.id} is {gate.status}; {_offers(gate)}" for gate in refused)
-        raise VerdictError(f"nothing was decided, at none of the gates:\n{faults}")
+    store.gates.check_batch(gates)
     if not json:
         for gate in gates:
             for block in batches.blocks(project, gate):
@@ -46,13 +42,8 @@ def approve_all(
     _let_go_on(project, decided, json=json)
 
 
-def _offers(gate: "Gate") -> str:
-    offered = ", ".join(possible(gate.facts))
-    return f"possible: {offered}" if offered else "nothing more can be decided at it"
-
-
 def _let_go_on(project: "Project", decided: "Sequence[Gate]", *, json: bool) -> None:
-    from karkas.cli.queue import go_on
+    from karkas.cli.deciding import go_on
 
     runs: list[Run] = []
     for name in dict.fromkeys(gate.run for gate in decided if not gate.status.waits):

@@ -2,7 +2,7 @@
 
 from karkas.policies.actions import Digest
 from karkas.policies.errors import VerdictError
-from karkas.policies.gates import Verdict
+from karkas.policies.verdicts import Verdict
 from karkas.project import Project
 from karkas.queue.standing import sight_of
 from karkas.storage import Gate

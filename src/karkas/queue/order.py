@@ -1,6 +1,6 @@
 """The order of the queue: groups of gates by zone and effect, what blocks most and waits longest first."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -120,11 +120,3 @@ class Filter:
 def _holds(line: WaitingLine, wanted: str) -> bool:
     said = (line.id, line.run, line.title, line.level, effect_of(line), *line.zones)
     return any(wanted in one.casefold() for one in said)
-
-
-def alike(lines: Sequence[WaitingLine]) -> bool:
-    """Whether gates may be decided together: actions of one zone, level and effect, of a tool each."""
-    return (
-        len({(line.zones, line.level, line.effect, line.kind, line.title.split(" ")[0]) for line in lines})
-        == 1
-    )

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from karkas.agents.distillate import load, to_markdown
 from karkas.policies.actions import Digest, Proposal, Variant, digest_of
 from karkas.policies.approvals import MOST
 from karkas.policies.errors import KarkasError
-from karkas.policies.gates import GateKind, possible
+from karkas.policies.gates import GateKind
+from karkas.policies.verdicts import possible
 from karkas.project import Project
 from karkas.queue import consequences, grounds
 from karkas.queue.blocks import Beside, Block, Command, Facts, Heading, Line, Quote, Shown
@@ -160,6 +160,8 @@ class Reader:
         artifact = gate.detail.get("artifact")
         if not isinstance(artifact, str):
             return
+        from karkas.agents.distillate import load, to_markdown
+
         yield Heading(f"The map of zone {gate.zones[0]}")
         try:
             page = to_markdown(load(self._project.store.artifacts.text(Digest(artifact))))

@@ -12,22 +12,10 @@ from karkas.cli import times
 from karkas.cli.editing import edited_action
 from karkas.policies.actions import Action
 from karkas.policies.errors import KarkasError
-from karkas.policies.gates import (
-    Adopt,
-    Answer,
-    Approve,
-    Choose,
-    Defer,
-    Edit,
-    GateKind,
-    Reject,
-    Retry,
-    Stop,
-    Verdict,
-    possible,
-)
+from karkas.policies.gates import GateKind
+from karkas.policies.verdicts import Adopt, Answer, Approve, Choose, Defer, Edit, Reject, Retry, Stop, Verdict
 from karkas.project import Project, person
-from karkas.queue import batches, order
+from karkas.queue import batches
 from karkas.queue.asking import Consent, Letter, Words
 from karkas.queue.deciding import changed, decide
 from karkas.queue.lifetime import Working, alone
@@ -295,16 +283,9 @@ class Verdicts(Working):
         if not lines:
             self.say("no gate is marked; the space bar marks the one under the cursor")
             return
-        if not order.alike(lines):
-            self.say("the marked gates are not alike: mark actions of one zone, level, tool and effect")
-            return
         try:
             gates = [await asyncio.to_thread(self.project.store.gates.get, line.id) for line in lines]
-            if refused := next((gate for gate in gates if "approve" not in possible(gate.facts)), None):
-                self.say(
-                    f"{refused.id} cannot be approved in a batch; possible: {', '.join(possible(refused.facts))}"
-                )
-                return
+            await asyncio.to_thread(self.project.store.gates.check_batch, gates)
             page = await asyncio.to_thread(lambda: tuple(batches.page(self.project, gates)))
             yes = f"approve all {len(gates)}, exactly as shown"
             if not await self.app.push_screen_wait(Consent(yes, page)):

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -15,13 +14,13 @@ from karkas import runner, settings
 from karkas.agents.tools import Tool, ToolBox
 from karkas.policies.actions import Action, Proposal
 from karkas.policies.errors import NotFoundError, UsageError
-from karkas.policies.gates import Verdict
 from karkas.policies.permits import PermitStatus
+from karkas.policies.verdicts import Verdict
 from karkas.policies.zones import ControlLevel, Zone
 from karkas.project import FOLDER, Project
 from karkas.server.protocol import Caller, Engine
 from karkas.settings import Settings
-from karkas.storage import Gate, Run, Store, open_checkpointer
+from karkas.storage import Gate, Run, Store
 from karkas.testing.charting import chart
 from karkas.testing.clock import BEGAN, Clock
 from karkas.testing.script import Script
@@ -121,7 +120,7 @@ class Bench(Project):
 
         found = self.store.runs.get(run if isinstance(run, str) else run.id)
         graph, context = self.loaded(found)
-        return await advance(context, graph, partial(open_checkpointer, self.folder))
+        return await advance(context, graph, self.store.checkpoints)
 
     def loaded(self, run: Run) -> tuple["Graph", "Context"]:
         """A run's graph, and what its nodes work with."""

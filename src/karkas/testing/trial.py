@@ -9,7 +9,8 @@ from langgraph.graph import END, START
 from karkas.agents.tools import Example, Tool, ToolBox
 from karkas.policies.actions import Action
 from karkas.policies.errors import KarkasError
-from karkas.policies.gates import Adopt, Answer, Approve, Choose, GateKind, Verdict, possible
+from karkas.policies.gates import GateKind
+from karkas.policies.verdicts import Adopt, Answer, Approve, Choose, Verdict, possible
 from karkas.policies.zones import Scope, Zone
 from karkas.server.questions import ToolCall
 from karkas.storage import Gate, Run

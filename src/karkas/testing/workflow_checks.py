@@ -11,7 +11,8 @@ from langgraph.graph import StateGraph
 
 from karkas.agents.tools import ToolBox
 from karkas.policies.errors import KarkasError, UngatedPathError
-from karkas.policies.gates import Defer, GateKind, GateStatus, Reject, Stop
+from karkas.policies.gates import GateKind, GateStatus
+from karkas.policies.verdicts import Defer, Reject, Stop
 from karkas.storage import Gate, Run, RunStatus, open_checkpointer
 from karkas.testing.bench import PERSON, Bench, throwaway
 from karkas.testing.recorder import Recorder, killed_before_start, recording, survives

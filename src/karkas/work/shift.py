@@ -13,11 +13,14 @@ from time import monotonic
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from karkas import notify
+from karkas.policies.budgets import Bound, over, reached
 from karkas.policies.errors import KarkasError
 from karkas.project import Project
 from karkas.runner import advance
 from karkas.storage import BuriedError, LeaseError, LeaseLostError, Run, RunStatus
 from karkas.storage.database import database_url
+from karkas.storage.nights import Night
 from karkas.work.schedules import fire, next_time
 from karkas.workflows import failure
 from karkas.workflows.queue import RunQueue, Turn
@@ -49,9 +52,10 @@ class Shift:
 
     project: Project
     places: int
-    until: datetime | None = None
+    night: Night | None = None
+    """What its runs may spend together, and until when; none: no end and no bound."""
     drain: bool = False
-    """Ends when nothing is left to do before `until`."""
+    """Ends when nothing is left to do before the night's end."""
     tell: Callable[[Run], None] = lambda _: None
     doing: dict[str, str] = field(default_factory=dict)
     """What each run at work here is doing."""
@@ -121,8 +125,9 @@ class Shift:
         ended, self._ended = self._ended, set()
         queue.forget(ended)
         store.gates.wake_due(now)
-        if self.until is not None and now >= self.until:
-            return self._wind_up(Over.DEADLINE)
+        if self.night is not None and (bound := self._bound(self.night, now)) is not None:
+            return self._wind_up(Over(bound.reason.value))
+        notify.soon(self.project)
         fire(self.project, now)
         due = store.runs.due(now, limit=AT_MOST)
         if self.drain and not due and not self._tasks and not self._more_comes(now):
@@ -136,13 +141,18 @@ class Shift:
         )
         return None
 
+    def _bound(self, night: Night, now: datetime) -> Bound | None:
+        spent = self.project.store.nights.get(night.id).spent
+        return over(deadline=None, until=night.until, now=now) or reached(night.budget, spent)
+
     def _more_comes(self, now: datetime) -> bool:
         """Whether it is worth waiting: something is due before the night ends."""
-        until = self.until or now + timedelta(seconds=LONGEST_PAUSE_S)
+        end = self.night.until if self.night else None
+        until = end or now + timedelta(seconds=LONGEST_PAUSE_S)
         runs = self.project.store.runs.next_due(now)
         if runs is not None and runs <= until:
             return True
-        schedules = self.project.settings.schedules.values() if self.until else ()
+        schedules = self.project.settings.schedules.values() if end else ()
         return any(next_time(one.cron, now) <= until for one in schedules)
 
     def _wind_up(self, over: Over) -> Over:
@@ -167,7 +177,13 @@ class Shift:
         work = self.project.settings.work
         unattended = Unattended(self.me.id, retries=work.retries, crashes=work.crashes)
         task = asyncio.create_task(
-            advance(self.project, name, unattended=unattended, progress=self._progress(name))
+            advance(
+                self.project,
+                name,
+                unattended=unattended,
+                night=self.night.id if self.night else None,
+                progress=self._progress(name),
+            )
         )
         self._tasks[name] = asyncio.get_running_loop(), task
         self.doing[name] = ""

@@ -5,14 +5,9 @@ import pytest
 
 from karkas.agents.tools import Tool, Workspace
 from karkas.policies.actions import Action, Proposal, Variant, digest_of_bytes
-from karkas.policies.gates import (
-    POLICY_VERSION,
-    Approve,
-    GateKind,
-    PolicyDecision,
-    PolicyVerdict,
-)
+from karkas.policies.gates import POLICY_VERSION, GateKind, PolicyDecision, PolicyVerdict
 from karkas.policies.permits import Binding
+from karkas.policies.verdicts import Approve
 from karkas.policies.zones import ControlLevel
 from karkas.storage import Claimed, NewGate, ShownVariant, Store
 
