@@ -86,9 +86,9 @@ async def advance(
     """
     from karkas.workflows.runs import advance as advance_graph
 
-    found = project.store.runs.get(run)
+    found = await project.store.aside(project.store.runs.proven, run)
     async with project.models() or nullcontext():
-        graph, context = load(project, found, progress=progress, waiting=waiting)
+        graph, context = _loaded(project, found, progress=progress, waiting=waiting)
         return await advance_graph(
             context, graph, _checkpointer(project), listen=listen, unattended=unattended
         )
@@ -153,7 +153,13 @@ def load(
     project: Project, run: Run, *, progress: Progress = silent, waiting: bool = False
 ) -> tuple["Graph", Context]:
     """The run's graph, and the context that its nodes work with."""
-    run = project.store.runs.proven(run.id)
+    return _loaded(project, project.store.runs.proven(run.id), progress=progress, waiting=waiting)
+
+
+def _loaded(
+    project: Project, run: Run, *, progress: Progress = silent, waiting: bool = False
+) -> tuple["Graph", Context]:
+    """As `load`, of a run that is proven."""
     if run.workflow in BUILT_IN:
         return _built_in(run.workflow), context(project, run, progress=progress, waiting=waiting)
     _, file = _user_workflow(project, run.workflow, version=str(run.options.get(FILE_VERSION)))
