@@ -311,11 +311,11 @@ class Karkas:
         return times
 
     async def measured(self, runs: int, latency_ms: float, profile: str | None) -> dict[str, Any]:
-        await self.many(5, 1)
-        post(self.url, f"/reset?latency_ms={latency_ms}")
-        gc.collect()
-        before, rows = written(), self.rows()
         with profiled(profile):
+            await self.many(5, 1)
+            post(self.url, f"/reset?latency_ms={latency_ms}")
+            gc.collect()
+            before, rows = written(), self.rows()
             cpu, begun = cpu_s(), time.perf_counter()
             times = await self.many(runs, runs)
             wall, cpu = time.perf_counter() - begun, cpu_s() - cpu
@@ -356,7 +356,7 @@ class _nothing:  # noqa: N801
 
 @contextmanager
 def profiled(file: str | None) -> Any:
-    """The profile of all threads, for `python -m pstats FILE`."""
+    """The profile of all threads in CPU time, for `python -m pstats FILE`."""
     if file is None:
         yield
         return
@@ -364,11 +364,11 @@ def profiled(file: str | None) -> Any:
     import threading
 
     # One profiler sees one thread. Those that the loop starts each get their own, and all are added up.
-    own, others = cProfile.Profile(), list[cProfile.Profile]()
+    own, others = cProfile.Profile(time.thread_time), list[cProfile.Profile]()
     plain = threading.Thread.run
 
     def run(thread: threading.Thread) -> None:
-        other = cProfile.Profile()
+        other = cProfile.Profile(time.thread_time)
         others.append(other)
         other.runcall(plain, thread)
 

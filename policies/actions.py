@@ -1,5 +1,6 @@
 """Actions and proposals: what an agent wants to do, in a form that can be hashed, shown and judged."""
 
+import json
 import shlex
 from collections.abc import Iterator
 from enum import StrEnum
@@ -115,6 +116,10 @@ _SHORT = 60
 def canonical(value: JsonValue) -> bytes:
     """The RFC 8785 form of `value`; read back it gives the same form again, or it is refused here."""
     try:
+        if _plain(value):
+            text = _ENCODER.encode(value)
+            if text.isascii() or max(text) < _SURROGATES:
+                return text.encode()
         if any(isinstance(one, float) and _UNSAFE <= abs(one) < _EXPONENT for one in _scalars(value)):
             raise ActionError("a number of 2^53 or more cannot be kept exactly as JSON; give it as text")
         return rfc8785.dumps(value)
@@ -124,6 +129,24 @@ def canonical(value: JsonValue) -> bytes:
 
 _UNSAFE, _EXPONENT = 2**53, 1e21
 """Between them RFC 8785 writes a float like an integer, and refuses that integer when it is read back."""
+
+_SURROGATES = "\ud800"
+"""Below it code points are in the order of their UTF-16, by which RFC 8785 sorts keys."""
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False)
+"""Writes what `_plain` finds as RFC 8785 does, many times faster."""
+
+
+def _plain(value: object) -> bool:
+    """Whether it is made of texts, truth values, nulls and small integers alone."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return -_UNSAFE < value < _UNSAFE  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+    if kind is dict:
+        return all(type(key) is str and _plain(one) for key, one in value.items())  # type: ignore[attr-defined]
+    return kind is list and all(map(_plain, value))  # type: ignore[call-overload]
 
 
 def _scalars(value: JsonValue) -> Iterator[JsonValue]:

@@ -61,9 +61,10 @@ def agent(ask: AskT) -> AskT:
         with span(f"invoke_agent {request.role}", attributes) as current:
             reply = await ask(engine, request)
             current.set_attribute("karkas.engine", str(reply.engine))
-            current.set_attribute("gen_ai.usage.input_tokens", reply.usage.prompt_tokens)
-            current.set_attribute("gen_ai.usage.output_tokens", reply.usage.completion_tokens)
-            current.set_attribute("karkas.model_calls", reply.usage.calls)
+            if reply.engine.kind == "llm":
+                current.set_attribute("gen_ai.usage.input_tokens", reply.usage.prompt_tokens)
+                current.set_attribute("gen_ai.usage.output_tokens", reply.usage.completion_tokens)
+                current.set_attribute("karkas.model_calls", reply.usage.calls)
             return reply
 
     return traced  # type: ignore[return-value]  # the same signature, generic in the answer

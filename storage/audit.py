@@ -158,8 +158,11 @@ class Audit:
         rows follow one another is for `hear` to see.
         """
         mirrored, remembered, last = self._mirrored(), None, None
-        for last in _rows(session, begin=begin):
-            hear(last)
+        # Of several changes in one transaction a later one hears the earlier ones before the mirror does.
+        since = min(begin, mirrored.seq) if isinstance(mirrored, _Head) else begin
+        for last in _rows(session, begin=since):
+            if last.seq >= begin:
+                hear(last)
             if isinstance(mirrored, _Head) and last.seq == mirrored.seq:
                 remembered = last.hash
         if last is not None and not self._signed(last):

@@ -4,12 +4,12 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from json import JSONDecodeError
 from pathlib import Path
-from threading import local
+from threading import Lock, local
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -41,6 +41,7 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.after_commit: list[Callable[[Session], None]] = []
         self._here = local()
+        self._turn = Lock()
         engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
         self._writing = engine.execution_options(karkas_write=True)
         # A reader sees one state of the store, as on SQLite; a writer must see what was there when its turn came.
@@ -52,20 +53,18 @@ class Database:
     def read(self) -> Iterator[Session]:
         group = self._group
         bind = self._engine if group is None else group.reading()
-        with self._translated(), Session(bind, expire_on_commit=False, **_WITHIN_READING) as session:
+        with self._translated(), Session(bind, expire_on_commit=False, **_WITHIN) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises. Within `together` a part of one,
-        which is undone by itself when the block raises.
-        """
+        """One transaction: committed when the block ends, rolled back when it raises. Within `together`, a part of it."""
         group = self._group
         if group is not None:
             with self._translated(), group.part() as session:
                 yield session
             return
-        with self._translated(), Session(self._writing, expire_on_commit=False) as session:
+        with self._translated(), self._in_turn(), Session(self._writing, expire_on_commit=False) as session:
             with session.begin():
                 session.connection()  # waits its turn now, so that what follows sees its own time and rows
                 yield session
@@ -74,21 +73,35 @@ class Database:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What this thread reads and writes in the block is one transaction, which is committed at its end.
+        """What this thread reads and writes in the block is one transaction, committed at its end.
 
-        Nothing that was changed may be told to anybody before that. Raises `StorageError` where none of it was written.
+        Nothing that was changed may be told to anybody before that. Raises `SpoiltError` where a part of it raised:
+        then nothing was written, and each part is to be done by itself. `StorageError` where the commit failed.
         """
-        group = self._here.group = _Group(self._engine, self._writing)
+        with _Group(self._engine, self._writing, self._in_turn) as group:
+            self._here.group = group
+            try:
+                with self._translated():
+                    yield
+                    group.commit()
+            finally:
+                self._here.group = None
+            if group.last is not None:
+                for hook in self.after_commit:
+                    hook(group.last)
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Lets the writers of this process wait for one another in turn; SQLite would have each look again and again."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise StorageError(SQLITE_TROUBLE["locked"].format(where=self.url.database))
         try:
-            with self._translated():
-                yield
-                group.commit()
+            yield
         finally:
-            self._here.group = None
-            group.close()
-        if group.last is not None:
-            for hook in self.after_commit:
-                hook(group.last)
+            self._turn.release()
 
     @property
     def _group(self) -> "_Group | None":
@@ -125,56 +138,67 @@ class Database:
             ) from error
 
 
-_WITHIN_READING: dict[str, Any] = {"join_transaction_mode": "rollback_only"}
+class SpoiltError(StorageError):
+    """A part of a transaction raised, so that all of it was undone; each part is to be done by itself."""
+
+
+_WITHIN: dict[str, Any] = {"join_transaction_mode": "rollback_only"}
 """Closing a session of a group's connection leaves its transaction alone."""
 
 
 class _Group:
     """One transaction of several parts: begun as a reading one, anew as a writing one when the first part writes."""
 
-    def __init__(self, reading: Engine, writing: Engine) -> None:
-        self._engines = reading, writing
+    def __init__(
+        self, reading: Engine, writing: Engine, in_turn: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._engines, self._in_turn = (reading, writing), in_turn
+        self._open = ExitStack()
         self._connection: Connection | None = None
-        self._writes = False
+        self._writes = self._spoilt = False
         self.last: Session | None = None
         """The session of the last part that stands; what it says in `info` holds for all of them."""
 
     def reading(self) -> Connection:
         if self._connection is None:
-            self._connection = self._engines[0].connect()
+            self._connection = self._open.enter_context(self._engines[0].connect())
             self._connection.begin()
         return self._connection
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()  # rolls back what was not committed
+
     @contextmanager
     def part(self) -> Iterator[Session]:
-        connection = self._writing()
-        within: dict[str, Any] = {"join_transaction_mode": "create_savepoint"}
-        with Session(connection, expire_on_commit=False, **within) as session:
+        with Session(self._writing(), expire_on_commit=False, **_WITHIN) as session:
             if self.last is not None:
                 session.info.update(self.last.info)
-            with session.begin():
-                session.connection()
-                yield session
+            self._spoilt = True
+            yield session
+            session.flush()
+            self._spoilt = False
         self.last = session
 
     def commit(self) -> None:
+        if self._spoilt:
+            raise SpoiltError("a part of the transaction failed; nothing was written")
         if self._writes and self._connection is not None:
             self._check(self._connection)
             self._connection.commit()
 
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()  # rolls back what was not committed
-            self._connection = None
-
     def _writing(self) -> Connection:
         if not self._writes:
-            self.close()
-            self._connection = self._engines[1].connect()
+            self._open.close()
+            self._open.enter_context(self._in_turn())
+            self._connection = self._open.enter_context(self._engines[1].connect())
             self._connection.begin()
             self._writes = True
         assert self._connection is not None
-        self._check(self._connection)
+        if self._spoilt:
+            raise SpoiltError("an earlier part of the transaction failed")
         return self._connection
 
     @staticmethod

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, TypeVar
 
+from karkas.storage.database import SpoiltError
+
 T = TypeVar("T")
 
 MOST = 64
@@ -30,8 +32,8 @@ class Desk:
     """While one transaction is written to the disk, more is asked; all of it is the next one.
 
     `together` opens that transaction in the thread of the desk and commits it at its end. A caller goes on only after
-    that, so whatever it was told is durable. A call that raises undoes only what it did itself; if the commit fails,
-    every caller is told so.
+    that, so whatever it was told is durable. Where one call fails, none of it is committed, and each is done by itself;
+    so it may be called twice. If the commit fails, every caller is told so.
     """
 
     def __init__(self, together: Callable[[], AbstractContextManager[object]], *, name: str) -> None:
@@ -74,13 +76,20 @@ class Desk:
         try:
             with self._together():
                 for asked in served:
-                    try:
-                        asked.value = asked.around.run(asked.call)
-                    except BaseException as error:  # noqa: BLE001  it goes to whoever asked
-                        asked.error = error
+                    _do(asked)
+        except SpoiltError:
+            for asked in served:
+                _do(asked)
         except BaseException as error:  # noqa: BLE001  nothing of it stands
             for asked in served:
                 asked.error = error
+
+
+def _do(asked: _Asked) -> None:
+    try:
+        asked.value, asked.error = asked.around.run(asked.call), None
+    except BaseException as error:  # noqa: BLE001  it goes to whoever asked
+        asked.error = error
 
 
 def _tell(served: list[_Asked]) -> None:

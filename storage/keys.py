@@ -2,6 +2,7 @@
 
 import os
 import stat
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -22,12 +23,21 @@ KEY = "signing.key"
 """The file in a project's `.karkas`."""
 
 
+REMEMBERED = 8_192
+"""Signatures that a process remembers to be right, each in some 200 bytes."""
+
+
 class SigningKey:
-    """Ed25519 (RFC 8032), in a PEM file that only its owner may read."""
+    """Ed25519 (RFC 8032), in a PEM file that only its owner may read.
+
+    A signature that was made or found right here is found right again by its bytes and those of what was signed, at a
+    tenth of the cost: one run has 40 looked at.
+    """
 
     def __init__(self, key: Ed25519PrivateKey, path: Path) -> None:
         self._key = key
         self._public = key.public_key()
+        self._right: dict[bytes, None] = {}
         self.path = path
 
     @classmethod
@@ -88,13 +98,25 @@ class SigningKey:
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(private)
 
     def sign(self, data: bytes) -> str:
-        return self._key.sign(data).hex()
+        signature = self._key.sign(data)
+        self._remember(signature + sha256(data).digest())
+        return signature.hex()
 
     def verifies(self, data: bytes, signature: str | None) -> bool:
         """Whether `signature` is this key's, in the one spelling that `sign` gives it."""
         try:
             raw = bytes.fromhex(signature or "")
-            self._public.verify(raw, data)
+            if raw.hex() != signature:
+                return False
+            known = raw + sha256(data).digest()
+            if known not in self._right:
+                self._public.verify(raw, data)
+                self._remember(known)
         except (InvalidSignature, ValueError):
             return False
-        return raw.hex() == signature
+        return True
+
+    def _remember(self, known: bytes) -> None:
+        if len(self._right) >= REMEMBERED:
+            self._right = {}  # at once: threads share it
+        self._right[known] = None

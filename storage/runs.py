@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NewType
 
 from pydantic import BaseModel, ConfigDict, JsonValue
+from sqlalchemy import bindparam, update
 from sqlmodel import col, func, select
 
 from karkas.policies.actions import digest_of_bytes
@@ -82,6 +83,12 @@ class Run(BaseModel):
     tries: int
     """Times in a row that a worker had to put it back."""
 
+
+_SPEND = (
+    update(RunRow)
+    .where(col(RunRow.id) == bindparam("run"))
+    .values(spent=bindparam("total"), changed_at=bindparam("now"))
+)
 
 RELEASED = "reason"
 """Why a run was let go of by its engine; a pinning has none."""
@@ -308,8 +315,9 @@ class Runs:
         with self._records.change() as change:
             row = find(change.session, RunRow, run)
             total = Spent.model_validate(row.spent) + spent
-            row.spent = total.model_dump(mode="json")
-            row.changed_at = change.now
+            values = {"run": row.id, "total": total.model_dump(mode="json"), "now": change.now}
+            change.session.connection().execute(_SPEND, values)
+            change.session.refresh(row)
             return _run(row)
 
     def set_engine(self, run: str, engine: str) -> Run:

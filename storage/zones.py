@@ -81,10 +81,12 @@ class Zones:
                 for row in session.exec(select(ZoneRow).order_by(ZoneRow.name))
             }
 
-    def observe(self, zone: Zone) -> ZoneRecord:
-        """Takes a declaration on the record: the first as it stands, later ones only where they tighten."""
+    def observe(self, zone: Zone, *, known: ZoneRecord | None = None) -> ZoneRecord:
+        """Takes a declaration on the record: the first as it stands, later ones only where they tighten. `known` is
+        what the record says now, where the caller has just read it.
+        """
         declared = declared_level(zone)
-        known = self.get(zone.name)
+        known = known or self.get(zone.name)
         if known is not None and _adds_nothing(known, declared, zone):
             return known
         with self._records.change() as change:

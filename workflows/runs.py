@@ -94,7 +94,7 @@ async def advance(
         if before.status.ended:
             return before
         context = replace(context, lease=lease)
-        context.caller.begin()
+        context.caller.begin(lease)
         run = await context.stored(runs.take_up, before.id, worker=unattended.worker if unattended else None)
         try:
             async with checkpointer() as saver:
@@ -326,12 +326,32 @@ def with_checkpointer(
     graph: Graph, saver: BaseCheckpointSaver[Any]
 ) -> CompiledStateGraph[Any, Any, Any, Any]:
     """The graph, checked, compiled, and with the run's checkpointer."""
-    if isinstance(graph, StateGraph):
-        check(graph)
-        return graph.compile(checkpointer=saver)
-    check(graph.builder)
-    compiled = copy.copy(graph)
+    compiled = copy.copy(_compiled(graph))
     compiled.checkpointer = saver
+    return compiled
+
+
+_COMPILED = "_karkas_compiled"
+"""Kept at the graph: how it was when it was checked, and what was compiled of it. Another run of it needs neither."""
+
+
+def _compiled(graph: Graph) -> CompiledStateGraph[Any, Any, Any, Any]:
+    builder = graph if isinstance(graph, StateGraph) else graph.builder
+    shape = (
+        {name: id(node) for name, node in builder.nodes.items()},
+        set(builder.edges),
+        set(builder.waiting_edges),
+        {
+            source: {name: id(one) for name, one in found.items()}
+            for source, found in builder.branches.items()
+        },
+    )
+    kept: tuple[object, CompiledStateGraph[Any, Any, Any, Any]] = vars(graph).get(_COMPILED, (None, None))
+    before, compiled = kept
+    if before != shape:
+        check(builder)
+        compiled = graph.compile() if isinstance(graph, StateGraph) else graph
+        setattr(graph, _COMPILED, (shape, compiled))
     return compiled
 
 

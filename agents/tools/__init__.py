@@ -2,7 +2,7 @@
 
 from karkas.agents.tools.gateway import Performed, perform, undo
 from karkas.agents.tools.paths import WorkspacePath
-from karkas.agents.tools.sandbox import Bubblewrap, Sandbox, bubblewrap
+from karkas.agents.tools.sandbox import Bubblewrap, bubblewrap
 from karkas.agents.tools.tool import Done, Example, Tool, tool
 from karkas.agents.tools.toolbox import ToolBox
 from karkas.agents.tools.workspace import PROTECTED, Artifacts, Workspace
@@ -14,7 +14,6 @@ __all__ = [
     "Done",
     "Example",
     "Performed",
-    "Sandbox",
     "Tool",
     "ToolBox",
     "Workspace",

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,6 @@ from karkas.agents.tools.sandbox import (
     ENVIRONMENT,
     PATH,
     Bubblewrap,
-    Sandbox,
     bubblewrap,
     confined,
     protected_in,
@@ -32,6 +32,7 @@ from karkas.policies.actions import Effect
 from karkas.policies.errors import ConfinementError, KarkasError, ToolError
 from karkas.policies.rendering import visible_line
 from karkas.policies.routing import EVERYWHERE
+from karkas.policies.sandbox import Sandbox
 
 INLINE_CHARS = 20_000
 """How much of each output's end stands in the result itself; all that was kept is an artifact."""
@@ -42,6 +43,7 @@ Argv = Annotated[list[Argument], Field(min_length=1, max_length=1000)]
 Folder = Annotated[str, Field(max_length=paths.MAX_PATH_BYTES), paths.CANONICAL]
 
 
+@cache
 def run_command_tool(policy: Sandbox = Sandbox.BUBBLEWRAP, readable: tuple[str, ...] = ()) -> Tool:
     """`run_command` under this policy; `readable` are further folders of the host that commands may read."""
 

@@ -6,22 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
 from karkas.agents.tools.paths import covered
 from karkas.agents.tools.workspace import Workspace, own_folders
 from karkas.policies.errors import ToolError, UsageError
-
-
-class Sandbox(StrEnum):
-    """How commands run: in bubblewrap or not at all, unsandboxed where a person agrees to that, or never."""
-
-    BUBBLEWRAP = "bubblewrap"
-    ASK = "ask"
-    REFUSE = "refuse"
-
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8"}  # noqa: S108  # the sandbox's own

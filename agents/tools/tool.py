@@ -3,7 +3,9 @@
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -84,9 +86,8 @@ class Tool:
 
     def spec(self) -> ToolSpec:
         """The tool as a model sees it."""
-        schema = self.args.model_json_schema()
-        schema.pop("title", None)
-        return ToolSpec(name=self.name, description=self.description, parameters=schema)
+        schema = {name: value for name, value in _schema(self.args).items() if name != "title"}
+        return ToolSpec(name=self.name, description=self.description, parameters=deepcopy(schema))
 
     def check(self, action: Action) -> None:
         """Raises `ActionError` unless `action` is one of this tool, exactly as `action(...)` writes it."""
@@ -125,7 +126,7 @@ class Tool:
 
     def grant_kinds(self) -> dict[str, str]:
         """Of each argument what a grant's pattern for it is: a `path`, a `text`, or an `exact` value."""
-        properties = self.args.model_json_schema().get("properties", {})
+        properties = _schema(self.args).get("properties", {})
         return {
             name: "path"
             if _marks_path(info.annotation, info.metadata)
@@ -139,9 +140,17 @@ class Tool:
         """Calls one of the tool's functions with those arguments and injected values that it takes."""
         checked = self.args.model_validate(action.args)
         given = {name: getattr(checked, name) for name in self.args.model_fields} | injected
-        return function(
-            **{name: given[name] for name in inspect.signature(function).parameters if name in given}
-        )
+        return function(**{name: given[name] for name in _parameters(function) if name in given})
+
+
+@lru_cache(maxsize=256)
+def _schema(args: type[BaseModel]) -> dict[str, Any]:
+    return args.model_json_schema()
+
+
+@lru_cache(maxsize=1024)
+def _parameters(function: AnyFunction) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
 
 
 def tool(

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from karkas.agents.tools.command import run_command_tool
 from karkas.agents.tools.files import edit_file, write_file
-from karkas.agents.tools.sandbox import Sandbox, checked_readable
+from karkas.agents.tools.sandbox import checked_readable
 from karkas.agents.tools.tool import Tool
 from karkas.policies.errors import NotFoundError, UsageError
+from karkas.policies.sandbox import Sandbox
 
 
 class ToolBox(Mapping[str, Tool]):

@@ -5,6 +5,7 @@ sent a minute, over all processes and hosts of a project: what was sent last is 
 that came since. One that cannot be sent is logged, and hurts nothing.
 """
 
+import logging
 import os
 import re
 import time
@@ -92,7 +93,7 @@ def troubles(settings: NotifySettings, environ: Mapping[str, str] = os.environ) 
     if not settings.urls:
         return
     try:
-        import apprise
+        apprise = _apprise()
     except ImportError:
         yield f"Apprise is not installed; {INSTALL}"
         return
@@ -204,11 +205,9 @@ def _safe(text: str) -> str:
 def _send(settings: NotifySettings, message: Message) -> bool:
     """Whether every service took it. Whatever a service or its library does, nothing is raised."""
     try:
-        from apprise import NotifyFormat
-
         sent = bool(
             _services(settings).notify(
-                title=message.title, body=message.body, body_format=NotifyFormat.TEXT, interpret_escapes=False
+                title=message.title, body=message.body, body_format="text", interpret_escapes=False
             )
         )
     except Exception as error:  # noqa: BLE001
@@ -220,10 +219,16 @@ def _send(settings: NotifySettings, message: Message) -> bool:
     return sent
 
 
-def _services(settings: NotifySettings) -> "Apprise":
+def _apprise() -> Any:
+    """The library; it says nothing in the log, since it repeats URLs that it does not know, secrets and all."""
     import apprise
 
-    services: Any = apprise.Apprise()
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    return apprise
+
+
+def _services(settings: NotifySettings) -> "Apprise":
+    services: Any = _apprise().Apprise()
     for variable in settings.urls:
         services.add(os.environ.get(variable, "").split())
     return cast("Apprise", services)

@@ -154,13 +154,13 @@ class Project:
     def zones(self) -> dict[str, ZoneState]:
         """Every zone in force by name: those declared, then those only on the record. Records new ones."""
         declared = dict(self._declared)  # another run may declare a zone meanwhile
-        states = {name: zone_state(zone, self.store.zones.observe(zone)) for name, zone in declared.items()}
-        states |= {
-            name: _undeclared(record)
-            for name, record in self.store.zones.all().items()
-            if name not in declared
+        records = self.store.zones.all()
+        for name, zone in declared.items():
+            records[name] = self.store.zones.observe(zone, known=records.get(name))
+        states = {name: zone_state(zone, records[name]) for name, zone in declared.items()}
+        return states | {
+            name: _undeclared(record) for name, record in records.items() if name not in declared
         }
-        return states
 
     def zone(self, name: str) -> ZoneState:
         """The zone `name` in force. Raises `NotFoundError`."""

@@ -4,7 +4,7 @@ import os
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,25 +161,27 @@ def load(
     night: "NightId | None" = None,
 ) -> tuple["Graph", Context]:
     """The run's graph, and the context that its nodes work with."""
+    run = project.store.runs.proven(run.id)
+    of_run = partial(context, project, run, progress=progress, waiting=waiting, night=night)
+    if run.workflow in BUILT_IN:
+        return _built_in(run.workflow), of_run()
+    _, file = _user_workflow(project, run.workflow, version=str(run.options.get(FILE_VERSION)))
+    graph = file.workflow(run.workflow.rpartition(":")[2])
+    return graph, of_run(file=file)
+
+
+@cache
+def _built_in(name: str) -> "Graph":
+    """Made once in a process, since every run would make the same."""
     from karkas.workflows.act import act_workflow
     from karkas.workflows.explore import explore_workflow
 
-    run = project.store.runs.proven(run.id)
-    of_run = partial(context, project, run.id, progress=progress, waiting=waiting, night=night)
-    match run.workflow:
-        case "explore":
-            return explore_workflow(), of_run()
-        case "act":
-            return act_workflow(), of_run()
-        case reference:
-            _, file = _user_workflow(project, reference, version=str(run.options.get(FILE_VERSION)))
-            graph = file.workflow(reference.rpartition(":")[2])
-            return graph, of_run(file=file)
+    return explore_workflow() if name == "explore" else act_workflow()
 
 
 def context(
     project: Project,
-    run: RunId,
+    run: RunId | Run,
     *,
     file: "UserFile | None" = None,
     progress: Progress = silent,
@@ -197,9 +199,10 @@ def context(
             own = f"/{file.path.relative_to(project.root).as_posix()}"
             workspace = replace(workspace, protected=(*workspace.protected, own))
     settings = project.settings
+    found = run if isinstance(run, Run) else project.store.runs.get(run)
     caller = RunCaller(
         project.store,
-        run,
+        found.id,
         progress=progress,
         waiting=waiting,
         night=night,
@@ -207,13 +210,13 @@ def context(
     )
     return Context(
         root=project.root,
-        run=run,
+        run=found.id,
         store=project.store,
         zones=project.zones,
         declare=project.declare_uncharted,
         tools=tools,
         workspace=workspace,
-        engine=_engine(project, project.store.runs.get(run), caller),
+        engine=_engine(project, found, caller),
         caller=caller,
         critic=settings.act.critic,
         expires_in=settings.act.expires_in,

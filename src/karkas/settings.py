@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from karkas.agents.tools.sandbox import Sandbox
 from karkas.faults import EXPORT, ZONE_NAME, looks_secret, near, place, told
 from karkas.policies.budgets import Budget, SharedBudget
 from karkas.policies.errors import SettingsError
+from karkas.policies.sandbox import Sandbox
 from karkas.policies.zones import Zone, ZoneName
 from karkas.server.config import DEFAULT, ModelsConfig, ModelSettings, RoleSettings
 from karkas.server.protocol import Role

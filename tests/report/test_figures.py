@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from karkas import runner
-from karkas.policies.gates import Approve, Edit, Reject
+from karkas.policies.verdicts import Approve, Edit, Reject
 from karkas.project import Project
 from karkas.queue import morning
 from karkas.report.figures import Figures, look

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from karkas import settings as toml
-from karkas.agents.tools import Sandbox, bubblewrap
+from karkas.agents.tools import bubblewrap
 from karkas.cli.editing import installed_editor
 from karkas.policies.errors import KarkasError, ProjectError
+from karkas.policies.sandbox import Sandbox
 from karkas.project import FOLDER, Project, find_root
 from karkas.server.config import DEFAULT
 from karkas.settings import Settings

@@ -157,7 +157,7 @@ class QueueScreen(Verdicts):
     @while_it_stands
     async def _news(self) -> None:
         """What happened while nobody looked is told first, once the list stands."""
-        found = await asyncio.to_thread(morning.look, self.project)
+        found = await asyncio.to_thread(morning.look, self.project, lines=self._lines)
         if found.is_news:
             await self.app.push_screen_wait(Reading("karkas queue: the morning", morning.page(found)))
 

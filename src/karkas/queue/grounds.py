@@ -1,15 +1,17 @@
 """What a proposal rests on, in its context: evidence in the stored text of its source, arguments in their material."""
 
-from karkas.agents.distillate import load
-from karkas.agents.distillate.places import source_path
+from typing import TYPE_CHECKING
+
 from karkas.cli.screen import counted
 from karkas.policies.actions import Digest, Evidence, Proposal, Variant
-from karkas.policies.distillates import SourceRecord
 from karkas.policies.errors import KarkasError
 from karkas.policies.provenance import ArgumentOrigin
 from karkas.policies.zones import ZoneName
 from karkas.queue.blocks import Block, Context, Heading, Line, Tone
 from karkas.storage import Store
+
+if TYPE_CHECKING:
+    from karkas.policies.distillates import SourceRecord
 
 AROUND = 160
 """Code points of a source that are shown on each side of a quote."""
@@ -22,8 +24,10 @@ class Sources:
         self._store = store
         self._read: dict[Digest, dict[str, SourceRecord]] = {}
 
-    def of(self, zones: tuple[ZoneName, ...]) -> dict[str, SourceRecord]:
+    def of(self, zones: tuple[ZoneName, ...]) -> "dict[str, SourceRecord]":
         """By id."""
+        from karkas.agents.distillate import load
+
         found: dict[str, SourceRecord] = {}
         for zone in zones:
             artifact = self._store.zones.ground(zone).distillate_artifact
@@ -35,7 +39,7 @@ class Sources:
             found |= self._read[artifact]
         return found
 
-    def text(self, source: SourceRecord | None) -> str | None:
+    def text(self, source: "SourceRecord | None") -> str | None:
         """The stored extracted text that spans point into, or None where it is not stored."""
         if source is None or source.text is None:
             return None
@@ -47,6 +51,8 @@ class Sources:
 
 def evidence(sources: Sources, proposal: Proposal) -> list[Block]:
     """Every span that the proposal names, with its quote in the words around it."""
+    from karkas.agents.distillate.places import source_path
+
     if not proposal.evidence:
         return []
     known = sources.of(proposal.zones)

@@ -1,25 +1,28 @@
 """The morning: what happened since a person last decided something, what waits, and which decisions free the most."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
+from karkas.policies.budgets import Spent
 from karkas.policies.gates import GateStatus
 from karkas.project import Project, person
 from karkas.queue import keys
 from karkas.queue.blocks import Block, Facts, Heading, Line
 from karkas.queue.outcome import since
-from karkas.report import figures, spending
 from karkas.report.choices import Choice, choices
-from karkas.report.figures import ZoneWork
-from karkas.storage import RunStatus
+from karkas.report.figures import ZoneWork, map_counts, of_run
+from karkas.storage import RunStatus, WaitingLine
+from karkas.storage.waiting import Worked
 
 ABSENT = timedelta(hours=1)
 """Who decided something more lately than this has not been away."""
 LONGEST = timedelta(hours=16)
 """How far back it looks where a person never decided anything."""
 FEW = 5
+TROUBLES = 20
 
 
 class Morning(BaseModel):
@@ -30,6 +33,8 @@ class Morning(BaseModel):
     is_news: bool
     zones: tuple[ZoneWork, ...]
     troubles: tuple[str, ...]
+    """The newest of them."""
+    more_troubles: int
     performed: int
     """Actions that were performed, whoever let them pass."""
     waits: int
@@ -37,26 +42,48 @@ class Morning(BaseModel):
     choices: tuple[Choice, ...]
 
 
-def look(project: Project, *, begin: datetime | None = None) -> Morning:
-    """What happened since then, by default since this person's last word on the record."""
+def look(
+    project: Project, *, begin: datetime | None = None, lines: Sequence[WaitingLine] | None = None
+) -> Morning:
+    """What happened since then, by default since this person's last word on the record. `lines` is all that waits,
+    where it was read already.
+    """
     store = project.store
     now = store.clock()
     begin = begin or store.waiting.last_word(person()) or now - LONGEST
-    runs = figures.worked(project, begin)
-    spent = spending.spent_between(project, runs, begin, now)
-    lines = store.waiting.lines()
-    moved = [run for run in runs if run.status is not RunStatus.RUNNING]
+    works = store.waiting.worked(begin)
+    troubled, troubles = store.waiting.troubled(begin, limit=TROUBLES)
+    lines = store.waiting.lines() if lines is None else lines
+    moved = [work for work in works if work.status is not RunStatus.RUNNING]
     return Morning(
         since=begin,
         now=now,
         is_news=bool(moved) and now - begin >= ABSENT,
-        zones=tuple(figures.work_by_zone(project, runs, spent)),
-        troubles=tuple(figures.troubles(runs)),
+        zones=tuple(_zones(project, works)),
+        troubles=tuple(of_run(store.runs.get(run)) for run in troubled),
+        more_troubles=troubles - len(troubled),
         performed=store.waiting.performed(begin),
         waits=sum(line.status is GateStatus.OPEN for line in lines),
         put_off=sum(line.status is GateStatus.DEFERRED for line in lines),
         choices=tuple(choices(lines))[:FEW],
     )
+
+
+def _zones(project: Project, works: Sequence[Worked]) -> Iterator[ZoneWork]:
+    for zone in sorted({work.zone for work in works}):
+        its = [work for work in works if work.zone == zone]
+        explored = any(work.workflow == "explore" for work in its)
+        claims, conflicts = map_counts(project, zone) if explored else (None, None)
+        runs = Counter[str]()
+        for work in its:
+            runs[work.status.value] += work.runs
+        yield ZoneWork(
+            zone=zone,
+            runs=dict(runs),
+            spent=sum((work.spent for work in its), Spent()),
+            claims=claims,
+            conflicts=conflicts,
+        )
 
 
 def page(found: Morning) -> tuple[Block, ...]:
@@ -82,6 +109,8 @@ def _page(found: Morning) -> Iterator[Block]:
     if found.troubles:
         yield Heading("What needs a look")
         yield from (Line(f"- {one}") for one in found.troubles)
+    if found.more_troubles:
+        yield Line(f"and {found.more_troubles:,} more: karkas runs list")
 
 
 def _night(night: ZoneWork) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from karkas.agents.distillate import load, to_markdown
 from karkas.policies.actions import Digest, Proposal, Variant, digest_of
 from karkas.policies.approvals import MOST
 from karkas.policies.errors import KarkasError
@@ -161,6 +160,8 @@ class Reader:
         artifact = gate.detail.get("artifact")
         if not isinstance(artifact, str):
             return
+        from karkas.agents.distillate import load, to_markdown
+
         yield Heading(f"The map of zone {gate.zones[0]}")
         try:
             page = to_markdown(load(self._project.store.artifacts.text(Digest(artifact))))

@@ -157,7 +157,7 @@ def work_by_zone(project: Project, runs: Sequence[Run], spent: Mapping[str, Spen
     for zone in sorted({run.zone or "" for run in runs}):
         its = [run for run in runs if (run.zone or "") == zone]
         claims, conflicts = (
-            _found(project, zone) if any(run.workflow == "explore" for run in its) else (None, None)
+            map_counts(project, zone) if any(run.workflow == "explore" for run in its) else (None, None)
         )
         yield ZoneWork(
             zone=zone,
@@ -202,7 +202,7 @@ def stop_of(run: Run) -> str:
     return str(stop).replace("_", " ") if stop else run.reason.split("\n", 1)[0]
 
 
-def _found(project: Project, zone: str) -> tuple[int | None, int | None]:
+def map_counts(project: Project, zone: str) -> tuple[int | None, int | None]:
     artifact = project.store.zones.ground(zone).distillate_artifact if zone else None
     if artifact is None:
         return None, None

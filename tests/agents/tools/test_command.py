@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from karkas.agents.tools import Bubblewrap, Done, Sandbox, Tool, ToolBox, Workspace, bubblewrap, perform
+from karkas.agents.tools import Bubblewrap, Done, Tool, ToolBox, Workspace, bubblewrap, perform
 from karkas.agents.tools import command as command_module
 from karkas.agents.tools.process import OUTPUT_BYTES, run_process
 from karkas.policies.actions import Action, ActionError
 from karkas.policies.errors import ConfinementError, StaleError, ToolError, UsageError
 from karkas.policies.routing import EVERYWHERE, path_touches
+from karkas.policies.sandbox import Sandbox
 from karkas.storage import Claimed, Store
 
 Permitted = Callable[[Tool, Action], Claimed]
