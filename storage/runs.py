@@ -200,7 +200,7 @@ class Runs:
         """What workers may be at work on, or take up: what goes first, first."""
         query = select(RunRow).where(col(RunRow.due_at) <= at, col(RunRow.status).in_(NOT_ENDED))
         with self._records.database.read() as session:
-            order = (col(RunRow.priority), col(RunRow.due_at), col(RunRow.id))
+            order = (col(RunRow.priority), col(RunRow.due_at), col(RunRow.created_at))
             return tuple(_run(row) for row in session.exec(query.order_by(*order).limit(limit)))
 
     def next_due(self, after: datetime) -> datetime | None:
