@@ -238,6 +238,16 @@ def enter_wal(execute: Callable[[str], object]) -> None:
             return
 
 
+def conninfo(url: URL) -> str:
+    """For libpq, whose URLs are not those of SQLAlchemy: it takes a `+` as it stands. Named as all connections of this
+    process, so that they end when it is declared dead.
+    """
+    from psycopg.conninfo import make_conninfo
+
+    parts = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
+    return make_conninfo(**parts, application_name=f"karkas {worker_name()}")
+
+
 def worker_name() -> str:
     """How other processes see this one: `HOST:PID`."""
     return f"{socket.gethostname()}:{os.getpid()}"
