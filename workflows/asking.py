@@ -77,7 +77,7 @@ class RunCaller(Caller):
         self.begin()
 
     def begin(self, lease: Lease | None = None) -> None:
-        """The run is taken up now; what is remembered of it is looked up anew. Without its `lease` nothing is asked."""
+        """The run is taken up now, and what is remembered of it looked up again. Who loses its `lease` asks nothing."""
         self._lease = lease
         self.began = time.monotonic()
         """From when on its time at work is not counted yet. It does not run while the machine sleeps."""

@@ -21,7 +21,7 @@ def explored(root: Path, karkas: Cli) -> Path:
 def test_the_night_is_told_in_lines_as_json_and_as_a_page(explored: Path, cli: Cli) -> None:
     out = cli("report").out
     assert "1. lora: frame zone lora: nothing acts in the zone before" in out
-    assert "runs: 1 parked (1 sources exhausted)" in out
+    assert "runs: 1 parked (sources exhausted)" in out
     assert "1 cycle, 1 source" in out
     told = cli("report", "--json").json
     assert told["zones"][0]["zone"] == "lora"

@@ -12,10 +12,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import JsonValue
 
 from karkas import runner, telemetry
 from karkas.policies.errors import SettingsError
-from karkas.policies.gates import Approve
+from karkas.policies.verdicts import Approve
 from karkas.project import Project
 from karkas.server import tracing
 from karkas.settings import TelemetrySettings
@@ -60,7 +61,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 
 def explored(project: Project) -> str:
-    sources = [str(project.root / "a.md")]
+    sources: list[JsonValue] = [str(project.root / "a.md")]
     run = runner.begin(project, "explore", {"zone": "courier", "sources": sources}, zone="courier")
     return asyncio.run(runner.advance(project, run.id)).id
 

@@ -117,9 +117,9 @@ def look(project: Project, *, since: datetime, until: datetime | None = None) ->
     """The figures from `since` until then, or now. What waits, and how runs stand, is always as of now."""
     store = project.store
     now = store.clock()
-    until = min(until or now, now)
+    past, until = until is not None and until < now, min(until or now, now)
     runs = [run for run in worked(project, since) if run.created_at < until]
-    spent = spent_between(project, runs, since, until)
+    spent = spent_between(project, runs, since, until if past else None)
     happened = store.happened.events("run_taken_up", "run_broken_off", since=since, until=until)
     counted = Counter((entry.event, entry.subject) for entry in happened)
     cycles = [one for one in cycles_of(project, runs) if since <= one.at < until]

@@ -32,16 +32,16 @@ class Cycle(BaseModel):
 
 
 def spent_between(
-    project: Project, runs: Sequence[Run], since: datetime, until: datetime
+    project: Project, runs: Sequence[Run], since: datetime, until: datetime | None = None
 ) -> dict[str, Spent]:
-    """What each run spent in that time. All of it where the run was begun in it; of others what the journal, the cycles
-    and the times at work say.
+    """What each run spent in that time, or up to now. All of it where the run was begun in it; of others what the
+    journal, the cycles and the times at work say.
     """
-    now = project.store.clock()
     found: dict[str, Spent] = {run.id: run.spent for run in runs}
-    earlier = [run for run in runs if run.created_at < since or until < now]
+    earlier = [run for run in runs if run.created_at < since or until is not None]
     if not earlier:
         return found
+    until = until or project.store.clock()
     asked = project.store.happened.asked(since=since, until=until, runs=[run.id for run in earlier])
     ended = list(cycles_of(project, earlier))
     worked_s = _worked_s(project, earlier, since, until)

@@ -42,7 +42,7 @@ def lines(found: Figures) -> Iterator[Block]:
 
 def _zone(zone: ZoneFigures) -> Iterator[str]:
     if zone.runs:
-        stops = f" ({_counts(zone.stops)})" if zone.stops else ""
+        stops = f" ({_times(zone.stops)})" if zone.stops else ""
         yield f"runs: {_counts(zone.runs)}{stops}"
         spent = zone.spent
         cost = "" if zone.cost is None else f", cost {zone.cost:,.2f}"
@@ -70,6 +70,10 @@ def _gates(gates: GateCounts) -> Iterator[str]:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {name}" for name, number in counts.items())
+
+
+def _times(counts: Mapping[str, int]) -> str:
+    return ", ".join(name if number == 1 else f"{name} x {number:,}" for name, number in counts.items())
 
 
 def _many(number: int, noun: str) -> str:
