@@ -8,7 +8,8 @@ that time and does nothing else. The same calls go through
 - raw: asyncio streams by hand, the least that Python can do; the floor;
 - graph: the same in a LangGraph state machine of four nodes;
 - pool: `ModelPool.ask` in that state machine: slots, budgets, retries, validation;
-- agent: the critic (`judge_action`) with the language-model engine upon that, prompts included.
+- agent: the critic (`judge_action`) with the language-model engine upon that, prompts included;
+- run: that for a run on record, whose budget is looked after, and whose answers are journalled with what they cost.
 
 All in this one process, in turns, so that what else the machine does hits all alike. The table has medians over the
 rounds of each round's p50 and p95, and the ratio to the floor's. karkas promises for agents a p95 of at most 1.8 times
@@ -25,11 +26,15 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 
 from karkas.agents.critic import judge_action
+from karkas.agents.prompts import instructions
 from karkas.policies.gates import CriticStatus
 from karkas.server.asking import Prompt
 from karkas.server.config import ModelsConfig, ModelSettings
@@ -37,6 +42,8 @@ from karkas.server.language.engine import LanguageEngine
 from karkas.server.language.judge import Judgement
 from karkas.server.pool import ModelPool
 from karkas.server.protocol import Caller, Instructions, Question, Request, Role
+from karkas.storage import Store
+from karkas.workflows.asking import RunCaller
 
 CALLS = 4
 SYSTEM = "You judge what others propose. " * 40
@@ -184,6 +191,34 @@ def criticised(pool: ModelPool) -> Call:
     return call
 
 
+class Runs:
+    """Runs on record, taken up and begun before the time is taken: what is measured is what each call adds."""
+
+    def __init__(self, pool: ModelPool, store: Store) -> None:
+        self._pool, self._store = pool, store
+        self._free: list[RunCaller] = []
+        self._callers: dict[str, RunCaller] = {}
+
+    async def begin(self, runs: int) -> None:
+        self._callers.clear()
+        request = Request(
+            role=Role.CRITIC, instructions=instructions(Role.CRITIC), question=Question(), answer=Judgement
+        )
+        for _ in range(runs):
+            run = self._store.runs.take_up(self._store.runs.create("benchmark").id)
+            caller = RunCaller(self._store, run.id, progress=lambda *_, **__: None)
+            await caller.before(await self._pool.info(caller), request)
+            self._free.append(caller)
+
+    async def call(self, asked: str) -> None:
+        caller = self._callers.get(asked)
+        if caller is None:
+            caller = self._callers[asked] = self._free.pop()
+        engine = LanguageEngine(self._pool.asked_by(caller), caller)
+        report = await judge_action(engine, zone="z", task="a task", frame="", shown=asked, digests=())
+        assert report.status is CriticStatus.PASSED, report.reason
+
+
 def cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
@@ -211,26 +246,34 @@ async def compare(runs: int, rounds: int, latency_ms: float, profile: str | None
     server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert server.stdout is not None
     port = int(await server.stdout.readline())
+    ends = ExitStack()
     config = ModelsConfig({"default": ModelSettings(base_url=f"http://127.0.0.1:{port}")})
     try:
+        folder = ends.enter_context(TemporaryDirectory())
+        store = ends.enter_context(Store.open(Path(folder) / ".karkas", create=True))
         async with ModelPool(config, environ={}) as pool:
-            raw = Raw(port)
+            raw, runs_on_record = Raw(port), Runs(pool, store)
             ways: dict[str, Call] = {
                 "raw": in_a_row(raw.call),
                 "graph": graph_of(raw.call),
                 "pool": graph_of(pooled(pool)),
                 "agent": graph_of(criticised(pool)),
+                "run": graph_of(runs_on_record.call),
             }
-            for run in ways.values():
+            for name, run in ways.items():
+                await runs_on_record.begin(20 if name == "run" else 0)
                 await measure(run, 20)
             if profile is not None:
-                await profiled(ways["agent"], runs, profile)
+                await runs_on_record.begin(runs)
+                await profiled(ways["run"], runs, profile)
                 return
             found = {name: [] for name in ways}  # type: dict[str, list[tuple[float, float, float]]]
             for number in range(rounds):
                 for name in list(ways)[number % len(ways) :] + list(ways)[: number % len(ways)]:
+                    await runs_on_record.begin(runs if name == "run" else 0)
                     found[name].append(await measure(ways[name], runs))
     finally:
+        ends.close()
         server.terminate()
         await server.wait()
     floor = statistics.median(p95 for _, p95, _ in found["raw"])

@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from karkas.storage.keys import SigningKey
 from karkas.storage.records import Change, Records
-from karkas.storage.tables import JournalRow
+from karkas.storage.tables import JournalRow, Table
 
 Request = tuple[str, int]
 """A request's digest, and how often the run had asked the same since it was taken up."""
@@ -121,9 +121,8 @@ class Journal:
 def write(change: Change, secret: bytes, entry: Entry) -> None:
     learnt = json.dumps(entry.learnt, sort_keys=True) if entry.learnt else None
     values = vars(entry) | {"learnt": learnt}
-    change.session.connection().execute(
-        insert(JournalRow), values | {"at": change.now, "seal": seal(secret, values)}
-    )
+    values |= {"at": change.now, "seal": seal(secret, values)}
+    change.session.connection().execute(_WRITE, values)
 
 
 def drop_answers(change: Change, run: str) -> None:
@@ -132,6 +131,9 @@ def drop_answers(change: Change, run: str) -> None:
         update(JournalRow).where(col(JournalRow.run) == run).values(answer=None, learnt=None, seal=None)
     )
 
+
+_WRITE = insert(Table.metadata.tables["journal"]).inline()
+"""Made once: it is executed for every call of a model."""
 
 SEALED = ("run", "digest", "n", "engine", "role", "model", "answer", "learnt")
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, insert, update
-from sqlmodel import col, func, select
+from sqlalchemy import BindParameter, Row, bindparam, delete, func, insert, select, update
+from sqlmodel import col
 
 from karkas.policies.budgets import NIGHT, Bound, SharedBudget, Spent, StopReason, reached
 from karkas.storage.journal import Entry, secret_of, write
 from karkas.storage.records import Change, Records
-from karkas.storage.tables import HoldRow, NightRow, PurseRow, RunRow
+from karkas.storage.tables import HoldRow, PurseRow, Table
 
 RUNNING = "running"
 BYTES = 1_000_000
@@ -69,7 +70,7 @@ class Purses:
         with self._records.change() as change:
             held = []
             for share in shares:
-                spent = spent_of(change.session.get(PurseRow, share.purse))
+                spent = spent_of(change.session.connection().execute(_PURSE, {"of": share.purse}).first())
                 if (bound := self._bound(change, share, spent)) is not None:
                     return bound
                 held.append(spent + self._held(change, share.purse))
@@ -77,7 +78,7 @@ class Purses:
                 return False
             names = [share.purse for share in shares]
             change.session.connection().execute(
-                insert(HoldRow),
+                _HOLD,
                 vars(hold)
                 | {
                     "night": next((name for name in names if name.startswith(NIGHTS)), None),
@@ -112,12 +113,9 @@ class Purses:
         """
         with self._records.change() as change:
             connection = change.session.connection()
-            query = select(col(RunRow.spent)).where(RunRow.id == run)
-            total = Spent.model_validate(connection.execute(query).scalar_one()) + spent
+            total = Spent.model_validate(connection.execute(_SPENT, {"of": run}).scalar_one()) + spent
             connection.execute(
-                update(RunRow)
-                .where(col(RunRow.id) == run)
-                .values(spent=total.model_dump(mode="json"), changed_at=change.now)
+                _ADD, {"of": run, "spent": total.model_dump(mode="json"), "changed_at": change.now}
             )
             if answer is not None:
                 write(change, self._secret, answer)
@@ -128,23 +126,43 @@ class Purses:
 
     def _bound(self, change: Change, share: Share, spent: Spent) -> Bound | None:
         if share.purse.startswith(NIGHTS):
-            night = change.session.get(NightRow, share.purse.removeprefix(NIGHTS))
-            if night is None or night.closed_at is not None:
+            night = {"of": share.purse.removeprefix(NIGHTS)}
+            if change.session.connection().execute(_OPEN, night).first() is None:
                 return Bound(StopReason.DEADLINE, f"end of {NIGHT}", shared=True)
         return reached(share.budget, spent, whose=share.whose)
 
     def _held(self, change: Change, purse: str) -> Spent:
-        column = HoldRow.night if purse.startswith(NIGHTS) else HoldRow.zone
-        query = (
-            select(func.count(), func.coalesce(func.sum(HoldRow.tokens), 0))
-            .join(RunRow, col(RunRow.id) == col(HoldRow.run))
-            .where(column == purse, RunRow.status == RUNNING, col(RunRow.segment) == col(HoldRow.segment))
-        )
-        calls, tokens = change.session.exec(query).one()
+        held = _HELD["night" if purse.startswith(NIGHTS) else "zone"]
+        calls, tokens = change.session.connection().execute(held, {"of": purse}).one()
         return Spent(model_calls=calls, tokens=tokens)
 
 
-def spent_of(row: PurseRow | None) -> Spent:
+# Made once: they are executed for every call of a model.
+_RUN, _PURSES, _HOLDS, _NIGHTS = (Table.metadata.tables[name] for name in ("run", "purse", "hold", "night"))
+_OF: BindParameter[str] = bindparam("of")
+_SPENT = select(_RUN.c.spent).where(_RUN.c.id == _OF)
+_ADD = (
+    update(_RUN).where(_RUN.c.id == _OF).values(spent=bindparam("spent"), changed_at=bindparam("changed_at"))
+)
+_PURSE = select(_PURSES).where(_PURSES.c.name == _OF)
+_OPEN = select(_NIGHTS.c.id).where(_NIGHTS.c.id == _OF, _NIGHTS.c.closed_at.is_(None))
+_HOLD = insert(_HOLDS).inline()
+_RELEASE = delete(_HOLDS).where(_HOLDS.c.id == _OF)
+_HELD = {
+    name: select(func.count(), func.coalesce(func.sum(_HOLDS.c.tokens), 0))
+    .select_from(_HOLDS.join(_RUN, _RUN.c.id == _HOLDS.c.run))
+    .where(_HOLDS.c[name] == _OF, _RUN.c.status == RUNNING, _RUN.c.segment == _HOLDS.c.segment)
+    for name in ("night", "zone")
+}
+_PAID = ("tokens", "cached_tokens", "model_calls", "disk_bytes")
+_PAY = (
+    update(_PURSES)
+    .where(_PURSES.c.name == _OF)
+    .values({name: _PURSES.c[name] + bindparam(f"more_{name}") for name in _PAID})
+)
+
+
+def spent_of(row: PurseRow | Row[Any] | None) -> Spent:
     if row is None:
         return Spent()
     return Spent(
@@ -163,10 +181,10 @@ def _pay(change: Change, purse: str, spent: Spent) -> None:
         "disk_bytes": round(spent.disk_mb * BYTES),
     }
     connection = change.session.connection()
-    more = {name: col(getattr(PurseRow, name)) + amount for name, amount in added.items()}
-    if not connection.execute(update(PurseRow).where(col(PurseRow.name) == purse).values(more)).rowcount:
+    more = {f"more_{name}": amount for name, amount in added.items()}
+    if not connection.execute(_PAY, {"of": purse, **more}).rowcount:
         connection.execute(insert(PurseRow), {"name": purse, **added})
 
 
 def _release(change: Change, hold: str) -> None:
-    change.session.connection().execute(delete(HoldRow).where(col(HoldRow.id) == hold))
+    change.session.connection().execute(_RELEASE, {"of": hold})

@@ -123,7 +123,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[act]": ActSettings,
     "[storage]": StorageSettings,
 }
-ELSEWHERE = {"name": "the table's own name", "serve": "a table of its own"}
+ELSEWHERE = {"name": "the table's own name", "serve": "a table of its own", "night": "a table of its own"}
 WORDS = {"none": None, "empty": Scope().model_dump(mode="json"), "needed": PydanticUndefined}
 
 
