@@ -266,7 +266,7 @@ def _rows(session: Session, *, begin: int | None = None) -> Iterator[Noted]:
 
 
 def _found(
-    session: Session, query: Select[Any], given: dict[str, str | int] | None = None
+    session: Session, query: Select[*tuple[Any, ...]], given: dict[str, str | int] | None = None
 ) -> Iterator[Noted]:
     return map(Noted._make, session.connection().execute(query, given))
 
