@@ -121,6 +121,7 @@ class LastWords:
         """Why these are not the last words on their subjects, or None where they are: None in `said` where there is
         none, of a gate and its permit two hashes. Only within a writing transaction.
         """
+        wrong = list(said)
         for known in (self._known or self._load(), _Known()):
             if known is not None and self._go_on(session, known):
                 wrong = [subject for subject, hashes in said.items() if known.words.get(subject) != hashes]
