@@ -8,12 +8,13 @@ answered when. `karkas work --concurrency 8` is killed with -9 at random moments
 SQLite; with `--postgres` three on PostgreSQL, each with a `.karkas` of its own beside a shared folder, as on three
 hosts, and every fourth is not killed but stopped, until it was declared dead and its runs went on elsewhere.
 
-Printed, and all but the first two promised to be 0:
+Printed, and all but the first two must be 0:
 
-- in flight: answers that were given within a second before a kill, and asked for again;
+- in flight: answers that the server had given whole and no worker had written down before its end, so that they were
+  asked for again; and how long before a kill the earliest of them was given;
 - parked: runs that ask a person what became of an action, since its tool was at work at a kill;
 - lost: runs that neither ended well nor parked; effects twice, and effects missing of runs that are done;
-- paid twice: other answers that were given whole, and asked for again.
+- paid twice: answers that had been written down, and were asked for again.
 """
 
 import argparse
@@ -130,7 +131,8 @@ KARKAS = Path(sys.executable).with_name("karkas")
 CONCURRENCY = 8
 AWAKE_S = 40.0
 """A stopped worker is let go on after that; by then it was declared dead."""
-IN_FLIGHT_S = 1.0
+QUESTIONS = 4
+"""Of each run."""
 PATIENCE_S = 600.0
 
 
@@ -196,11 +198,20 @@ async def serve(latency_s: float, file: Path) -> None:
 
 
 class Night:
-    def __init__(self, folder: Path, url: str, *, runs: int, workers: int, postgres: str | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        *,
+        runs: int,
+        workers: int,
+        postgres: str | None,
+        places: int = CONCURRENCY,
+    ) -> None:
         from karkas import ControlLevel, Project
         from karkas.testing.charting import chart
 
-        self.folder, self.postgres = folder, postgres
+        self.folder, self.postgres, self.places = folder, postgres, places
         self.stamps = folder / "stamps"
         self.stamps.mkdir()
         self.roots = [folder / f"host{number}" for number in range(workers if postgres else 1)]
@@ -216,12 +227,12 @@ class Night:
         self.project = Project.open(self.roots[0])
         self.project.zones()
         chart(self.project, ZONE, level=ControlLevel.AUTONOMOUS)
-        self.runs = [self._begin(number) for number in range(runs)]
+        self.runs = [self.begin(number) for number in range(runs)]
         self.workers = [self._worker(number) for number in range(workers)]
         self.hurt: list[float] = []
         self.stopped: list[tuple[float, subprocess.Popen[bytes]]] = []
 
-    def _begin(self, number: int) -> str:
+    def begin(self, number: int) -> str:
         from karkas import begin
 
         name = {"name": f"chaos-{number}"}
@@ -231,7 +242,7 @@ class Night:
         root = self.roots[number % len(self.roots)]
         log = (self.folder / f"worker{number}.log").open("ab")
         return subprocess.Popen(
-            [KARKAS, "work", "--concurrency", str(CONCURRENCY)], cwd=root, stdout=log, stderr=log
+            [KARKAS, "work", "--concurrency", str(self.places)], cwd=root, stdout=log, stderr=log
         )
 
     def hurt_one(self, chance: random.Random) -> str:
@@ -276,17 +287,19 @@ def disturbed(url: str, folder: Path, asked: argparse.Namespace, answers: Path, 
     begun = time.monotonic()
     night = Night(folder, url, runs=asked.runs, workers=3 if postgres else 2, postgres=postgres)
     how: Counter[str] = Counter()
-    next_at = time.monotonic() + chance.uniform(4, 8)
+    next_at = float("inf")
     try:
         while time.monotonic() - begun < PATIENCE_S:
             time.sleep(0.1)
             night.wake()
+            if next_at == float("inf") and answers.stat().st_size:  # now there is something to disturb
+                next_at = time.monotonic() + chance.uniform(0, 2)
             standing = night.statuses()
             if sum(standing[name] for name in ("done", "parked", "failed", "stopped")) == asked.runs:
                 break
             if sum(how.values()) < asked.kills and time.monotonic() >= next_at:
                 how[night.hurt_one(chance)] += 1
-                next_at = time.monotonic() + chance.uniform(2, asked.every_s)
+                next_at = time.monotonic() + chance.uniform(1, asked.every_s)
         while night.stopped:
             time.sleep(0.2)
             night.wake()
@@ -304,13 +317,14 @@ def tell(night: Night, how: Counter[str], answers: Path, seconds: float) -> bool
         at, name, kind = json.loads(line)
         given[name, kind].append(at)
     again = [at for times in given.values() for at in sorted(times)[:-1]]
-    in_flight = [at for at in again if any(0 <= hurt - at <= IN_FLIGHT_S for hurt in night.hurt)]
+    ages = [min((hurt - at for hurt in night.hurt if hurt >= at), default=0.0) for at in again]
     found = {run.id: run for run in night.project.store.runs.list()}
-    lost = twice = missing = parked = 0
+    lost = twice = missing = parked = paid = 0
     for number, run in enumerate(night.runs):
         stamp = night.stamps / f"chaos-{number}"
         lines = len(stamp.read_text().splitlines()) if stamp.exists() else 0
         status = found[run].status
+        paid += max(0, len(night.project.store.journal.figures(run=run)) - QUESTIONS)
         parked += status is RunStatus.PARKED
         lost += status not in {RunStatus.DONE, RunStatus.PARKED}
         twice += lines > 1
@@ -320,17 +334,20 @@ def tell(night: Night, how: Counter[str], answers: Path, seconds: float) -> bool
         "lost": lost,
         "effects twice": twice,
         "effects missing": missing,
-        "paid twice": len(again) - len(in_flight),
+        "paid twice": paid,
         "breaks of the record": len(breaks),
     }
     print(
         f"  {len(night.runs)} runs in {seconds:.0f} s; {dict(how)}; answers: {sum(map(len, given.values()))}"
     )
-    print(f"  in flight at a kill, asked again: {len(in_flight)}; parked for a person: {parked}")
+    print(
+        f"  in flight at a kill, asked again: {len(again) - paid}, given {max(ages, default=0.0):.1f} s before at most;"
+        f" parked for a person: {parked}"
+    )
     print("  " + "; ".join(f"{name}: {count}" for name, count in bad.items()), flush=True)
-    for run in found.values():
-        if run.status not in {RunStatus.DONE, RunStatus.PARKED}:
-            print(f"  {run.id} {run.status}: {run.error or run.reason}")
+    for one in found.values():
+        if one.status not in {RunStatus.DONE, RunStatus.PARKED}:
+            print(f"  {one.id} {one.status}: {one.error or one.reason}")
     for line in breaks[:3]:
         print(f"  {line}")
     night.project.close()
@@ -391,7 +408,7 @@ def _execute(server: str, statement: str) -> Any:
     import psycopg
 
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(statement)  # type: ignore[call-overload]
+        connection.execute(statement)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ import argparse
 import asyncio
 import gc
 import json
-import os
 import re
 import resource
 import statistics

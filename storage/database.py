@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel import Session
 
 from karkas.policies.errors import StorageError
@@ -42,12 +42,7 @@ class Database:
         self.after_commit: list[Callable[[Session], None]] = []
         self._here = local()
         self._turn = Lock()
-        engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
-        self._writing = engine.execution_options(karkas_write=True)
-        # A reader sees one state of the store, as on SQLite; a writer must see what was there when its turn came.
-        self._engine = (
-            engine if self.is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
-        )
+        self._engine, self._writing = _sqlite_engines(url) if self.is_sqlite else _postgres_engines(url)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -248,11 +243,12 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _sqlite_engine(url: URL) -> Engine:
+def _sqlite_engines(url: URL) -> tuple[Engine, Engine]:
+    """For what reads, and for what writes; both take their connections from one pool."""
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     # The driver would begin transactions by itself, late and deferred: a reader that then writes could not wait
-    # for another writer and would fail at once. So it is told not to, and `begin` says it.
+    # for another writer and would fail at once. So it is told not to, and the dialect says it.
     @event.listens_for(engine, "connect")
     def configure(connection: "DBAPIConnection", _entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None
@@ -263,15 +259,24 @@ def _sqlite_engine(url: URL) -> Engine:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get("karkas_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    # Not as an event of the engine: with one of those, every statement is announced to everybody.
+    writing = create_engine(url, pool=engine.pool)
+    engine.dialect.do_begin = _says("BEGIN")  # type: ignore[method-assign]
+    writing.dialect.do_begin = _says("BEGIN IMMEDIATE")  # type: ignore[method-assign]
+    return engine, writing
 
-    return engine
+
+def _says(statement: str) -> Callable[[PoolProxiedConnection], None]:
+    def begin(connection: PoolProxiedConnection) -> None:
+        cursor = connection.cursor()
+        cursor.execute(statement)
+        cursor.close()
+
+    return begin
 
 
-def _postgres_engine(url: URL) -> Engine:
+def _postgres_engines(url: URL) -> tuple[Engine, Engine]:
+    """For what reads, and for what writes."""
     options = {
         "application_name": f"karkas {worker_name()}",
         "connect_timeout": 10,
@@ -289,7 +294,9 @@ def _postgres_engine(url: URL) -> Engine:
         if connection.get_execution_options().get("karkas_write", False):
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
 
-    return engine
+    # A reader sees one state of the store, as on SQLite; a writer must see what was there when its turn came.
+    reading = engine.execution_options(isolation_level="REPEATABLE READ")
+    return reading, engine.execution_options(karkas_write=True)
 
 
 SQLITE_TROUBLE = {

@@ -1,6 +1,7 @@
 """Runs: executions of workflows, with their status, budget and lease."""
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -13,7 +14,7 @@ from sqlmodel import col, func, select
 
 from karkas.policies.actions import digest_of_bytes
 from karkas.policies.budgets import Budget, Spent
-from karkas.policies.errors import AuditError, EngineChangedError, KernelError
+from karkas.policies.errors import AuditError, EngineChangedError, KernelError, NotFoundError
 from karkas.storage.endings import WAITING, end_run, wake
 from karkas.storage.journal import drop_answers
 from karkas.storage.leases import Lease, lease
@@ -84,9 +85,14 @@ class Run(BaseModel):
     """Times in a row that a worker had to put it back."""
 
 
+_STATUS = select(RunRow.status).where(col(RunRow.id) == bindparam("run"))
 _SPEND = (
-    update(RunRow).where(col(RunRow.id) == bindparam("run")).values(spent=bindparam("total"), changed_at=bindparam("now"))
+    update(RunRow)
+    .where(col(RunRow.id) == bindparam("run"))
+    .values(spent=bindparam("total"), changed_at=bindparam("now"))
 )
+
+_WHOLE = re.compile(r"r-[0-9a-f]{12}")
 
 RELEASED = "reason"
 """Why a run was let go of by its engine; a pinning has none."""
@@ -142,6 +148,14 @@ class Runs:
         """By id, or by the beginning of one."""
         with self._records.database.read() as session:
             return _run(find(session, RunRow, name))
+
+    def status(self, run: RunId) -> RunStatus:
+        """How a run stands, for whoever looks at it again and again."""
+        with self._records.database.read() as session:
+            found = session.connection().execute(_STATUS, {"run": run}).scalar()
+        if found is None:
+            raise NotFoundError(f"run {run} is gone; restore a backup")
+        return RunStatus(found)
 
     def proven(self, name: str) -> Run:
         """As `get`, where workflow, input and options are as a person gave them, and the engine is the one that is
@@ -315,8 +329,7 @@ class Runs:
             total = Spent.model_validate(row.spent) + spent
             values = {"run": row.id, "total": total.model_dump(mode="json"), "now": change.now}
             change.session.connection().execute(_SPEND, values)
-            change.session.refresh(row)
-            return _run(row)
+            return _run(row).model_copy(update={"spent": total, "changed_at": change.now})
 
     def set_engine(self, run: str, engine: str) -> Run:
         """Pins the engine of a run, so that a resumed run does not mix two; `EngineChangedError` where another one is
@@ -348,7 +361,7 @@ class Runs:
 
     def lease(self, run: str) -> AbstractContextManager[Lease]:
         """Held by whoever advances the run; `LeaseError` names the process that holds it. Ends with the process."""
-        return lease(self._records.locks, self.get(run).id)
+        return lease(self._records.locks, run if _WHOLE.fullmatch(run) else self.get(run).id)
 
 
 def _check_step(row: RunRow, status: RunStatus) -> None:

@@ -163,6 +163,12 @@ class Store:
             return await self._desk.do(partial(call, *args, **kwargs))
         return await asyncio.to_thread(call, *args, **kwargs)
 
+    async def at_once(self, call: Callable[[], T]) -> T:
+        """What `call` gives, which asks the database several times in a row: one transaction, unless something in it
+        fails. It must do nothing else that takes long, and may be called twice.
+        """
+        return await self._desk.do(call)
+
     def close(self) -> None:
         self.doings.close()
         self._desk.close()

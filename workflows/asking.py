@@ -26,7 +26,7 @@ from karkas.policies.budgets import (
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import BudgetReachedError, NightOverError
 from karkas.server.protocol import Answered, Caller, Instructions, Request, Usage
-from karkas.storage import Night, NightId, Run, RunId, Store
+from karkas.storage import Lease, Night, NightId, Run, RunId, Store
 from karkas.storage.journal import Entry, Kept
 from karkas.storage.meter import METER, Meter
 from karkas.storage.purses import BYTES, Hold, Share, night_purse, zone_purse
@@ -76,8 +76,9 @@ class RunCaller(Caller):
         self._secret = store.key.derived(b"karkas codes")
         self.begin()
 
-    def begin(self) -> None:
-        """The run is taken up now; what is remembered of it is looked up again."""
+    def begin(self, lease: Lease | None = None) -> None:
+        """The run is taken up now, and what is remembered of it looked up again. Who loses its `lease` asks nothing."""
+        self._lease = lease
         self.began = time.monotonic()
         """From when on its time at work is not counted yet. It does not run while the machine sleeps."""
         self.engine: EngineInfo | None = None
@@ -105,6 +106,8 @@ class RunCaller(Caller):
         return self.bound.reason if self.bound else None
 
     async def before(self, engine: EngineInfo, request: Request[Any]) -> bool:
+        if self._lease is not None:
+            self._lease.check()
         taken = await self.take_up()
         self.engine, name = engine, str(engine)
         if self._pinned != name:

@@ -1,6 +1,8 @@
 """Execution: permit → claim → tool → record, and what a crash in between comes to."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from karkas.agents.tools import perform, undo
 from karkas.policies.actions import Proposal
@@ -107,26 +109,35 @@ async def _perform(context: Context, gate: Gate, permit: Permit) -> Outcome | St
     if stale is not None:
         await context.stored(context.store.gates.close, gate.id, GateStatus.STALE, stale)
         return Stale(stale)
-    ledger = context.store.ledger
+    ledger, worker = context.store.ledger, worker_name()
     if permit.status is PermitStatus.CLAIMED:
-        claimed = await context.stored(ledger.reclaim, permit.id, worker=worker_name(), lease=_lease(context))
+        claim = partial(ledger.reclaim, permit.id, worker=worker, lease=_lease(context))
     else:
-        claimed = await context.stored(ledger.claim, permit.id, worker=worker_name())
-    return await _run(context, gate, claimed)
+        claim = partial(ledger.claim, permit.id, worker=worker)
+    return await _run(context, gate, permit, claim)
 
 
-async def _run(context: Context, gate: Gate, claimed: Claimed) -> Outcome | Stale | InDoubt:
-    context.acting.add(claimed.permit_id)
+async def _run(
+    context: Context, gate: Gate, permit: Permit, claim: Callable[[], Claimed]
+) -> Outcome | Stale | InDoubt:
+    context.acting.add(permit.id)
     try:
-        return await _act(context, gate, claimed)
+        return await _act(context, gate, claim)
     finally:
-        context.acting.discard(claimed.permit_id)
+        context.acting.discard(permit.id)
 
 
-async def _act(context: Context, gate: Gate, claimed: Claimed) -> Outcome | Stale | InDoubt:
-    ledger, tool = context.store.ledger, context.tools[claimed.action.tool]
-    _lease(context).check()
-    await context.stored(ledger.start, claimed)
+async def _act(context: Context, gate: Gate, claim: Callable[[], Claimed]) -> Outcome | Stale | InDoubt:
+    ledger = context.store.ledger
+
+    def begin() -> Claimed:
+        _lease(context).check()
+        claimed = claim()
+        ledger.start(claimed)
+        return claimed
+
+    claimed = await context.at_once(begin)
+    tool = context.tools[claimed.action.tool]
     context.progress(f"{tool.name}: acting")
     try:
         performed = await perform(tool, claimed, context.workspace, timeout_s=context.timeout_s)
@@ -153,14 +164,14 @@ async def _after_crash(context: Context, gate: Gate, permit: Permit) -> Outcome 
     repeatable = tool is not None and tool.idempotent
     stale = await _staleness(context, proposal, permit) if repeatable else None
     if repeatable and stale is None:
-        claimed = await context.stored(
+        claim = partial(
             context.store.ledger.reclaim,
             permit.id,
             worker=worker_name(),
             lease=_lease(context),
             idempotent=True,
         )
-        return await _run(context, gate, claimed)
+        return await _run(context, gate, permit, claim)
     reason = "karkas was stopped while the tool ran"
     reason += f", and it is not repeated since {stale}" if stale else ""
     doubtful = await context.stored(context.store.ledger.doubt, permit.id, reason)

@@ -53,42 +53,48 @@ async def open_action_gate(
         variants.append(ShownVariant(digest=variant.action.digest, shown=binding.shown, binding=binding))
         shown.append(text)
     report = await _critic_report(context, proposal, ruling, shown)
-    gate = await context.stored(
-        context.store.gates.open,
-        NewGate(
-            key=f"{context.run}:{lane}:{turn}:{digest}",
-            run=context.run,
-            lane=lane,
-            kind=GateKind.ACTION,
-            zones=ruling.route.zones,
-            level=ruling.route.level,
-            level_why=ruling.route.why,
-            policy=ruling.decision,
-            proposal=digest,
-            variants=tuple(variants),
-            critic=report,
-            title=proposal.title,
-            effect=proposal.effect,
-            expires_at=context.expiry(),
-        ),
+    new = NewGate(
+        key=f"{context.run}:{lane}:{turn}:{digest}",
+        run=context.run,
+        lane=lane,
+        kind=GateKind.ACTION,
+        zones=ruling.route.zones,
+        level=ruling.route.level,
+        level_why=ruling.route.why,
+        policy=ruling.decision,
+        proposal=digest,
+        variants=tuple(variants),
+        critic=report,
+        title=proposal.title,
+        effect=proposal.effect,
+        expires_at=context.expiry(),
     )
-    # The gate's own report: a critic that objected before a crash is not asked until it passes.
-    released = critic_releases(gate.policy, proposal.variants, gate.critic, proposer=proposal.proposer)
-    if alone and gate.status is GateStatus.OPEN and gate.critic is not None and released:
-        return await context.stored(context.store.gates.pass_by_critic, gate.id, gate.critic)
-    if alone and gate.status is GateStatus.OPEN:
-        return await context.stored(context.store.grants.release, gate.id) or gate
-    return gate
+
+    def opened() -> Gate:
+        gate = context.store.gates.open(new)
+        # The gate's own report: a critic that objected before a crash is not asked until it passes.
+        released = critic_releases(gate.policy, proposal.variants, gate.critic, proposer=proposal.proposer)
+        if alone and gate.status is GateStatus.OPEN and gate.critic is not None and released:
+            return context.store.gates.pass_by_critic(gate.id, gate.critic)
+        if alone and gate.status is GateStatus.OPEN:
+            return context.store.grants.release(gate.id) or gate
+        return gate
+
+    return await context.at_once(opened)
 
 
 async def bind(context: Context, tool: Tool, action: Action, ruling: Ruling) -> tuple[str, Binding]:
     """The exact text to show of an action, and everything that a permit for it binds, as of now."""
-    text = await asyncio.to_thread(tool.show, action, context.workspace)
+    return await asyncio.to_thread(_bound, context, tool, action, ruling)
+
+
+def _bound(context: Context, tool: Tool, action: Action, ruling: Ruling) -> tuple[str, Binding]:
+    text = tool.show(action, context.workspace)
     return text, Binding(
         action=action.digest,
         shown=digest_of_bytes(text.encode("utf-8", "surrogatepass")),
         tool_version=tool.version,
-        preconditions=await asyncio.to_thread(tool.preconditions, action, context.workspace),
+        preconditions=tool.preconditions(action, context.workspace),
         policy_version=ruling.version,
     )
 

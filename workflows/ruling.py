@@ -1,6 +1,9 @@
 """The ruling on a proposal: the zones that it touches, what their frames say, and what policy makes of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TypeAlias
 
 from karkas.agents.frame import frame_text, load_frame, rules_for
 from karkas.policies.actions import Digest, Proposal, digest_of
@@ -8,8 +11,11 @@ from karkas.policies.frames import Frame, FrameNode, Rule
 from karkas.policies.gates import POLICY_VERSION, PolicyDecision
 from karkas.policies.judging import judge
 from karkas.policies.routing import Route, route
-from karkas.policies.zones import ZoneName
+from karkas.policies.zones import ZoneName, ZoneState
 from karkas.workflows.context import Context
+
+Framed: TypeAlias = tuple[dict[ZoneName, Frame], dict[ZoneName, Digest]]
+"""The frames of zones, and the artifacts that hold them."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,6 @@ class Ruling:
 
 async def rule_on(context: Context, proposal: Proposal) -> Ruling:
     """Rules on a proposal as things stand now; asked when its gate opens and again before it is executed."""
-    states = context.zones()
     actions = [variant.action for variant in proposal.variants]
     paths = [
         path
@@ -44,15 +49,20 @@ async def rule_on(context: Context, proposal: Proposal) -> Ruling:
         if action.tool in context.tools
         for path in context.tools[action.tool].paths(action)
     ]
-    way = route(
-        states.values(),
-        text=proposal.task,
-        hearsay="" if proposal.task else proposal.why,
-        paths=paths,
-        tools=[action.tool for action in actions],
-        named=proposal.zones,
-    )
-    frames, artifacts = await frames_of(context, way.zones)
+
+    def look() -> tuple[Mapping[str, ZoneState], Route, Framed]:
+        states = context.zones()
+        way = route(
+            states.values(),
+            text=proposal.task,
+            hearsay="" if proposal.task else proposal.why,
+            paths=paths,
+            tools=[action.tool for action in actions],
+            named=proposal.zones,
+        )
+        return states, way, _framed(context, way.zones)
+
+    states, way, (frames, artifacts) = await context.at_once(look)
     rules: list[tuple[FrameNode, Rule]] = []
     for frame in frames.values():
         for action in actions:
@@ -68,20 +78,24 @@ async def rule_on(context: Context, proposal: Proposal) -> Ruling:
     return Ruling(route=way, decision=decision, frames=frames, frame_artifacts=artifacts)
 
 
-async def frames_of(
-    context: Context, zones: tuple[ZoneName, ...]
-) -> tuple[dict[ZoneName, Frame], dict[ZoneName, Digest]]:
+async def frames_of(context: Context, zones: tuple[ZoneName, ...]) -> Framed:
     """The frames in force in these zones, as they were accepted (not as the files on disk may read now)."""
+    return await context.at_once(partial(_framed, context, zones))
+
+
+def _framed(context: Context, zones: tuple[ZoneName, ...]) -> Framed:
     frames: dict[ZoneName, Frame] = {}
     artifacts: dict[ZoneName, Digest] = {}
     for name in zones:
-        ground = await context.stored(context.store.zones.ground, name)
+        ground = context.store.zones.ground(name)
         if ground.frame_artifact is not None:
             artifacts[name] = ground.frame_artifact
-            frames[name] = load_frame(
-                await context.stored(context.store.artifacts.text, ground.frame_artifact)
-            )
+            frames[name] = _frame(context.store.artifacts.text(ground.frame_artifact))
     return frames, artifacts
+
+
+_frame = lru_cache(maxsize=64)(load_frame)
+"""Read once, and not for every action again."""
 
 
 def recalled(context_frames: dict[ZoneName, Frame]) -> str:

@@ -90,12 +90,17 @@ async def advance(
     """
     runs = context.store.runs
     with runs.lease(context.run) as lease:
-        before = await context.stored(runs.proven, context.run)
+        worker = unattended.worker if unattended else None
+
+        def take_up() -> tuple[Run, Run]:
+            before = runs.proven(context.run)
+            return before, before if before.status.ended else runs.take_up(before.id, worker=worker)
+
+        before, run = await context.at_once(take_up)
         if before.status.ended:
             return before
         context = replace(context, lease=lease)
-        context.caller.begin()
-        run = await context.stored(runs.take_up, before.id, worker=unattended.worker if unattended else None)
+        context.caller.begin(lease)
         try:
             async with checkpointer() as saver:
                 compiled = with_checkpointer(graph, fenced(saver, lease.check))
@@ -219,11 +224,11 @@ async def _until_stopped(context: Context) -> None:
         if context.lease is not None:
             context.lease.check()
         try:
-            run = await context.stored(context.store.runs.get, context.run)
+            status = await context.stored(context.store.runs.status, context.run)
         except KarkasError as error:
             log.warning("run_not_watched", run_id=context.run, error=str(error))
             continue
-        if run.status is RunStatus.STOPPED and not context.acting:
+        if status is RunStatus.STOPPED and not context.acting:
             return
 
 
@@ -303,19 +308,16 @@ async def _leave(
     """Counts the time and records how the run stands; one that was stopped meanwhile stays stopped."""
     runs = context.store.runs
     await _count_time(context)
-    run = await context.stored(runs.get, context.run)
-    if run.status.ended:
-        return run
-    return await context.stored(
-        runs.set_status,
-        context.run,
-        status,
-        reason=reason,
-        error=error,
-        result=result,
-        due_at=due_at,
-        gates=gates,
-    )
+
+    def leave() -> Run:
+        run = runs.get(context.run)
+        if run.status.ended:
+            return run
+        return runs.set_status(
+            context.run, status, reason=reason, error=error, result=result, due_at=due_at, gates=gates
+        )
+
+    return await context.at_once(leave)
 
 
 async def _count_time(context: Context) -> None:

@@ -88,10 +88,10 @@ async def advance(
     from karkas.watching import watched
     from karkas.workflows.runs import advance as advance_graph
 
-    found = project.store.runs.get(run)
+    found = await project.store.aside(project.store.runs.proven, run)
     async with project.models() or nullcontext():
         with watched(project, found, progress) as told:
-            graph, context = load(project, found, progress=told, waiting=waiting, night=night)
+            graph, context = _loaded(project, found, progress=told, waiting=waiting, night=night)
             return await advance_graph(
                 context, graph, _checkpointer(project), listen=listen, unattended=unattended
             )
@@ -161,7 +161,20 @@ def load(
     night: "NightId | None" = None,
 ) -> tuple["Graph", Context]:
     """The run's graph, and the context that its nodes work with."""
-    run = project.store.runs.proven(run.id)
+    return _loaded(
+        project, project.store.runs.proven(run.id), progress=progress, waiting=waiting, night=night
+    )
+
+
+def _loaded(
+    project: Project,
+    run: Run,
+    *,
+    progress: Progress = silent,
+    waiting: bool = False,
+    night: "NightId | None" = None,
+) -> tuple["Graph", Context]:
+    """As `load`, of a run that is proven."""
     of_run = partial(context, project, run, progress=progress, waiting=waiting, night=night)
     if run.workflow in BUILT_IN:
         return _built_in(run.workflow), of_run()

@@ -15,7 +15,7 @@ MODEL = {"id": "tiny", "max_model_len": 8192}
 
 
 class ScriptedServer:
-    def __init__(self, *, delay_s: float = 0.0, tokens: int = 30) -> None:
+    def __init__(self, *, delay_s: float = 0.0, tokens: int = 30, at_once: int = 100) -> None:
         self.delay_s = delay_s
         self.asked: Counter[str] = Counter()
         """By the digest of what the model saw."""
@@ -28,7 +28,7 @@ class ScriptedServer:
         self.garbage: list[str] = []
         """What is said first, whatever is asked."""
         self._lock = threading.Lock()
-        outer = self
+        outer, room = self, threading.Semaphore(at_once)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -48,7 +48,8 @@ class ScriptedServer:
                     total = outer.asked.total()
                     outer.now += 1
                     outer.most = max(outer.most, outer.now)
-                time.sleep(outer.delay_s)
+                with room:
+                    time.sleep(outer.delay_s)
                 if outer.fail_after is not None and total > outer.fail_after:
                     self.answer({"error": {"message": "not now"}}, 503)
                 else:
@@ -100,7 +101,9 @@ class ScriptedServer:
         ]
         return {"model": body["model"], "choices": choices, "usage": usage}
 
-    def _least(self, schema: dict[str, Any], named: dict[str, Any]) -> Any:
+    def _least(  # noqa: PLR0911
+        self, schema: dict[str, Any], named: dict[str, Any]
+    ) -> Any:
         if "$ref" in schema:
             return self._least(named[schema["$ref"].rpartition("/")[2]], named)
         if "enum" in schema:

@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -42,21 +43,24 @@ def night(
     finally:
         closed = project.store.nights.close(opened.id, why=over.value)
     runs = [run for run in project.store.runs.list(changed_since=opened.opened_at) if run.segment]
+    left = len(project.store.runs.due(project.store.clock()))
     waiting = project.store.waiting.count()
     if json:
         screen.as_json(
             {
                 "night": closed.model_dump(mode="json"),
+                "left": left,
                 "waiting": waiting,
                 "runs": [ending.run_json(run) for run in runs],
             }
         )
     else:
-        _tell(closed, over, runs, waiting)
+        _tell(closed, over, runs, left=left, waiting=waiting)
     notify.morning(project, look(project, since=opened.opened_at))
     if over is Over.STOPPED:
         raise typer.Exit(exits.INTERRUPTED)
-    if over in {Over.DEADLINE, Over.BUDGET} and any(_cut(run) for run in runs):
+    cut = left or any(ending.exit_code(run) == exits.STOPPED for run in runs)
+    if cut and over in {Over.DEADLINE, Over.BUDGET}:
         raise typer.Exit(exits.STOPPED)
     if waiting:
         raise typer.Exit(exits.PARKED)
@@ -178,32 +182,21 @@ def _stands(run: "Run") -> str:
     return f"{run.status.value}{f', {told}' if told else ''}"
 
 
-def _cut(run: "Run") -> bool:
-    return ending.exit_code(run) == exits.STOPPED or not (run.status.ended or run.status.value == "parked")
-
-
-def _tell(night: "Night", over: Over, runs: "list[Run]", waiting: int) -> None:
+def _tell(night: "Night", over: Over, runs: "list[Run]", *, left: int, waiting: int) -> None:
     why = {
         Over.DRAINED: "all that was queued is done or waits",
         Over.DEADLINE: "the night is over",
         Over.BUDGET: "the night's budget is spent",
         Over.STOPPED: "interrupted; nothing is lost, `karkas night` goes on",
     }[over]
-    counts = [
-        screen.counted(sum(run.status.value == status for run in runs), f"run {status}").replace(
-            f"run {status}s", f"runs {status}"
-        )
-        for status in ("done", "parked", "failed", "queued")
-        if any(run.status.value == status for run in runs)
-    ]
+    counted = Counter(run.status.value for run in runs if run.status.ended or run.status.value == "parked")
+    counts = ", ".join(f"{number:,} {status}" for status, number in counted.items()) or "nothing was done"
     tokens = f"; {night.spent.tokens:,} tokens" if night.spent.tokens else ""
-    screen.say(f"{why}: {', '.join(counts) or 'no run'}{tokens}")
+    screen.say(f"{why}: {counts}{tokens}")
+    if left:
+        screen.say(f"{screen.counted(left, 'run')} left for the next night")
     for run in runs:
         if run.status.value == "failed":
             screen.line(f"  {run.id} failed: karkas runs show {run.id}")
     if waiting:
-        screen.say(
-            f"{screen.counted(waiting, 'gate')} wait for you: karkas queue".replace(
-                "1 gate wait ", "1 gate waits "
-            )
-        )
+        screen.say(f"{waiting:,} {'gate waits' if waiting == 1 else 'gates wait'} for you: karkas queue")
