@@ -261,8 +261,8 @@ def _sqlite_engines(url: URL) -> tuple[Engine, Engine]:
 
     # Not as an event of the engine: with one of those, every statement is announced to everybody.
     writing = create_engine(url, pool=engine.pool)
-    engine.dialect.do_begin = _says("BEGIN")  # type: ignore[method-assign]
-    writing.dialect.do_begin = _says("BEGIN IMMEDIATE")  # type: ignore[method-assign]
+    for one, statement in ((engine, "BEGIN"), (writing, "BEGIN IMMEDIATE")):
+        setattr(one.dialect, "do_begin", _says(statement))  # noqa: B010
     return engine, writing
 
 

@@ -57,7 +57,9 @@ class ActionNodes:
                 proposal="",
                 outcome=Outcome(status=OutcomeStatus.NOTHING.value, why=plan.why or "nothing was proposed"),
             )
-        run = await context.stored(context.store.runs.proven, context.run)
+        run = context.begun
+        if run is None:
+            run = await context.stored(context.store.runs.proven, context.run)
         task = self.task or str(run.input.get("task") or "")
         asked = Material(
             origin=Origin.TASK, label="the task", text="\n".join((task, *map(str, run.input.values())))

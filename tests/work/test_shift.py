@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from karkas.policies.gates import Answer
+from karkas.policies.verdicts import Answer
 from karkas.project import Project
 from karkas.runner import begin
 from karkas.storage import Run, RunStatus

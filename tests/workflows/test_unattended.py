@@ -11,7 +11,7 @@ from langgraph.graph import END, START
 from tests.workflows.conftest import Bench
 
 from karkas.policies.errors import ModelNeededError, ModelUnavailableError, StorageError, UsageError
-from karkas.policies.gates import Answer
+from karkas.policies.verdicts import Answer
 from karkas.storage import RunStatus
 from karkas.workflows.define import Workflow
 from karkas.workflows.lanes import WorkflowState
