@@ -7,27 +7,26 @@ A run is four model calls of 200 ms, a gate that is decided without a person, an
 
 - floor: asyncio streams by hand, nothing stored (`peer_floor.py --client raw`);
 - langgraph: bare LangGraph with AsyncSqliteSaver and durability `sync` (`peer_langgraph.py --client aiohttp`);
-- karkas: a user's file, run by `begin` and `advance` in a project on disk. Scout, summarizer and executor ask the language
-  model in its nodes; the critic's is the fourth call, and the gate: the zone is autonomous and framed, so its verdict
-  issues the permit. The permit is claimed, started and committed, and all of it is on the record.
+- karkas: a user's file, run by `begin` and `advance` in a project on disk. Scout, summarizer and executor ask the
+  language model in its nodes; the critic's is the fourth call, and the gate: the zone is autonomous and framed, so its
+  verdict issues the permit. The permit is claimed, started and committed, and all of it is on the record.
 
-`DIR` holds the two peers' scripts and `fake_server.py`, an OpenAI-compatible server that answers each chat after a fixed
-time. Any that take `--base-url --runs --concurrency --latency-ms --out-dir` (and `--durable` for what is stored) and print
-one JSON line with these fields will do; without `--bench-dir` karkas is measured alone. Karkas's agents ask for
-structured answers, which a canned one is not; so the server is wrapped, and answers their four questions by their
+`DIR` holds the two peers' scripts and `fake_server.py`, an OpenAI-compatible server that answers each chat after a
+fixed time. Any that take `--base-url --runs --concurrency --latency-ms --out-dir` (and `--durable` for what is stored)
+and print one JSON line with these fields will do; without `--bench-dir` karkas is measured alone. Karkas's agents ask
+for structured answers, which a canned one is not; so the server is wrapped, and answers their four questions by their
 schemas, after the same time.
 
-Each is a process of its own. Printed are medians over the rounds: CPU of the process and of all its threads; wall time of
-all `--runs` at once; bytes that reached the disk; peak memory; rows of the record. `--stored` then takes runs one after
-the other, without latency, with so many stored before: whole ones, put there by the methods of the store that a run calls,
-with the checkpoints of a real one. The last column is against the first.
+Each is a process of its own. Printed are medians over the rounds: CPU of the process and of all its threads; wall time
+of all `--runs` at once; bytes that reached the disk; peak memory; rows of the record. `--stored` then takes runs one
+after the other, without latency, with so many stored before: whole ones, put there by the methods of the store that a
+run calls, with the checkpoints of a real one. The last column is against the first.
 """
 
 import argparse
 import asyncio
 import gc
 import json
-import os
 import re
 import resource
 import statistics
@@ -69,7 +68,6 @@ from karkas.server.protocol import Request, Role
 from karkas.server.questions import Candidate, ReadNext, WhatNext
 from karkas.workflows.ruling import frames_of
 
-TASK = "The nightly upload job filled the disk twice this week. Find out why and leave the operator a note with the fix."
 LOG = "the nightly job retries a failed upload without a limit: three lines between 02:10 and 02:14 show one key."
 
 
@@ -152,7 +150,9 @@ def answered(body: bytes) -> str:
         reason = "The note says what the log shows, and nothing else."
         return json.dumps({"code": code[1].decode(), "findings": [], "reason": reason, "verdict": "pass"})
     if b'"relevance"' in body:
-        return json.dumps({"scores": [{"number": 1, "relevance": 9, "why": "it shows the job"}], "queries": []})
+        return json.dumps(
+            {"scores": [{"number": 1, "relevance": 9, "why": "it shows the job"}], "queries": []}
+        )
     if b'"cites"' in body:
         return json.dumps({"claims": [CLAIM]})
     path = re.search(rb"the file (\S+) this", body)
@@ -187,7 +187,13 @@ def chat(body: bytes) -> dict[str, Any]:
     message = {"role": "assistant", "content": answered(body)}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 400, "completion_tokens": 120, "total_tokens": 520}
-    return {"id": "x", "object": "chat.completion", "model": "fake-model", "choices": [choice], "usage": usage}
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "model": "fake-model",
+        "choices": [choice],
+        "usage": usage,
+    }
 
 
 async def _serve_alone() -> int:
@@ -245,8 +251,8 @@ def peak_mb() -> float:
 def post(url: str, path: str) -> dict[str, Any]:
     import urllib.request
 
-    request = urllib.request.Request(f"{url}{path}", method="POST")  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    request = urllib.request.Request(f"{url}{path}", method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
         said: dict[str, Any] = json.load(answer)
         return said
 
@@ -435,7 +441,7 @@ async def in_project(asked: argparse.Namespace) -> None:
 
 
 def last_line(command: list[str]) -> Any:
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)  # noqa: S603
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -495,7 +501,9 @@ def main() -> None:
     parser.add_argument("--only", choices=("floor", "langgraph", "karkas"))
     parser.add_argument("--stored", type=int, nargs="+", default=[], metavar="N")
     parser.add_argument("--each", type=int, default=40, help="runs measured at each number stored")
-    parser.add_argument("--folder", metavar="DIR", help="on the disk that is meant (default: the temporary one)")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="on the disk that is meant (default: the temporary one)"
+    )
     parser.add_argument("--profile", metavar="FILE")
     parser.add_argument("--child", choices=("serve", "run", "grown"), help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -510,8 +518,8 @@ def main() -> None:
         asyncio.run(in_project(asked))
         return
     command = [sys.executable, str(HERE), "--child", "serve"]
-    command += ["--bench-dir", os.path.abspath(asked.bench_dir)] if asked.bench_dir else []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
+    command += ["--bench-dir", str(Path(asked.bench_dir).resolve())] if asked.bench_dir else []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             url = f"http://127.0.0.1:{json.loads(server.stdout.readline())['port']}"

@@ -53,7 +53,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises. Within `together`, a part of it."""
+        """One transaction: committed when the block ends, rolled back when it raises. In `together`, a part of it."""
         group = self._group
         if group is not None:
             with self._translated(), group.part() as session:
@@ -87,7 +87,7 @@ class Database:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """Lets the writers of this process wait for one another in turn; SQLite would have each look again and again."""
+        """Lets the writers of this process wait for one another in turn; SQLite has each look again and again."""
         if not self.is_sqlite:
             yield
             return
@@ -142,7 +142,7 @@ _WITHIN: dict[str, Any] = {"join_transaction_mode": "rollback_only"}
 
 
 class _Group:
-    """One transaction of several parts: begun as a reading one, and anew as a writing one when the first part writes."""
+    """One transaction of several parts: begun as a reading one, and anew as a writing one when a part writes."""
 
     def __init__(
         self, reading: Engine, writing: Engine, in_turn: Callable[[], AbstractContextManager[None]]

@@ -37,7 +37,9 @@ PREFIXES: dict[type, tuple[str, str]] = {
 }
 
 
-_BY_ID = {row: select(row).where(col(row.id) == bindparam("id")) for row in (RunRow, GateRow, PermitRow, GrantRow)}
+_BY_ID = {
+    row: select(row).where(col(row.id) == bindparam("id")) for row in (RunRow, GateRow, PermitRow, GrantRow)
+}
 """Said to SQLAlchemy once: making a statement takes longer than the database takes to answer it."""
 
 

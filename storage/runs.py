@@ -86,7 +86,9 @@ class Run(BaseModel):
 
 _STATUS = select(RunRow.status).where(col(RunRow.id) == bindparam("run"))
 _SPEND = (
-    update(RunRow).where(col(RunRow.id) == bindparam("run")).values(spent=bindparam("total"), changed_at=bindparam("now"))
+    update(RunRow)
+    .where(col(RunRow.id) == bindparam("run"))
+    .values(spent=bindparam("total"), changed_at=bindparam("now"))
 )
 
 _WHOLE = re.compile(r"r-[0-9a-f]{12}")

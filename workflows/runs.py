@@ -335,7 +335,10 @@ def _compiled(graph: Graph) -> CompiledStateGraph[Any, Any, Any, Any]:
         {name: id(node) for name, node in builder.nodes.items()},
         set(builder.edges),
         set(builder.waiting_edges),
-        {source: {name: id(one) for name, one in found.items()} for source, found in builder.branches.items()},
+        {
+            source: {name: id(one) for name, one in found.items()}
+            for source, found in builder.branches.items()
+        },
     )
     kept: tuple[object, CompiledStateGraph[Any, Any, Any, Any]] = vars(graph).get(_COMPILED, (None, None))
     before, compiled = kept

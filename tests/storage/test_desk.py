@@ -112,7 +112,9 @@ asyncio.run(main())
 
 def test_what_a_caller_was_told_outlives_a_kill(tmp_path: Path) -> None:
     folder = tmp_path / ".karkas"
-    done = subprocess.run([sys.executable, "-c", KILLED, os.fspath(folder)], stdout=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, os.fspath(folder)], stdout=subprocess.PIPE, check=False
+    )
     assert done.returncode == -signal.SIGKILL
     told = done.stdout.decode().split()
     assert told
