@@ -7,6 +7,7 @@ reads the gate's row and the ledger, never the wake-up, so a checkpoint that is 
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from langgraph.runtime import Runtime
@@ -167,7 +168,7 @@ class ActionNodes:
 
     @staticmethod
     async def _proposal(context: Context, digest: Digest) -> Proposal:
-        return Proposal.model_validate(await context.stored(context.store.artifacts.json, digest))
+        return Proposal.model_validate(await context.at_once(partial(context.store.artifacts.json, digest)))
 
 
 def as_plan(proposed: Proposed) -> Plan:
