@@ -80,7 +80,7 @@ bench: $(STAMP)  ## Measures explorations, calls, ranking: make bench SOURCES="f
 lock:  ## Resolves the dependencies of pyproject.toml anew into requirements/.
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) uv
-	$(COMPILE) pyproject.toml --extra postgres --group dev --output-file $(LOCK)
+	$(COMPILE) pyproject.toml --extra postgres --extra notify --extra otel --group dev --output-file $(LOCK)
 	printf 'setuptools\nwheel\n' | $(COMPILE) - --constraints $(LOCK) --output-file $(BUILD_LOCK)
 	printf "%s ; python_version < '0'\n" torch torchaudio torchvision torchcodec \
 		| $(COMPILE) requirements/vllm.in --override /dev/stdin --output-file $(VLLM_LOCK)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 
 from karkas.agents.prompts import instructions
 from karkas.agents.sources import Found, Limits, Reading, excerpt, read
@@ -36,15 +37,21 @@ async def choose(
 
 
 async def read_all(
-    found: Iterable[Found], *, limits: Limits, done: Callable[[Reading], None]
-) -> list[Reading]:
-    """Reads all of `found`, in their order; `done` is called as each one ends."""
+    found: Iterable[Found],
+    *,
+    limits: Limits,
+    done: Callable[[Reading], None],
+    enough: Callable[[], bool] = lambda: False,
+) -> list[tuple[Found, Reading]]:
+    """Reads all of `found`, in their order; where it is `enough`, some of the first. `done` is called as each ends."""
     slots = asyncio.Semaphore(READERS)
 
-    async def one(item: Found) -> Reading:
+    async def one(number: int, item: Found) -> tuple[Found, Reading] | None:
         async with slots:
+            if number >= READERS and enough():
+                return None
             reading = await read(item, limits=limits)
         done(reading)
-        return reading
+        return item, reading
 
-    return list(await asyncio.gather(*(one(item) for item in found)))
+    return [one for one in await asyncio.gather(*map(one, count(), found)) if one is not None]

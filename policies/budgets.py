@@ -31,7 +31,7 @@ class Budget(BaseModel):
 class SharedBudget(BaseModel):
     """Upper bounds of what many runs spend together, in a night or in a zone's day; `None` is no bound."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     tokens: int | None = Field(default=None, ge=0)
     model_calls: int | None = Field(default=None, ge=0)
@@ -102,6 +102,12 @@ def must_stop(
     begun, never after.
     """
     return over(deadline=deadline, until=until, now=now) or reached(budget, spent)
+
+
+def day_after(local: datetime) -> datetime:
+    """When the next day of zones' budgets begins."""
+    noon = local.replace(hour=12, minute=0, second=0, microsecond=0)
+    return noon if local < noon else noon + timedelta(days=1)
 
 
 def day_of(local: datetime) -> str:

@@ -106,6 +106,8 @@ class RunInfo(_Part):
     resumed_from: str | None = None
     cycles: int
     stop_reason: StopReason
+    stopped_by: str | None = None
+    """Which budget or deadline it was: "tokens of the night"."""
     budget: dict[str, float | int | None]
     spent: dict[str, float | int]
 

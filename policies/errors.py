@@ -114,6 +114,10 @@ class BudgetReachedError(EngineError):
     """The run's budget or deadline allows no further call; begin it anew with more (`[budgets]` in karkas.toml)."""
 
 
+class NightOverError(BudgetReachedError):
+    """What a night, or a zone's day, may spend is spent, or the night has ended; the run goes on in the next one."""
+
+
 class RequestRejectedError(EngineError):
     """The model server does not take this request, and would not take it a second time either."""
 

@@ -1,7 +1,7 @@
 """One request to a model, repeated over its servers until one of them answers it."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,13 +9,15 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from karkas.policies.distillates import EngineInfo
-from karkas.policies.errors import BudgetReachedError, ModelUnavailableError
+from karkas.policies.errors import ModelUnavailableError
+from karkas.server import observed
 from karkas.server.counting import estimated
 from karkas.server.endpoint import Endpoint
 from karkas.server.endpoints import Endpoints, Patience, unavailable
 from karkas.server.faults import PassingFaultError
-from karkas.server.protocol import Caller, Request, Usage
-from karkas.server.wire import ChatAnswer, ChatRequest
+from karkas.server.protocol import Answered, Caller, Request, Usage
+from karkas.server.served import Served
+from karkas.server.wire import ChatAnswer, ChatRequest, from_kept
 
 ATTEMPTS = 4
 """Times that one request may reach a server and get no answer: some requests kill the server, each time anew."""
@@ -26,6 +28,10 @@ BACK_OFF = wait_exponential(multiplier=0.5, max=15.0) + wait_random(0.0, 0.5)
 log = structlog.get_logger("karkas.models")
 
 
+class ServedOtherwiseError(Exception):
+    """The servers are not what the run was told they were, so the request has to be made anew."""
+
+
 @dataclass(kw_only=True)
 class Call:
     """All requests for one answer: each is repeated over the servers until one answers it."""
@@ -34,6 +40,7 @@ class Call:
     caller: Caller
     request: Request[Any]
     info: EngineInfo
+    served: Served
     prefix: str
     patience: Patience
     clock: Callable[[], float]
@@ -41,15 +48,27 @@ class Call:
     _failed: set[Endpoint] = field(default_factory=set)
     """Servers that gave no answer to the request that is being sent."""
 
+    @observed.chat
     async def send(self, chat: ChatRequest) -> ChatAnswer:
-        """Raises `BudgetReachedError`, `ModelUnavailableError`, or a lasting fault."""
-        self._failed.clear()
-        try:
-            return await self._attempt(chat)
-        except PassingFaultError as fault:
-            return await self._again(chat, fault)
+        """What the run was answered before it was taken up; else what a server answers now.
 
-    async def _again(self, chat: ChatRequest, first: PassingFaultError) -> ChatAnswer:
+        Raises `BudgetReachedError`, `ModelUnavailableError`, a lasting fault, or `ServedOtherwiseError`.
+        """
+        digest = chat.digest
+        n = self.caller.asks(digest)
+        if (kept := await self.caller.kept(self.info, digest, n)) is not None:
+            return from_kept(kept)
+        self._failed.clear()
+        asked = _Asked(chat, digest, n)
+        try:
+            return await self._attempt(asked)
+        except PassingFaultError as fault:
+            return await self._again(asked, fault)
+        except ServedOtherwiseError:
+            self.caller.takes_back(digest)
+            raise
+
+    async def _again(self, asked: "_Asked", first: PassingFaultError) -> ChatAnswer:
         begun = self.clock()
         repeating = False
         reached = 0
@@ -59,7 +78,7 @@ class Call:
             try:
                 if not repeating:
                     raise first
-                return await self._attempt(chat)
+                return await self._attempt(asked)
             except PassingFaultError as fault:
                 repeating = True
                 reached += fault.reached
@@ -86,13 +105,16 @@ class Call:
                 ) from fault
             raise unavailable(str(fault), self.patience.of(self.caller)) from fault
 
-    async def _attempt(self, chat: ChatRequest) -> ChatAnswer:
+    async def _attempt(self, asked: "_Asked") -> ChatAnswer:
+        chat = asked.chat
         slot = self.endpoints.slot(self.caller, n=chat.n, prefix=self.prefix, avoid=self._failed)
-        with ExitStack() as ends:
+        async with AsyncExitStack() as ends:
             async with slot as endpoint:
+                if self.endpoints.known != self.served:
+                    raise ServedOtherwiseError
                 if not await self.caller.before(self.info, self.request):
-                    raise BudgetReachedError
-                ends.enter_context(self.caller.under_way(_most(chat)))
+                    raise self.caller.reached()
+                hold = await ends.enter_async_context(self.caller.under_way(_most(chat)))
                 begun = self.clock()
                 try:
                     told = self._progress(chat) if self.caller.waiting else None
@@ -101,19 +123,20 @@ class Call:
                     self.endpoints.failed(endpoint, fault)
                     self._failed.add(endpoint)
                     if fault.reached:
-                        await self._spent(Usage(wall_s=self.clock() - begun))
+                        await self._spent(Usage(wall_s=self.clock() - begun), hold)
                     raise
                 self.endpoints.answered(endpoint, answer.usage)
-            await self._spent(answer.usage)
+            found = Answered(self.request.role, self.info, answer.model, asked.digest, asked.n, answer.kept)
+            await self._spent(answer.usage, hold, found)
         if answer.model != chat.model and self.endpoints.first_from(answer.model, run=self.caller.run):
             await self.caller.note(
                 f"{self.request.role}: {chat.model!r} was asked, and {answer.model[:100]!r} says that it answered"
             )
         return answer
 
-    async def _spent(self, usage: Usage) -> None:
+    async def _spent(self, usage: Usage, hold: str | None, answer: Answered | None = None) -> None:
         self.usage += usage
-        await self.caller.after(usage)
+        await self.caller.after(usage, hold=hold, answer=answer)
 
     def _pause(self, state: RetryCallState) -> float:
         """At once where another server may take it, or where only waiting for any server is left."""
@@ -130,6 +153,7 @@ class Call:
         log.warning(
             "model_call_retried", reason=str(fault), attempt=state.attempt_number, pause_s=round(pause, 1)
         )
+        observed.retried(busy=fault.busy)
         self.caller.progress(f"asks again: {fault}")
 
     def _progress(self, chat: ChatRequest) -> Callable[[int], None]:
@@ -140,6 +164,13 @@ class Call:
                 self.caller.progress(doing, done=tokens, total=chat.n * chat.max_tokens)
 
         return told
+
+
+@dataclass(frozen=True)
+class _Asked:
+    chat: ChatRequest
+    digest: str
+    n: int
 
 
 def _most(chat: ChatRequest) -> int:

@@ -79,6 +79,8 @@ class ModelSettings(_Section):
     """Seconds without a word from the server until a call counts as lost."""
     max_in_flight: int | None = Field(default=None, ge=1, le=4096)
     """Calls that each server may have in flight, of all processes and hosts of the project together."""
+    price_per_mtok: float | None = Field(default=None, ge=0)
+    """What a million tokens cost, prompts and answers together, in whatever currency."""
     serve: ServeSettings | None = None
 
     @property

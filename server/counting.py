@@ -2,7 +2,7 @@
 
 import string
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -31,18 +31,22 @@ def estimated(text: str) -> int:
     return (bytes_of(text) + digits + 1) // 2
 
 
+def hash_of(text: str) -> str:
+    return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
 class Counting:
     """Remembers what was counted, by model and the text's hash: prompts share their stable parts."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._uncounting: set[str] = set()
         """Servers that have no `/tokenize`."""
 
     async def count(self, client: "Client", model: str, text: str) -> int:
         if not text or client.base_url in self._uncounting:
             return estimated(text)
-        key = (model, blake2b(text.encode("utf-8", "replace"), digest_size=16).digest())
+        key = (model, hash_of(text))
         if (known := self._known.get(key)) is not None:
             self._known.move_to_end(key)
             return known
@@ -59,13 +63,14 @@ class Counting:
             self._known.popitem(last=False)
         return told
 
-    async def fitting(self, client: "Client", model: str, parts: Sequence[str], *, at_most: int) -> int:
-        """Tokens of all parts, or any upper bound within `at_most`: the longest parts are counted first, and the rest
-        only where need be. Parts joined never have many more tokens than parts alone.
-        """
-        bounds = [bytes_of(part) for part in parts]
-        for index in sorted(range(len(parts)), key=bounds.__getitem__, reverse=True):
-            if sum(bounds) <= at_most:
-                break
-            bounds[index] = await self.count(client, model, parts[index])
-        return sum(bounds)
+
+async def fitting(count: Callable[[str], Awaitable[int]], parts: Sequence[str], *, at_most: int) -> int:
+    """Tokens of all parts, or any upper bound within `at_most`: the longest parts are counted first, and the rest only
+    where need be. Parts joined never have many more tokens than parts alone.
+    """
+    bounds = [bytes_of(part) for part in parts]
+    for index in sorted(range(len(parts)), key=bounds.__getitem__, reverse=True):
+        if sum(bounds) <= at_most:
+            break
+        bounds[index] = await count(parts[index])
+    return sum(bounds)

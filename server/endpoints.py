@@ -182,6 +182,11 @@ class Endpoints:
                 self._dead_since = self._clock()
 
     @property
+    def known(self) -> Served | None:
+        """What they serve, as far as one of them has said it."""
+        return self._served
+
+    @property
     def best(self) -> Endpoint:
         """The least loaded that is in rotation, or any where none is."""
         return min(self.each, key=lambda endpoint: (not endpoint.ready, endpoint.load))

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import ContextTooLongError, ModelUnavailableError
 from karkas.server.answers import ask_typed
 from karkas.server.asking import Asked, Models, Prompt
-from karkas.server.call import Call
+from karkas.server.call import Call, ServedOtherwiseError
 from karkas.server.config import DEFAULT, ModelsConfig, RoleSettings
-from karkas.server.counting import Counting
+from karkas.server.counting import Counting, fitting, hash_of
 from karkas.server.endpoints import Endpoints, Patience
 from karkas.server.protocol import AnswerT, Caller, Request, Role
 from karkas.server.schemas import response_format
@@ -60,7 +60,6 @@ class ModelPool:
         self._slots = slots
         self._entered = 0
         self._open: dict[str, Endpoints] = {}
-        self._info: EngineInfo | None = None
         self._counting = Counting()
 
     async def __aenter__(self) -> Self:
@@ -72,7 +71,7 @@ class ModelPool:
     ) -> None:
         self._entered -= 1
         if not self._entered:
-            closing, self._open, self._info = self._open, {}, None
+            closing, self._open = self._open, {}
             for endpoints in closing.values():
                 await endpoints.aclose()
 
@@ -82,15 +81,12 @@ class ModelPool:
 
     async def info(self, caller: Caller | None = None) -> EngineInfo:
         """See `Models`."""
-        if self._info is not None:
-            return self._info
         async with self:
             names = {role: await self._name(role, caller or Caller()) for role in Role}
             usual = max(names.values(), key=list(names.values()).count)
             others = (f"{role}: {name}" for role, name in names.items() if name != usual)
             model = "; ".join((usual, *others))
-            self._info = EngineInfo(kind="llm", name="language-model", version=self._version, model=model)
-            return self._info
+            return EngineInfo(kind="llm", name="language-model", version=self._version, model=model)
 
     async def ask(
         self,
@@ -104,58 +100,89 @@ class ModelPool:
     ) -> Asked[AnswerT]:
         """See `Models`."""
         async with self:
-            role = request.role
-            endpoints = self._endpoints(role)
-            served = await endpoints.served(caller)
-            info = await self.info(caller)
-            settings = self._config.roles.get(role) or RoleSettings()
-            room = await self._room(endpoints, served, prompt, max_tokens)
-            thinking = self._config.models[self._names[role]].thinking
-            chat = ChatRequest(
-                model=settings.adapter or served.model,
-                messages=(
-                    Message(role="system", content=prompt.system),
-                    Message(role="user", content=prompt.user),
-                ),
-                max_tokens=min(max_tokens, room),
-                n=n,
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                response_format=response_format(answer),
-                priority=(WAITING if caller.waiting else UNATTENDED) if served.vllm else None,
-                chat_template_kwargs={"enable_thinking": thinking} if served.vllm else None,
-            )
-            call = Call(
-                endpoints=endpoints,
-                caller=caller,
-                request=request,
-                info=info,
-                prefix=prompt.system + prompt.documents if prompt.documents else "",
-                patience=self._patience,
-                clock=self._clock,
-            )
-            values = await ask_typed(call.send, chat, answer, room=room, note=caller.note)
-            return Asked(values, call.usage)
+            asking = _Asking(prompt, answer, request, max_tokens, n)
+            while True:
+                try:
+                    return await self._ask(asking, await self._served(request.role, caller), caller)
+                except ServedOtherwiseError:
+                    await self._learn_served(request.role, caller)
 
     async def count(self, role: Role, text: str, caller: Caller | None = None) -> int:
         """See `Models`."""
         async with self:
-            endpoints = self._endpoints(role)
-            served = await endpoints.served(caller or Caller())
-            return await self._counting.count(endpoints.best.client, served.model, text)
+            return await self._count(role, text, caller or Caller())
 
     async def context(self, role: Role, caller: Caller | None = None) -> int:
         """See `Models`."""
         async with self:
-            return (await self._endpoints(role).served(caller or Caller())).context
+            return (await self._served(role, caller or Caller())).context
 
-    async def _room(self, endpoints: Endpoints, served: Served, prompt: Prompt, max_tokens: int) -> int:
+    async def _ask(self, asking: "_Asking[AnswerT]", served: Served, caller: Caller) -> Asked[AnswerT]:
+        role, prompt = asking.request.role, asking.prompt
+        settings = self._config.roles.get(role) or RoleSettings()
+        room = await self._room(asking, served, caller)
+        thinking = self._config.models[self._names[role]].thinking
+        chat = ChatRequest(
+            model=settings.adapter or served.model,
+            messages=(
+                Message(role="system", content=prompt.system),
+                Message(role="user", content=prompt.user),
+            ),
+            max_tokens=min(asking.max_tokens, room),
+            n=asking.n,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            response_format=response_format(asking.answer),
+            priority=(WAITING if caller.waiting else UNATTENDED) if served.vllm else None,
+            chat_template_kwargs={"enable_thinking": thinking} if served.vllm else None,
+        )
+        call = Call(
+            endpoints=self._endpoints(role),
+            caller=caller,
+            request=asking.request,
+            info=await self.info(caller),
+            served=served,
+            prefix=prompt.system + prompt.documents if prompt.documents else "",
+            patience=self._patience,
+            clock=self._clock,
+        )
+        values = await ask_typed(call.send, chat, asking.answer, room=room, note=caller.note)
+        return Asked(values, call.usage)
+
+    async def _served(self, role: Role, caller: Caller) -> Served:
+        """As the caller was told before, if it was: a run that goes on makes the same requests, also while no server
+        answers. What it still has to ask is held against what is served then.
+        """
+        match await caller.recall(f"served:{self._names[role]}"):
+            case [str(model), int(context), bool(vllm)]:
+                return Served(model, context, vllm)
+            case _:
+                return await self._learn_served(role, caller)
+
+    async def _learn_served(self, role: Role, caller: Caller) -> Served:
+        served = await self._endpoints(role).served(caller)
+        caller.learn(f"served:{self._names[role]}", [served.model, served.context, served.vllm])
+        return served
+
+    async def _count(self, role: Role, text: str, caller: Caller) -> int:
+        if not text:
+            return 0
+        served = await self._served(role, caller)
+        key = f"tokens:{served.model}:{hash_of(text)}"
+        if isinstance(told := await caller.recall(key), int):
+            return told
+        tokens = await self._counting.count(self._endpoints(role).best.client, served.model, text)
+        caller.learn(key, tokens)
+        return tokens
+
+    async def _room(self, asking: "_Asking[AnswerT]", served: Served, caller: Caller) -> int:
         """Tokens that an answer may take at most. vLLM clamps `max_tokens` without a word; the caller should know."""
+        prompt, max_tokens = asking.prompt, asking.max_tokens
         parts = (prompt.system, prompt.documents, prompt.task, prompt.question)
         free = served.context - TEMPLATE
         wished = MORE_ROOM * max_tokens
-        counted = await self._counting.fitting(
-            endpoints.best.client, served.model, parts, at_most=free - wished
+        counted = await fitting(
+            lambda text: self._count(asking.request.role, text, caller), parts, at_most=free - wished
         )
         if free - counted < max_tokens // LEAST_ROOM:
             raise ContextTooLongError(
@@ -167,7 +194,7 @@ class ModelPool:
     async def _name(self, role: Role, caller: Caller) -> str:
         settings = self._config.roles.get(role) or RoleSettings()
         configured = settings.adapter or self._config.models[self._names[role]].model
-        return configured or (await self._endpoints(role).served(caller)).model
+        return configured or (await self._served(role, caller)).model
 
     def _endpoints(self, role: Role) -> Endpoints:
         name = self._names[role]
@@ -195,6 +222,15 @@ class ModelPool:
                 f" {variable}=..., then `karkas runs resume RUN`"
             )
         return self._environ[variable]
+
+
+@dataclass(frozen=True)
+class _Asking(Generic[AnswerT]):
+    prompt: Prompt
+    answer: type[AnswerT]
+    request: Request[Any]
+    max_tokens: int
+    n: int
 
 
 @dataclass(frozen=True)

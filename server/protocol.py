@@ -5,15 +5,17 @@ engine answers with exactly the type that belongs to the question, or raises `En
 answer honestly.
 """
 
+import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from karkas.policies.distillates import EngineInfo
+from karkas.policies.errors import BudgetReachedError
 from karkas.server.documents import Document
 
 
@@ -88,6 +90,20 @@ class Reply(Generic[AnswerT]):
     usage: Usage
 
 
+@dataclass(frozen=True)
+class Answered:
+    """An answer as it came (JSON), to be kept before it is used: what digest its request had, and how often the same
+    had been asked before.
+    """
+
+    role: Role
+    engine: EngineInfo
+    model: str
+    digest: str
+    n: int
+    text: str
+
+
 class Caller:
     """For whom an engine asks. Engines report every call to it; this one allows everything and records nothing."""
 
@@ -109,15 +125,49 @@ class Caller:
         del engine, request
         return True
 
-    def under_way(self, tokens: int) -> AbstractContextManager[None]:
+    def reached(self) -> BudgetReachedError:
+        """What to raise where `before` has allowed no call."""
+        return BudgetReachedError()
+
+    def under_way(self, tokens: int) -> AbstractAsyncContextManager[str | None]:
         """Entered as soon as `before` has allowed a call, and left when it has ended in whatever way: by then it may
-        cost as many `tokens`, which are reserved.
+        cost as many `tokens`, which are reserved. Gives the name of what is reserved.
+
+        Raises `BudgetReachedError` where others have used up meanwhile what is shared with them.
         """
         del tokens
         return nullcontext()
 
-    async def after(self, usage: Usage) -> None:
-        """Called as soon as it is known what one call cost, also where its answer was of no use."""
+    async def after(self, usage: Usage, *, hold: str | None = None, answer: Answered | None = None) -> None:
+        """Called as soon as it is known what one call cost, also where its answer was of no use; with the answer, if
+        there is one, before anybody looks at it.
+        """
+
+    def asks(self, digest: str) -> int:
+        """Counts a request; says how often it was made before."""
+        del digest
+        return 0
+
+    def takes_back(self, digest: str) -> None:
+        """The request that was just counted is made in another way."""
+
+    async def kept(self, engine: EngineInfo, digest: str, n: int) -> str | None:
+        """What this engine answered to the request before the run was taken up: it is not asked again."""
+        del engine, digest, n
+        return None
+
+    async def recall(self, key: str) -> JsonValue:
+        """What was learnt of the servers under this key, so that a run that goes on asks as it began; else None."""
+        del key
+        return None
+
+    def learn(self, key: str, value: JsonValue) -> None:
+        """Something that requests depend on, to be kept with the next answer."""
+
+    async def code(self, text: str, size: int) -> str:
+        """As many bytes, in hexadecimal, as nobody can know who wrote `text` or anything in it."""
+        del text
+        return secrets.token_hex(size)
 
     async def note(self, text: str) -> None:
         """Something that the record should hold, in a sentence: what was trimmed, split, dropped or asked again."""

@@ -3,7 +3,9 @@
 Source: https://platform.openai.com/docs/api-reference/chat, https://docs.vllm.ai/en/stable/serving/openai_compatible_server
 """
 
+import json
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Literal
 
 from karkas.server.protocol import Usage, Wire
@@ -27,6 +29,12 @@ class ChatRequest(Wire):
     priority: int | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the model sees of it."""
+        told = json.dumps(self.model_dump(exclude={"priority"}), sort_keys=True, separators=(",", ":"))
+        return sha256(told.encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -43,6 +51,18 @@ class ChatAnswer:
     choices: tuple[Choice, ...]
     usage: Usage
     model: str
+
+    @property
+    def kept(self) -> str:
+        """As JSON, without what it cost."""
+        return json.dumps({"model": self.model, "choices": [vars(choice) for choice in self.choices]})
+
+
+def from_kept(text: str) -> ChatAnswer:
+    """A kept answer; it costs nothing a second time."""
+    value = json.loads(text)
+    choices = tuple(Choice(**choice) for choice in value["choices"])
+    return ChatAnswer(choices, Usage(calls=0), value["model"])
 
 
 @dataclass(frozen=True)

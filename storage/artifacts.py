@@ -7,9 +7,14 @@ import tempfile
 from pathlib import Path
 
 from pydantic import JsonValue
+from sqlalchemy import ColumnElement, insert
+from sqlmodel import col, select
 
 from karkas.policies.actions import Digest, canonical, digest_of_bytes
 from karkas.policies.errors import NotFoundError, StorageError
+from karkas.storage.database import Database
+from karkas.storage.meter import count
+from karkas.storage.tables import ArtifactRow
 
 SHORTEST_PREFIX = 6
 
@@ -34,6 +39,7 @@ class Artifacts:
                 return digest
             path.parent.mkdir(parents=True, exist_ok=True)
             self._write(path, data)
+            count(len(data))
         except OSError as error:
             raise StorageError(
                 f"an artifact of {len(data)} bytes cannot be written to {self._folder}: {error.strerror};"
@@ -99,3 +105,55 @@ class Artifacts:
             os.fsync(parent)
         finally:
             os.close(parent)
+
+
+class SharedArtifacts(Artifacts):
+    """In PostgreSQL, for all hosts; the files of a host are what it has seen so far.
+
+    `database` has connections of its own: who asks may be in the middle of a writing transaction.
+    """
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        super().__init__(folder)
+        self._database = database
+
+    def put(self, data: bytes) -> Digest:
+        digest = super().put(data)
+        if not self._is_there(digest):
+            try:
+                with self._database.connection() as connection:
+                    connection.execute(insert(ArtifactRow).values(digest=digest, data=data))
+            except StorageError:
+                if not self._is_there(digest):  # else another one was quicker
+                    raise
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        try:
+            return super().get(digest)
+        except (NotFoundError, StorageError):
+            with self._database.connection() as connection:
+                data = connection.execute(select(ArtifactRow.data).where(_is(digest))).scalar()
+            if data is None or digest_of_bytes(data) != digest:
+                raise
+            super().put(data)
+            return data
+
+    def find(self, prefix: str) -> Digest:
+        try:
+            return super().find(prefix)
+        except NotFoundError:
+            begins = col(ArtifactRow.digest).startswith(prefix, autoescape=True)
+            with self._database.connection() as connection:
+                found = connection.execute(select(ArtifactRow.digest).where(begins).limit(2)).scalars().all()
+            if len(found) != 1:
+                raise
+            return Digest(found[0])
+
+    def _is_there(self, digest: Digest) -> bool:
+        with self._database.connection() as connection:
+            return connection.execute(select(ArtifactRow.digest).where(_is(digest))).first() is not None
+
+
+def _is(digest: Digest) -> ColumnElement[bool]:
+    return col(ArtifactRow.digest) == digest

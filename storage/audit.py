@@ -57,13 +57,13 @@ class Noted(NamedTuple):
 
 # Made once: building a statement takes longer than SQLite takes to answer it.
 _SEQ, _SUBJECT = col(AuditRow.seq), col(AuditRow.subject)
-_NOTED = select(*(col(getattr(AuditRow, name)) for name in Noted._fields))
-_LAST = _NOTED.order_by(_SEQ.desc()).limit(1)
+NOTED = select(*(col(getattr(AuditRow, name)) for name in Noted._fields))
+_LAST = NOTED.order_by(_SEQ.desc()).limit(1)
 _NEWEST = _LAST.where(
     bindparam("subject") == _SUBJECT,
     func.substr(AuditRow.event, 1, bindparam("length")) == bindparam("event"),
 )
-_ALL = _NOTED.order_by(_SEQ).execution_options(yield_per=1000)
+_ALL = NOTED.order_by(_SEQ).execution_options(yield_per=1000)
 _SINCE = _ALL.where(bindparam("begin") <= _SEQ)
 _HASH = select(col(AuditRow.hash)).where(bindparam("seq") == _SEQ)
 _APPEND = insert(AuditRow)
@@ -127,14 +127,14 @@ class Audit:
         self, *, limit: int | None = None, since: datetime | None = None, subject: str | None = None
     ) -> list[AuditEntry]:
         """The newest `limit` entries, oldest first. `subject` is exact, such as `gate:g-...` or `zone:lora`."""
-        query = _NOTED.order_by(_SEQ.desc())
+        query = NOTED.order_by(_SEQ.desc())
         if since is not None:
             query = query.where(col(AuditRow.at) >= since.astimezone(UTC).isoformat())
         if subject is not None:
             query = query.where(col(AuditRow.subject) == subject)
         with self._database.read() as session:
-            rows = list(_found(session, query if limit is None else query.limit(limit)))
-        return [_entry(row) for row in reversed(rows)]
+            rows = list(found(session, query if limit is None else query.limit(limit)))
+        return [entry(row) for row in reversed(rows)]
 
     def ours(self) -> bool:
         """Whether the newest row was signed with this project's key; true of an empty log."""
@@ -185,7 +185,7 @@ class Audit:
 
     @staticmethod
     def _last(session: Session) -> Noted | None:
-        return next(_found(session, _LAST), None)
+        return next(found(session, _LAST), None)
 
     def proven(self, session: Session, subject: str, event: str) -> JsonValue:
         """What the newest such row says, or None where there is none that this project's key signed."""
@@ -266,16 +266,14 @@ class Audit:
 def newest(session: Session, subject: str, event: str) -> Noted | None:
     """The last row on `subject` whose event begins with `event`, whoever wrote it (`Audit.wrote`)."""
     given: dict[str, str | int] = {"subject": subject, "event": event, "length": len(event)}
-    return next(_found(session, _NEWEST, given), None)
+    return next(found(session, _NEWEST, given), None)
 
 
 def _rows(session: Session, *, begin: int | None = None) -> Iterator[Noted]:
-    return _found(session, _ALL) if begin is None else _found(session, _SINCE, {"begin": begin})
+    return found(session, _ALL) if begin is None else found(session, _SINCE, {"begin": begin})
 
 
-def _found(
-    session: Session, query: Select[Any], given: dict[str, str | int] | None = None
-) -> Iterator[Noted]:
+def found(session: Session, query: Select[Any], given: dict[str, str | int] | None = None) -> Iterator[Noted]:
     return map(Noted._make, session.connection().execute(query, given))
 
 
@@ -313,7 +311,7 @@ def hash_of(row: Noted) -> Digest:
     return digest_of_bytes(body.encode("utf-8", "surrogatepass"))
 
 
-def _entry(row: Noted) -> AuditEntry:
+def entry(row: Noted) -> AuditEntry:
     return AuditEntry(
         seq=row.seq,
         at=datetime.fromisoformat(row.at),

@@ -6,31 +6,38 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import URL
 
 from karkas.policies.errors import StorageError
-from karkas.storage.database import BUSY_SECONDS, database_url
+from karkas.storage.database import BUSY_SECONDS, database_url, worker_name
 from karkas.storage.keys import KEY, SigningKey
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
     from psycopg import AsyncConnection
+    from psycopg_pool import AsyncConnectionPool
 
     from karkas.storage.filed import SqliteCheckpoints
 
 SETUP_LOCK = 0x6B61726B6370
 
+CONNECTIONS = 8
+"""To PostgreSQL, of all runs of a process together. Measured: eight savers on one pool give twice the rate of one."""
+
 
 class Checkpointers:
-    """The checkpointer of all runs of a process: one connection to SQLite, a connection each to PostgreSQL."""
+    """The checkpointer of all runs of a process: one connection to SQLite, a few to PostgreSQL."""
 
     def __init__(self, folder: Path, key: SigningKey, url: URL) -> None:
         self._folder, self._key, self._url = folder, key, url
         self._lock = Lock()
         self._file: SqliteCheckpoints | None = None
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._made = False
+        """Whether PostgreSQL has the tables."""
 
     @asynccontextmanager
     async def __call__(self) -> "AsyncIterator[BaseCheckpointSaver[str]]":
@@ -41,9 +48,13 @@ class Checkpointers:
             from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
             url, serde = libpq_url(self._url), SealedSerializer(self._key)
-            async with AsyncPostgresSaver.from_conn_string(url, serde=serde) as postgres:
-                await _set_up(postgres)
-                yield postgres
+            if not self._made:
+                async with AsyncPostgresSaver.from_conn_string(url) as first:
+                    await _set_up(first)
+                self._made = True
+            async with self._pooled(url) as pool:
+                # One each, since a saver takes one call at a time.
+                yield AsyncPostgresSaver(pool, serde=serde)
             return
         path = self._folder / "checkpoints.db"
         try:
@@ -59,6 +70,25 @@ class Checkpointers:
             self._file.close()
             self._file = None
 
+    @asynccontextmanager
+    async def _pooled(self, url: str) -> "AsyncIterator[AsyncConnectionPool[Any]]":
+        """The connections of all runs in this event loop, closed with the last of them."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            shared = self._pools.setdefault(loop, _Pool(url))
+            shared.users += 1
+        try:
+            await shared.pool.open()
+            yield shared.pool
+        finally:
+            with self._lock:
+                shared.users -= 1
+                last = not shared.users
+                if last:
+                    del self._pools[loop]
+            if last:
+                await shared.pool.close()
+
     def _opened(self, path: Path) -> "SqliteCheckpoints":
         from karkas.storage.filed import SqliteCheckpoints
 
@@ -68,6 +98,23 @@ class Checkpointers:
             if self._file is None:
                 self._file = SqliteCheckpoints(path, self._key)
             return self._file
+
+
+class _Pool:
+    def __init__(self, url: str) -> None:
+        from psycopg.rows import dict_row
+        from psycopg_pool import AsyncConnectionPool
+
+        self.users = 0
+        self.pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=CONNECTIONS,
+            timeout=BUSY_SECONDS,
+            open=False,
+            # As the saver makes its own.
+            kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
+        )
 
 
 @asynccontextmanager
@@ -105,4 +152,6 @@ async def _set_up(saver: "AsyncPostgresSaver") -> None:
 
 
 def libpq_url(url: URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+    """Named as the other connections of this process, so that all of them end when it is declared dead."""
+    named = url.update_query_dict({"application_name": f"karkas {worker_name()}"})
+    return named.set(drivername="postgresql").render_as_string(hide_password=False)

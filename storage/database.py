@@ -142,7 +142,7 @@ _WITHIN: dict[str, Any] = {"join_transaction_mode": "rollback_only"}
 
 
 class _Group:
-    """One transaction of several parts: begun as a reading one, and anew as a writing one when a part writes."""
+    """One transaction of several parts: begun as a reading one, anew as a writing one when the first part writes."""
 
     def __init__(
         self, reading: Engine, writing: Engine, in_turn: Callable[[], AbstractContextManager[None]]

@@ -12,6 +12,7 @@ from karkas.policies.gates import CriticReport, GateKind, GateStatus
 from karkas.policies.judging import critic_releases
 from karkas.policies.permits import PermitStatus
 from karkas.policies.verdicts import Verdict, possible
+from karkas.server import tracing
 from karkas.storage.decisions import (
     CLOSED,
     TAMPERED,
@@ -34,6 +35,7 @@ class Gates:
     def __init__(self, records: Records) -> None:
         self._records = records
 
+    @tracing.gate
     def open(self, new: NewGate, *, by: str = SYSTEM) -> Gate:
         """Opens a gate, or returns the one that this key opened before, unchanged.
 

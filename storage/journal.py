@@ -1,4 +1,4 @@
-"""The journal: every model answer as it came, before it is used, so that a run that is taken up again pays for none twice.
+"""The journal: every model answer as it came, before it is used. A run that is taken up again pays for none twice.
 
 Its figures stay; its texts are dropped when the run is done.
 """
@@ -21,7 +21,7 @@ Request = tuple[str, int]
 
 
 class Figures(BaseModel):
-    """What one model answer cost, and when; of which run, in which segment and night. `tokens` are prompt and answer."""
+    """What one model answer cost, and when; for which run, in which segment and night."""
 
     model_config = ConfigDict(frozen=True)
 

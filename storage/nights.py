@@ -4,7 +4,7 @@ import secrets
 from datetime import datetime
 from typing import NewType
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlmodel import col, delete, select
 
 from karkas.policies.budgets import SharedBudget, Spent
@@ -47,14 +47,12 @@ class Nights:
             )
             change.session.add(row)
             change.session.flush()
-            said = {"until": until.isoformat() if until else None, "budget": row.budget}
+            said: dict[str, JsonValue] = {"until": until.isoformat() if until else None, "budget": row.budget}
             change.note("night_opened", f"night:{row.id}", actor=by, data=said)
             return _night(row, None)
 
     def close(self, night: str, *, why: str, by: str = SYSTEM) -> Night:
-        """Nothing more is spent in it, and what calls under way may cost is reserved no longer; one that is closed stays
-        as it is.
-        """
+        """Nothing more is spent in it, and nothing held in it any longer; one that is closed stays as it is."""
         with self._records.change() as change:
             row = change.session.get(NightRow, night)
             if row is None:

@@ -1,4 +1,4 @@
-"""Purses: what many runs spend together, over all processes and hosts. Nothing is spent that was not reserved before."""
+"""Purses: what many runs spend together, over all processes and hosts. What is spent was reserved before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,9 +26,8 @@ class Share:
     """For people: "the night", "zone lora"."""
 
     @property
-    def bounds_calls(self) -> bool:
-        """Whether calls are bounded, so that they have to be reserved."""
-        return self.budget.tokens is not None or self.budget.model_calls is not None
+    def bounded(self) -> bool:
+        return self.budget != SharedBudget()
 
 
 @dataclass(frozen=True)

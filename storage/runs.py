@@ -16,6 +16,7 @@ from karkas.policies.actions import digest_of_bytes
 from karkas.policies.budgets import Budget, Spent
 from karkas.policies.errors import AuditError, EngineChangedError, KernelError, NotFoundError
 from karkas.storage.endings import WAITING, end_run, wake
+from karkas.storage.journal import drop_answers
 from karkas.storage.leases import Lease, lease
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
 from karkas.storage.tables import UNATTENDED, WAITED_FOR, GateRow, RunRow, storable
@@ -394,6 +395,8 @@ def move(change: Change, row: RunRow, status: RunStatus, *, reason: str, actor: 
     row.finished_at = change.now if status.ended else None
     data: dict[str, JsonValue] = {"before": before, "after": status.value, "reason": reason}
     change.note("run_moved", f"run:{row.id}", actor=actor, data=data)
+    if status is RunStatus.DONE:
+        drop_answers(change, row.id)
     if status is RunStatus.STOPPED:
         end_run(change, row.id, reason=reason or "the run was stopped", actor=actor)
 

@@ -11,7 +11,7 @@ from karkas.storage.tables import Table
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0006"
+HEAD = "0008"
 """The newest revision in `migrations/versions`."""
 
 VERSION_TABLE = "karkas_schema"

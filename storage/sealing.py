@@ -11,6 +11,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from karkas.policies.errors import AuditError
 from karkas.storage.keys import SigningKey
+from karkas.storage.meter import count
 
 MAC_BYTES = 32
 
@@ -24,6 +25,7 @@ class SealedSerializer(JsonPlusSerializer):
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         kind, data = super().dumps_typed(obj)
+        count(len(data))
         return kind, self._mac(kind, data) + data
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:

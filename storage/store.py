@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
@@ -11,13 +11,15 @@ from pydantic import JsonValue
 
 from karkas.policies.errors import StorageError
 from karkas.storage import replay
-from karkas.storage.artifacts import Artifacts
-from karkas.storage.audit import Audit
+from karkas.storage.artifacts import Artifacts, SharedArtifacts
+from karkas.storage.audit import Audit, newest
 from karkas.storage.checkpoints import Checkpointers
 from karkas.storage.database import Database, database_url
 from karkas.storage.desk import Desk
+from karkas.storage.doing import Doings
 from karkas.storage.gates import Gates
 from karkas.storage.grants import Grants
+from karkas.storage.happened import Happened
 from karkas.storage.journal import Journal
 from karkas.storage.keys import KEY, SigningKey
 from karkas.storage.lastwords import LastWords
@@ -48,7 +50,10 @@ class Store:
     def __init__(self, folder: Path, database: Database, key: SigningKey, clock: Clock) -> None:
         self.folder, self.key, self.clock = folder, key, clock
         self.database = database
-        self.artifacts = Artifacts(folder / "artifacts")
+        self.artifacts, self._shared = Artifacts(folder / "artifacts"), None
+        if not database.is_sqlite:
+            self._shared = Database(database.url)
+            self.artifacts = SharedArtifacts(folder / "artifacts", self._shared)
         self.audit = Audit(database, key, folder / "audit.head")
         self.locks: Locks = FileLocks(folder) if database.is_sqlite else SessionLocks(database.url)
         words = LastWords(self.audit, key, folder / "audit.words")
@@ -58,6 +63,7 @@ class Store:
         self.gates, self.ledger, self.grants = Gates(records), Ledger(records), Grants(records)
         self.waiting, self.schedules, self.workers = Waiting(records), Schedules(records), Workers(records)
         self.slots = Slots(self.locks)
+        self.happened, self.doings = Happened(records), Doings(records)
         self.journal, self.purses, self.nights = Journal(records), Purses(records), Nights(records)
         self.checkpoints = Checkpointers(folder, key, database.url)
         self._desk = Desk(database.together, name="store")
@@ -136,6 +142,19 @@ class Store:
         with self._records.change() as change:
             change.note(event, subject, actor=actor, data=data)
 
+    def note_unless_lately(
+        self, event: str, subject: str, *, within: timedelta, actor: str, data: JsonValue = None
+    ) -> bool:
+        """As `note`, where no such event is on the record since `within`, whichever process or host wrote it; tells
+        whether it was noted.
+        """
+        with self._records.change() as change:
+            last = newest(change.session, subject, event)
+            if last is not None and datetime.fromisoformat(last.at) > change.now - within:
+                return False
+            change.note(event, subject, actor=actor, data=data)
+            return True
+
     async def aside(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls a method of the store, or anything else that waits, while the other coroutines go on. What is asked of
         the database at the same time is one transaction; whoever asked goes on when it is on the disk.
@@ -151,10 +170,13 @@ class Store:
         return await self._desk.do(call)
 
     def close(self) -> None:
+        self.doings.close()
         self._desk.close()
         self.checkpoints.close()
         self.locks.close()
         self.database.close()
+        if self._shared is not None:
+            self._shared.close()
 
     def __enter__(self) -> Self:
         return self

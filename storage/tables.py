@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, MetaData, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, LargeBinary, MetaData, Text
 from sqlalchemy.orm import declared_attr
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -127,6 +127,17 @@ class RunRow(Table, table=True):
     """Times in a row that whoever was at work on it died at the same checkpoint."""
     crashed_at: str | None = None
     """That checkpoint."""
+
+
+class DoingRow(Table, table=True):
+    """What a run was doing when it was last told, by whoever is at work on it. Only for those who look on."""
+
+    run: str = Field(primary_key=True, foreign_key="run.id")
+    text: str = _words()
+    done: int = 0
+    total: int | None = None
+    at: datetime = _time(nullable=False)
+    worker: str = _words()
 
 
 class ScheduleRow(Table, table=True):
@@ -280,3 +291,10 @@ class HoldRow(Table, table=True):
     zone: str | None = Field(default=None, index=True)
     """Names of purses."""
     tokens: int
+
+
+class ArtifactRow(Table, table=True):
+    """In PostgreSQL, which is for many hosts; elsewhere artifacts are files."""
+
+    digest: str = Field(primary_key=True)
+    data: bytes = Field(sa_type=LargeBinary)

@@ -1,4 +1,4 @@
-"""What waits, line by line: as much of each gate as a list shows, however many there are.
+"""What waits, line by line, and what ran meanwhile: as much of it as a list shows, however much there is.
 
 A line is read without proving its gate, so nothing is decided by one: whoever decides reads the gate itself
 (`Gates.get`), which is proven.
@@ -14,12 +14,13 @@ import sqlalchemy
 from sqlalchemy import func
 from sqlmodel import col, select
 
+from karkas.policies.budgets import Spent
 from karkas.policies.gates import GateId, GateKind, GateStatus
 from karkas.policies.permits import PermitStatus
 from karkas.storage.endings import WAITING
 from karkas.storage.records import Records
-from karkas.storage.runs import RunId
-from karkas.storage.tables import AuditRow, GateRow, PermitRow
+from karkas.storage.runs import RunId, RunStatus
+from karkas.storage.tables import AuditRow, GateRow, PermitRow, RunRow
 
 PORTION = 500
 """Rows that are held as the database gives them, which takes several times the memory of their lines."""
@@ -44,6 +45,16 @@ class WaitingLine(NamedTuple):
     siblings: int
 
 
+class Worked(NamedTuple):
+    """What the runs of one zone and workflow that stand alike have come to, and spent, since then."""
+
+    zone: str
+    workflow: str
+    status: RunStatus
+    runs: int
+    spent: Spent
+
+
 class Waiting:
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -57,10 +68,10 @@ class Waiting:
             query = query.where(col(GateRow.run) == run)
         return self._read(query.order_by(col(GateRow.opened_at), col(GateRow.id)), zone, limit)
 
-    def decided(self, *, limit: int = 200) -> list[WaitingLine]:
+    def decided(self, *, zone: str | None = None, limit: int = 200) -> list[WaitingLine]:
         """What no longer waits, the last decided first."""
         query = self._query().where(col(GateRow.status).not_in(WAITING))
-        return self._read(query.order_by(col(GateRow.decided_at).desc(), col(GateRow.id)), None, limit)
+        return self._read(query.order_by(col(GateRow.decided_at).desc(), col(GateRow.id)), zone, limit)
 
     def count(self) -> int:
         """How many gates wait for a person."""
@@ -87,6 +98,53 @@ class Waiting:
         )
         with self._records.database.read() as session:
             return session.exec(query).one()
+
+    def expired(self, *, limit: int) -> list[tuple[GateId, RunId]]:
+        """Gates that expired since their run was parked, so that it does not know yet; the last first."""
+        query = (
+            sqlalchemy.select(col(GateRow.id), col(GateRow.run))
+            .join(RunRow, col(RunRow.id) == col(GateRow.run))
+            .where(
+                col(GateRow.status) == GateStatus.EXPIRED.value,
+                col(RunRow.status) == RunStatus.PARKED.value,
+                col(GateRow.decided_at) > col(RunRow.changed_at),
+            )
+            .order_by(col(GateRow.decided_at).desc(), col(GateRow.id))
+        )
+        with self._records.database.read() as session:
+            found = session.connection().execute(query.limit(limit)).all()
+        return [(GateId(gate), RunId(run)) for gate, run in found]
+
+    def worked(self, since: datetime) -> list[Worked]:
+        """The runs that were taken up and changed since then, added up by the database."""
+        kinds = (col(RunRow.zone), col(RunRow.workflow), col(RunRow.status))
+        spent = [func.sum(col(RunRow.spent)[name].as_float()) for name in Spent.model_fields]
+        query = sqlalchemy.select(*kinds, func.count(), *spent).where(*_moved(since)).group_by(*kinds)
+        with self._records.database.read() as session:
+            rows = session.connection().execute(query.order_by(*kinds)).all()
+        return [
+            Worked(
+                zone or "",
+                workflow,
+                RunStatus(status),
+                runs,
+                Spent.model_validate(
+                    {name: value or 0 for name, value in zip(Spent.model_fields, sums, strict=True)}
+                ),
+            )
+            for zone, workflow, status, runs, *sums in rows
+        ]
+
+    def troubled(self, since: datetime, *, limit: int) -> tuple[list[RunId], int]:
+        """The runs that failed or parked for a reason since then, the newest first, and how many there are."""
+        parked = sqlalchemy.and_(col(RunRow.status) == RunStatus.PARKED.value, col(RunRow.reason) != "")
+        query = sqlalchemy.select(col(RunRow.id), func.count().over()).where(
+            *_moved(since), sqlalchemy.or_(parked, func.coalesce(RunRow.error, "") != "")
+        )
+        query = query.order_by(col(RunRow.created_at).desc(), col(RunRow.id)).limit(limit)
+        with self._records.database.read() as session:
+            rows = session.connection().execute(query).all()
+        return [RunId(name) for name, _ in rows], rows[0][1] if rows else 0
 
     @staticmethod
     def _query() -> Any:
@@ -117,6 +175,10 @@ class Waiting:
         if zone is None:
             return found
         return [line for line in found if zone in line.zones][:limit]
+
+
+def _moved(since: datetime) -> tuple[Any, ...]:
+    return col(RunRow.changed_at) >= since, col(RunRow.segment) > 0
 
 
 @lru_cache(maxsize=1024)

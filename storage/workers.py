@@ -108,6 +108,11 @@ class Workers:
         """Enters this process; it beats every `BEAT_S` from now on, and leaves at its end."""
         if self._own is not None:
             raise StorageError(f"this process is worker {self._own} already")
+        if not self._records.audit.ours():
+            raise StorageError(
+                f"the record was written with another signing key than {self._records.key.path}; copy that of the host"
+                " that began the project (docs/scale.md)"
+            )
         own = f"w-{secrets.token_hex(6)}"
         self._lock = self._take(own)
         with self._records.change() as change:
@@ -123,6 +128,7 @@ class Workers:
                 beat_at=change.now,
             )
             change.session.add(row)
+            change.note("worker_joined", f"worker:{own}", actor=own, data={"host": row.host, "pid": row.pid})
         self._own = own
         self.beat()
         return _worker(row)
@@ -156,6 +162,7 @@ class Workers:
         with self._records.change() as change:
             mine = (col(WorkerRow.id) == own, *_alive())
             change.session.connection().execute(update(WorkerRow).where(*mine).values(left_at=change.now))
+            change.note("worker_left", f"worker:{own}", actor=own)
         if self._lock is not None:
             self._lock.free()
             self._lock = None

@@ -1,15 +1,35 @@
-"""For whom the agents of a run ask: the run's budget, its pinned engine, and the record of both."""
+"""For whom the agents of a run ask: its budgets, its journal, its pinned engine, and the record of all that."""
 
 import asyncio
+import hmac
+import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from karkas.policies.budgets import Budget, Spent, StopReason, must_stop
+from pydantic import JsonValue
+
+from karkas.policies.budgets import (
+    NIGHT,
+    Bound,
+    Budget,
+    SharedBudget,
+    Spent,
+    StopReason,
+    day_of,
+    must_stop,
+    reached,
+)
 from karkas.policies.distillates import EngineInfo
-from karkas.server.protocol import Caller, Instructions, Request, Usage
-from karkas.storage import Run, RunId, Store
+from karkas.policies.errors import BudgetReachedError, NightOverError
+from karkas.server.protocol import Answered, Caller, Instructions, Request, Usage
+from karkas.storage import Lease, Night, NightId, Run, RunId, Store
+from karkas.storage.journal import Entry, Kept
+from karkas.storage.meter import METER, Meter
+from karkas.storage.purses import BYTES, Hold, Share, night_purse, zone_purse
 from karkas.workflows.progress import Progress
 
 PROMPT = "prompt_used"
@@ -17,69 +37,145 @@ PROMPT = "prompt_used"
 
 NOTHING = Spent()
 
+T = TypeVar("T")
+
+POLL_S = 0.5
+"""Between two looks whether calls of other processes have left something of a shared budget."""
+
+
+@dataclass(frozen=True)
+class _TakenUp:
+    """What is looked up once when a run is taken up."""
+
+    run: Run
+    night: Night | None
+    prompts: set[tuple[str, str]]
+    kept: Kept = field(default_factory=Kept)
+
 
 class RunCaller(Caller):
     """Bounds and records what the engine of one run does. Made anew, or begun anew, whenever the run is taken up."""
 
-    def __init__(self, store: Store, run: RunId, *, progress: Progress, waiting: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run: RunId,
+        *,
+        progress: Progress,
+        waiting: bool = False,
+        night: NightId | None = None,
+        zones: Mapping[str, SharedBudget] | None = None,
+    ) -> None:
+        """`night` is the one that the run is advanced in; `zones` are the budgets of zones' days."""
         self.run = run
         self.waiting = waiting
         self._store = store
         self._progress = progress
+        self._night = night
+        self._zones = zones or {}
+        self._secret = store.key.derived(b"karkas codes")
         self.begin()
 
-    def begin(self) -> None:
-        """The run is taken up now; what is remembered of it is looked up again."""
+    def begin(self, lease: Lease | None = None) -> None:
+        """The run is taken up now, and what is remembered of it looked up again. Who loses its `lease` asks nothing."""
+        self._lease = lease
         self.began = time.monotonic()
+        """From when on its time at work is not counted yet. It does not run while the machine sleeps."""
         self.engine: EngineInfo | None = None
         """Who was asked last."""
-        self.cut: StopReason | None = None
+        self.bound: Bound | None = None
         """Why a language model was refused a call, so that its answer is not all that it could be."""
-        self._taken_up: Run | None = None
+        self._taking = asyncio.Lock()
+        self._taken: _TakenUp | None = None
         self._spent = Spent()
         self._under_way: list[int] = []
+        self._holds: set[str] = set()
         self._ended = asyncio.Event()
         self._pinned: str | None = None
-        self._prompts: set[tuple[str, str]] = set()
+        self._asked: Counter[str] = Counter()
+        self._learnt: dict[str, JsonValue] = {}
+        self._meter = Meter()
+        METER.set(self._meter)
 
     @property
     def alone(self) -> bool:
         return len(self._under_way) <= 1
 
+    @property
+    def cut(self) -> StopReason | None:
+        return self.bound.reason if self.bound else None
+
     async def before(self, engine: EngineInfo, request: Request[Any]) -> bool:
-        run = self._taken_up or await self._take_up()
+        if self._lease is not None:
+            self._lease.check()
+        taken = await self.take_up()
         self.engine, name = engine, str(engine)
         if self._pinned != name:
             await self._store.aside(self._store.runs.set_engine, self.run, name)
             self._pinned = name
         if engine.kind != "llm":
-            return self._limit(run) is None
-        await self._note_prompt(request, name)
-        while self._limit(run) is None and self._limit(run, self._reserved()) is not None:
+            return self.limit() is None
+        await self._note_prompt(request, name, taken.prompts)
+        while self.limit() is None and self.limit(self._reserved()) is not None:
             self._ended.clear()
             await self._ended.wait()
-        self.cut = self._limit(run) or self.cut
-        return self.cut is None
+        self.bound = self.limit() or self.bound
+        return self.bound is None
 
-    @contextmanager
-    def under_way(self, tokens: int) -> Iterator[None]:
+    def reached(self) -> BudgetReachedError:
+        if self.bound is None:
+            return BudgetReachedError()
+        if self.bound.shared:
+            return NightOverError(f"reached: {self.bound.what}; the run goes on when there is more to spend")
+        return BudgetReachedError(
+            f"reached: {self.bound.what}; begin it anew with more (`[budgets]` in karkas.toml)"
+        )
+
+    @asynccontextmanager
+    async def under_way(self, tokens: int) -> AsyncIterator[str | None]:
         """What is in flight counts as spent, so that many calls at the same time exceed a budget by one at most: the
-        next one waits until it is known what they cost.
+        next one waits until it is known what they cost. So it is with what many processes share.
         """
         self._under_way.append(tokens)
+        hold = secrets.token_hex(8)
         try:
-            yield
+            yield await self._reserve(hold, tokens)
         finally:
             self._under_way.remove(tokens)
             self._ended.set()
+            if hold in self._holds:
+                self._holds.remove(hold)
+                await asyncio.shield(asyncio.to_thread(self._store.purses.release, hold))
 
-    def _reserved(self) -> Spent:
-        return Spent(tokens=sum(self._under_way), model_calls=len(self._under_way))
+    async def after(self, usage: Usage, *, hold: str | None = None, answer: Answered | None = None) -> None:
+        llm = self.engine is not None and self.engine.kind == "llm"
+        spent = Spent(
+            tokens=usage.tokens,
+            cached_tokens=usage.cached_tokens,
+            model_calls=usage.calls if llm else 0,
+        )
+        entry, learnt = None, self._learnt
+        if answer is not None:
+            entry, self._learnt = self._entry(usage, answer, learnt), {}
+            self._meter.written += len(answer.text)
+        try:
+            await self.spend(spent, hold=hold, answer=entry)
+        except BaseException:
+            self._learnt = learnt | self._learnt
+            raise
+        self._holds.discard(hold or "")
 
-    async def after(self, usage: Usage) -> None:
-        spent = Spent(tokens=usage.tokens, cached_tokens=usage.cached_tokens, model_calls=usage.calls)
+    async def spend(self, spent: Spent, *, hold: str | None = None, answer: Entry | None = None) -> None:
+        """Writes down what was spent, with the time at work and the bytes written since the last time."""
+        await self.take_up()
+        now, began, written = time.monotonic(), self.began, self._meter.written
+        self.began, self._meter.written = now, 0
+        spent += Spent(wall_s=now - began, disk_mb=written / BYTES)
         self._spent += spent
-        await self._store.aside(self._store.runs.add_spent, self.run, spent)
+        purses = [share.purse for share in self._shares()]
+        await self._store.aside(
+            self._store.purses.spend, self.run, spent, purses=purses, hold=hold, answer=answer
+        )
 
     async def note(self, text: str) -> None:
         actor = str(self.engine) if self.engine is not None else "karkas"
@@ -91,29 +187,138 @@ class RunCaller(Caller):
     def progress(self, doing: str, /, *, done: int = 0, total: int | None = None) -> None:
         self._progress(doing, done=done, total=total)
 
-    async def _take_up(self) -> Run:
-        run, noted = await asyncio.to_thread(self._look_up)
-        if self._taken_up is None:
-            self._taken_up, self._prompts = run, noted
-            self._spent += run.spent
-        return self._taken_up
+    def asks(self, digest: str) -> int:
+        self._asked[digest] += 1
+        return self._asked[digest] - 1
 
-    def _look_up(self) -> tuple[Run, set[tuple[str, str]]]:
-        events = self._store.audit.log(subject=f"run:{self.run}")
-        noted = [one.data for one in events if one.event == PROMPT and isinstance(one.data, dict)]
-        return self._store.runs.get(self.run), {(str(one["role"]), str(one["version"])) for one in noted}
+    def takes_back(self, digest: str) -> None:
+        self._asked[digest] -= 1
 
-    def _limit(self, run: Run, reserved: Spent = NOTHING) -> StopReason | None:
-        """Sources and cycles are counted where they are read; here counts what every call may spend."""
+    async def kept(self, engine: EngineInfo, digest: str, n: int) -> str | None:
+        taken = await self.take_up()
+        if not taken.kept.answers or str(engine) != taken.run.engine:
+            return None
+        return taken.kept.answers.pop((digest, n), None)
+
+    async def recall(self, key: str) -> JsonValue:
+        return (await self.take_up()).kept.learnt.get(key)
+
+    def learn(self, key: str, value: JsonValue) -> None:
+        self._learnt[key] = value
+        if self._taken is not None:
+            self._taken.kept.learnt[key] = value
+
+    async def code(self, text: str, size: int) -> str:
+        """The same for the same text, so that a run that is taken up again asks the same."""
+        return hmac.digest(self._secret, f"{self.run}\0{text}".encode("utf-8", "replace"), "sha256")[
+            :size
+        ].hex()
+
+    async def take_up(self) -> _TakenUp:
+        """What is known of the run, looked up the first time."""
+        if self._taken is None:
+            async with self._taking:
+                if self._taken is None:
+                    taken = await asyncio.to_thread(self._look_up)
+                    self._spent += taken.run.spent
+                    self._taken = taken
+        return self._taken
+
+    def limit(self, reserved: Spent = NOTHING) -> Bound | None:
+        """What the run has reached, once it is taken up. Sources and cycles are counted where they are read; here
+        counts what every call may spend.
+        """
+        assert self._taken is not None
+        run, night = self._taken.run, self._taken.night
         budget = Budget.model_validate(run.budget.model_copy(update={"sources": None, "cycles": None}))
-        spent = self._spent + Spent(wall_s=time.monotonic() - self.began) + reserved
-        return must_stop(budget, spent, deadline=run.deadline, now=self._store.clock())
+        spent = self._spent + reserved
+        spent += Spent(wall_s=time.monotonic() - self.began, disk_mb=self._meter.written / BYTES)
+        return must_stop(
+            budget,
+            spent,
+            deadline=run.deadline,
+            until=night.until if night else None,
+            now=self._store.clock(),
+        )
 
-    async def _note_prompt(self, request: Request[Any], engine: str) -> None:
+    async def shared_limit(self) -> Bound | None:
+        """What the run shares with others and is used up, as far as it concerns also who makes no calls: the disk."""
+        await self.take_up()
+        for share in self._shares():
+            if share.budget.disk_mb is not None:
+                spent = await asyncio.to_thread(self._store.purses.spent, share.purse)
+                disk = SharedBudget(disk_mb=share.budget.disk_mb)
+                if (bound := reached(disk, spent, whose=share.whose)) is not None:
+                    return bound
+        return None
+
+    def _look_up(self) -> _TakenUp:
+        store, subject = self._store, f"run:{self.run}"
+        noted = [one.data for one in store.audit.log(subject=subject) if one.event == PROMPT]
+        prompts = {(str(one["role"]), str(one["version"])) for one in noted if isinstance(one, dict)}
+        run = store.runs.get(self.run)
+        night = store.nights.get(self._night) if self._night is not None else None
+        if run.segment <= 1:
+            return _TakenUp(run, night, prompts)
+        store.purses.drop(run.id, run.segment)
+        kept = store.journal.kept(run.id, run.engine) if run.engine else Kept()
+        if kept.refused:
+            store.note("journal_refused", subject, actor="karkas", data={"answers": kept.refused})
+        return _TakenUp(run, night, prompts, kept)
+
+    def _entry(self, usage: Usage, answer: Answered, learnt: dict[str, JsonValue]) -> Entry:
+        assert self._taken is not None
+        return Entry(
+            run=self.run,
+            segment=self._taken.run.segment,
+            night=self._night,
+            digest=answer.digest,
+            n=answer.n,
+            engine=str(answer.engine),
+            role=answer.role.value,
+            model=answer.model,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            wall_s=usage.wall_s,
+            answer=answer.text,
+            learnt=learnt,
+        )
+
+    def _reserved(self) -> Spent:
+        return Spent(tokens=sum(self._under_way), model_calls=len(self._under_way))
+
+    def _shares(self) -> list[Share]:
+        """The purses that the run spends out of: its night's, and its zone's of today."""
+        assert self._taken is not None
+        zone, night = self._taken.run.zone, self._taken.night
+        shares = [Share(night_purse(night.id), night.budget, NIGHT)] if night is not None else []
+        if zone is not None and (budget := self._zones.get(zone)) is not None:
+            day = day_of(self._store.clock().astimezone())
+            shares.append(Share(zone_purse(zone, day), budget, f"the day of zone {zone}"))
+        return shares
+
+    async def _reserve(self, name: str, tokens: int) -> str | None:
+        """Waits until what others have under way leaves something; raises where it is used up."""
+        taken = await self.take_up()
+        hold = Hold(name, self.run, taken.run.segment, tokens)
+        while shares := [share for share in self._shares() if share.bounded]:
+            self._holds.add(name)
+            told = await _to_the_end(asyncio.to_thread(self._store.purses.reserve, hold, shares))
+            if told is True:
+                return name
+            self._holds.discard(name)
+            self.bound = (told or None) or self.limit() or self.bound
+            if self.bound is not None:
+                raise self.reached()
+            await asyncio.sleep(POLL_S)
+        return None
+
+    async def _note_prompt(self, request: Request[Any], engine: str, noted: set[tuple[str, str]]) -> None:
         known = (request.role.value, request.instructions.version)
-        if known in self._prompts:
+        if known in noted:
             return
-        self._prompts.add(known)
+        noted.add(known)
         role, version = known
         text = await self._store.aside(self._store.artifacts.put_text, prompt_text(request.instructions))
         await self._store.aside(
@@ -123,6 +328,16 @@ class RunCaller(Caller):
             actor=engine,
             data={"role": role, "version": version, "text": text},
         )
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; whoever is cancelled meanwhile waits for it all the same, since a thread cannot be stopped."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def prompt_text(instructions: Instructions) -> str:

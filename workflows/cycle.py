@@ -4,26 +4,36 @@ The state holds ids and digests only; sources, claims and reviews lie in the art
 """
 
 import time
+from collections.abc import Iterator, Sequence
 
+import structlog
 from langgraph.runtime import Runtime
+from pydantic import JsonValue
 
 from karkas.agents.reviewer import check_support, review, unreadable
 from karkas.agents.scout import choose, read_all
 from karkas.agents.sources import Reading
-from karkas.agents.summarizer import distil
-from karkas.policies.budgets import Spent, StopReason, must_stop
+from karkas.agents.summarizer import Resolved, distil
+from karkas.policies.budgets import Bound, Spent, StopReason, reached
 from karkas.policies.distillates import Claim
-from karkas.policies.errors import AnswerError, BudgetReachedError, ContextTooLongError
+from karkas.policies.errors import AnswerError, BudgetReachedError, ContextTooLongError, NightOverError
 from karkas.policies.zones import ZoneState
+from karkas.server.documents import Document
 from karkas.server.questions import CheckSupport
 from karkas.storage import Run, RunStatus
+from karkas.storage.happened import CYCLE
+from karkas.storage.records import SYSTEM
 from karkas.workflows.context import Context
 from karkas.workflows.corpus import Pool, documents_of, load_corpus, load_pool, load_review, save
 from karkas.workflows.fallback import or_offline
 from karkas.workflows.intake import candidates, take_in
 from karkas.workflows.lanes import WorkflowState
 
+log = structlog.get_logger("karkas.runs")
+
 CLAIMS_A_BATCH = 150
+PORTION = 2_000_000
+"""Characters that the offline engine reads in some twenty seconds."""
 NOVELTY = 0.1
 """Below this share of new subjects among a cycle's claims, the zone is saturated."""
 
@@ -44,6 +54,8 @@ class ExploreState(WorkflowState, total=False):
     queries: list[str]
     cut: str
     """Why a language model could not read all that it was shown: a budget or the deadline."""
+    bound: str
+    """Which one it was."""
     stop: str
     distillate: str
     composed: str
@@ -55,6 +67,7 @@ class ExploreState(WorkflowState, total=False):
 async def scout(state: ExploreState, runtime: Runtime[Context]) -> dict[str, object]:
     """Chooses the next sources by the open queries and reads them."""
     context, cycle = runtime.context, state.get("cycle", 0) + 1
+    await context.caller.take_up()
     if state["zone"] not in context.zones():
         await context.stored(context.declare, state["zone"])
     artifacts = context.store.artifacts
@@ -72,7 +85,10 @@ async def scout(state: ExploreState, runtime: Runtime[Context]) -> dict[str, obj
         lambda engine: choose(engine, zone=state["zone"], queries=queries, found=open_, at_most=max(room, 0)),
         what="the choice of sources",
     )
-    if context.caller.cut is not None:
+    bound = context.caller.bound or context.caller.limit() or await context.caller.shared_limit()
+    if bound is not None and bound.shared and cycle == 1:
+        raise NightOverError(f"{bound.what}, before anything was read")
+    if context.caller.bound is not None:
         chosen = []  # nobody may read them any more, so they are not called read
     ended = 0
 
@@ -81,16 +97,22 @@ async def scout(state: ExploreState, runtime: Runtime[Context]) -> dict[str, obj
         ended += 1
         context.progress(f"cycle {cycle}: scout reads", done=ended, total=len(chosen) + len(skipped))
 
-    readings = await read_all([*chosen, *skipped], limits=context.limits, done=done)
-    fresh = await context.stored(take_in, context, corpus, readings, [*chosen, *skipped])
-    await context.stored(context.store.runs.add_spent, context.run, Spent(sources=len(chosen), cycles=1))
+    begun = await read_all(
+        chosen, limits=context.limits, done=done, enough=lambda: context.caller.limit() is not None
+    )
+    begun += await read_all(skipped, limits=context.limits, done=done)
+    fresh = await context.stored(
+        take_in, context, corpus, [reading for _, reading in begun], [one for one, _ in begun]
+    )
+    sources = len(begun) - len(skipped)
+    await context.caller.spend(Spent(sources=sources, cycles=1))
     return {
         "cycle": cycle,
         "corpus": await context.stored(save, artifacts, fresh),
         "fresh": [source for source in fresh.documents if source not in corpus.documents],
         "queries": queries,
-        "read": read + len(chosen),
-        "left": len(open_) - len(chosen),
+        "read": read + sources,
+        "left": len(open_) - sources,
         **cut(context),
     }
 
@@ -104,13 +126,7 @@ async def summarizer(state: ExploreState, runtime: Runtime[Context]) -> dict[str
     if not documents:
         return {"pool": await context.stored(save, artifacts, pool), "novelty": 0.0}
     context.progress(f"cycle {state['cycle']}: summarizer distils {len(documents)} documents")
-    resolved, _ = await distil(
-        context.engine,
-        zone=state["zone"],
-        queries=state.get("queries", []),
-        documents=documents,
-        at_most=CLAIMS_A_BATCH,
-    )
+    resolved, bound = await _distilled(context, state, documents)
     known = {(claim.facet, claim.subject.casefold()) for claim in pool.claims}
     new = [claim for claim in resolved.claims if (claim.facet, claim.subject.casefold()) not in known]
     ids = {claim.id for claim in pool.claims}
@@ -122,8 +138,50 @@ async def summarizer(state: ExploreState, runtime: Runtime[Context]) -> dict[str
     return {
         "pool": await context.stored(save, artifacts, merged),
         "novelty": len(new) / max(len(resolved.claims), 1),
+        **cut_by(bound),
         **cut(context),
     }
+
+
+async def _distilled(
+    context: Context, state: ExploreState, documents: Sequence[Document]
+) -> tuple[Resolved, Bound | None]:
+    """The claims, and what was reached before all documents were read. The offline engine takes many large ones one
+    portion after another, since nothing else could end its work on them.
+    """
+    offline = context.engine.info.kind == "extractive"
+    portions = list(in_portions(documents)) if offline else [documents]
+    found, bound = Resolved(claims=(), scores={}, dropped=0), None
+    for number, portion in enumerate(portions):
+        if number and (bound := context.caller.limit()) is not None:
+            break
+        resolved, _ = await distil(
+            context.engine,
+            zone=state["zone"],
+            queries=state.get("queries", []),
+            documents=portion,
+            at_most=max(CLAIMS_A_BATCH // len(portions), 1),
+        )
+        found = Resolved(
+            claims=(*found.claims, *resolved.claims),
+            scores=found.scores | resolved.scores,
+            dropped=found.dropped + resolved.dropped,
+        )
+    return found, bound
+
+
+def in_portions(documents: Sequence[Document]) -> Iterator[Sequence[Document]]:
+    """Of `PORTION` characters or a little more."""
+    portion: list[Document] = []
+    size = 0
+    for document in documents:
+        portion.append(document)
+        size += len(document.text)
+        if size >= PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 async def support(state: ExploreState, runtime: Runtime[Context]) -> dict[str, object]:
@@ -155,6 +213,8 @@ async def reviewer(state: ExploreState, runtime: Runtime[Context]) -> dict[str, 
     pool = await context.stored(load_pool, artifacts, state["pool"])
     documents = await context.stored(documents_of, context, corpus)
     context.progress(f"cycle {state['cycle']}: reviewer compares {len(pool.claims)} claims")
+    # A run that is taken up after midnight asks what it asked before.
+    began = (await context.caller.take_up()).run.created_at
     known = (await context.stored(load_review, artifacts, state.get("review"))).conflicts
     fresh = {claim.id for claim in fresh_claims(state, pool)}
     reply, fallen = await or_offline(
@@ -164,7 +224,7 @@ async def reviewer(state: ExploreState, runtime: Runtime[Context]) -> dict[str, 
             zone=state["zone"],
             claims=pool.claims,
             documents=documents,
-            today=context.store.clock().date().isoformat(),
+            today=began.date().isoformat(),
             fresh=tuple(claim.id for claim in pool.claims if claim.id in fresh),
             known=known,
         ),
@@ -174,14 +234,33 @@ async def reviewer(state: ExploreState, runtime: Runtime[Context]) -> dict[str, 
     if fallen is not None:
         unjudged = (one for one in found.conflicts if fresh.intersection(one.claims))
         found = found.model_copy(update={"conflicts": (*known, *unjudged)})
+    await _end_cycle(context, state, pool, claims=len(fresh), conflicts=len(found.conflicts))
     stop = await stop_reason(context, state)
     found = found.model_copy(update={"weak_spots": (*found.weak_spots, *unreadable(corpus.records))})
     return {
         "review": await context.stored(save, artifacts, found),
         "queries": [question.would_settle or question.text for question in found.open_questions[:8]],
-        "stop": stop.value if stop is not None else "",
-        **cut(context),
+        "stop": stop.reason.value if stop is not None else "",
+        "bound": stop.what if stop is not None else "",
     }
+
+
+async def _end_cycle(
+    context: Context, state: ExploreState, pool: Pool, *, claims: int, conflicts: int
+) -> None:
+    """Puts on the record what the cycle brought: `claims` new ones, and what there is in all."""
+    run = await context.stored(context.store.runs.get, context.run)
+    data: dict[str, JsonValue] = {
+        "cycle": state["cycle"],
+        "sources": state["read"],
+        "claims": len(pool.claims),
+        "new_claims": claims,
+        "conflicts": conflicts,
+        "novelty": round(state["novelty"], 3),
+        "tokens": run.spent.tokens,
+    }
+    await context.stored(context.store.note, CYCLE, f"run:{context.run}", actor=SYSTEM, data=data)
+    log.info(CYCLE, run_id=context.run, zone=state["zone"], **data)
 
 
 def fresh_claims(state: ExploreState, pool: Pool) -> list[Claim]:
@@ -191,23 +270,29 @@ def fresh_claims(state: ExploreState, pool: Pool) -> list[Claim]:
 
 
 def cut(context: Context) -> dict[str, object]:
-    return {"cut": context.caller.cut.value} if context.caller.cut is not None else {}
+    return cut_by(context.caller.bound)
 
 
-async def stop_reason(context: Context, state: ExploreState) -> StopReason | None:
+def cut_by(bound: Bound | None) -> dict[str, object]:
+    return {"cut": bound.reason.value, "bound": bound.what} if bound is not None else {}
+
+
+async def stop_reason(context: Context, state: ExploreState) -> Bound | None:
     """What ends the job now, checked before the next cycle is begun."""
     run = await context.stored(context.store.runs.get, context.run)
     if run.status is RunStatus.STOPPED:
-        return StopReason.STOPPED
-    if ended := context.caller.cut or state.get("cut"):
-        return StopReason(ended)
+        return Bound(StopReason.STOPPED, "")
+    if context.caller.bound is not None:
+        return context.caller.bound
+    if "cut" in state:
+        return Bound(StopReason(state["cut"]), state.get("bound", ""))
     if state["left"] <= 0:
-        return StopReason.SOURCES_EXHAUSTED
-    spent = spent_by(context, run, state)
-    limit = must_stop(run.budget, spent, deadline=run.deadline, now=context.store.clock())
+        return Bound(StopReason.SOURCES_EXHAUSTED, "")
+    own = reached(run.budget, spent_by(context, run, state))
+    limit = context.caller.limit() or own or await context.caller.shared_limit()
     if limit is not None:
         return limit
-    return StopReason.SATURATED if state["novelty"] < NOVELTY else None
+    return Bound(StopReason.SATURATED, "") if state["novelty"] < NOVELTY else None
 
 
 def spent_by(context: Context, run: Run, state: ExploreState) -> Spent:

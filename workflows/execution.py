@@ -133,6 +133,7 @@ async def _act(
     ledger = context.store.ledger
 
     def begin() -> Claimed | Stale:
+        _lease(context).check()
         claimed = claim()
         if not isinstance(claimed, Stale):
             ledger.start(claimed)

@@ -11,7 +11,7 @@ from langgraph.types import Command, interrupt
 
 from karkas.agents.reviewer import with_doubts
 from karkas.agents.summarizer import select
-from karkas.policies.budgets import StopReason
+from karkas.policies.budgets import Bound, StopReason
 from karkas.policies.gates import GateStatus
 from karkas.workflows.check import LANE, ROLE
 from karkas.workflows.context import Context
@@ -67,7 +67,7 @@ async def map_zone(state: ExploreState, runtime: Runtime[Context]) -> dict[str, 
         claims=with_doubts(kept, found.conflicts),
         dropped=pool.dropped,
         found=found,
-        stop=StopReason(state["stop"]),
+        stop=Bound(StopReason(state["stop"]), state.get("bound", "")),
         partly_read="cut" in state,
         spent=spent_by(context, await context.stored(context.store.runs.get, context.run), state),
     )

@@ -10,7 +10,7 @@ from karkas.agents.critic import judge_map
 from karkas.agents.distillate import dump, load, to_markdown, verify
 from karkas.agents.summarizer import compose
 from karkas.policies.actions import Digest
-from karkas.policies.budgets import Spent, StopReason
+from karkas.policies.budgets import Bound, Spent, StopReason
 from karkas.policies.distillates import (
     Claim,
     ClaimMode,
@@ -58,7 +58,7 @@ async def write_map(
     claims: Sequence[Claim],
     dropped: int,
     found: Reviewed,
-    stop: StopReason,
+    stop: Bound,
     partly_read: bool,
     spent: Spent,
 ) -> Written:
@@ -82,8 +82,8 @@ async def write_map(
     )
     # The claims are the language model's all the same.
     engine = reply.engine if fallen is None else context.caller.engine or context.engine.info
-    stop = context.caller.cut or stop
-    gaps = not_covered(corpus, stop, partly_read=partly_read)
+    stop = context.caller.bound or stop
+    gaps = not_covered(corpus, stop.reason, partly_read=partly_read)
     if engine.kind == "llm":
         gaps += drawn_by_rule(reply.value, why=fallen)
     run = await context.stored(context.store.runs.get, context.run)
@@ -109,7 +109,8 @@ async def write_map(
             id=context.run,
             resumed_from=context.run if run.segment > 1 else None,
             cycles=spent.cycles,
-            stop_reason=stop,
+            stop_reason=stop.reason,
+            stopped_by=stop.what or None,
             budget=run.budget.model_dump(),
             spent={**spent.model_dump(exclude={"wall_s"}), "wall_s": round(spent.wall_s, 1)},
         ),
@@ -147,7 +148,7 @@ async def write_map(
         )
         await context.stored(context.store.zones.set_stage, zone, Stage.MAPPED, actor=str(engine))
     composed = await context.stored(save, context.store.artifacts, reply.value)
-    return Written(artifact, composed, changed, stop)
+    return Written(artifact, composed, changed, stop.reason)
 
 
 async def criticise_map(context: Context, *, zone: str, artifact: str) -> CriticReport:

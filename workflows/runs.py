@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -15,13 +14,14 @@ from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 
-from karkas.policies.budgets import Spent
+from karkas.policies.budgets import NIGHT, Spent, day_after
 from karkas.policies.errors import (
     EngineChangedError,
     KarkasError,
     KernelError,
     ModelNeededError,
     ModelUnavailableError,
+    NightOverError,
 )
 from karkas.storage import LeaseLostError, Run, RunStatus
 from karkas.workflows import failure
@@ -100,7 +100,7 @@ async def advance(
         if before.status.ended:
             return before
         context = replace(context, lease=lease, begun=run)
-        context.caller.begin()
+        context.caller.begin(lease)
         try:
             async with checkpointer() as saver:
                 compiled = with_checkpointer(graph, fenced(saver, lease.check))
@@ -115,6 +115,7 @@ async def advance(
         except LeaseLostError:
             raise  # how the run stands is no longer for this process to say
         except Exception as error:  # whatever it was, how the run stands goes on the record
+            lease.check()  # or what went wrong is that another process went on with it
             if unattended and failure.of_storage(error):
                 raise
             later = await _put_back(context, run, error, unattended) if unattended else None
@@ -150,6 +151,12 @@ async def _put_back(context: Context, run: Run, error: Exception, unattended: Un
             log.warning("run_paused", run_id=run.id, reason=str(error), until=at.isoformat())
             reason = f"{error}; it goes on by itself, tried again at {at.astimezone():%H:%M:%S}"
             status, why = RunStatus.PARKED, None
+        case NightOverError():
+            # The night's end ends this worker's shift, so the next night takes it up; a zone has its next day.
+            now = context.store.clock()
+            at = now if NIGHT in str(error) else day_after(now.astimezone())
+            log.info("run_put_off", run_id=run.id, reason=str(error), until=at.isoformat())
+            return await _leave(context, RunStatus.QUEUED, reason=str(error), due_at=at)
         case _StoppedElsewhere() | ModelNeededError() | EngineChangedError() | KernelError() | CrashedError():
             return None
         case _ if run.tries < unattended.retries:
@@ -159,7 +166,7 @@ async def _put_back(context: Context, run: Run, error: Exception, unattended: Un
             status = RunStatus.QUEUED
         case _:
             return None
-    await context.stored(runs.add_spent, context.run, _time(context))
+    await _count_time(context)
     return await context.stored(runs.put_back, run.id, status, reason=reason, error=why, due_at=at)
 
 
@@ -178,7 +185,7 @@ async def _leave_by(context: Context, error: Exception) -> Run:
         case _StoppedElsewhere():
             log.info("run_stopped", run_id=context.run)
             return await _leave(context, RunStatus.STOPPED)
-        case ModelNeededError() | ModelUnavailableError() | EngineChangedError():
+        case ModelNeededError() | ModelUnavailableError() | EngineChangedError() | NightOverError():
             log.warning("run_parked", run_id=context.run, reason=str(error))
             return await _park(context, error)
         case KarkasError():
@@ -299,10 +306,11 @@ async def _leave(
     gates: Collection[str] = (),
 ) -> Run:
     """Counts the time and records how the run stands; one that was stopped meanwhile stays stopped."""
-    runs, spent = context.store.runs, _time(context)
+    runs = context.store.runs
+    await _count_time(context)
 
     def leave() -> Run:
-        run = runs.add_spent(context.run, spent)
+        run = runs.get(context.run)
         if run.status.ended:
             return run
         return runs.set_status(
@@ -312,8 +320,8 @@ async def _leave(
     return await context.at_once(leave)
 
 
-def _time(context: Context) -> Spent:
-    return Spent(wall_s=time.monotonic() - context.caller.began)
+async def _count_time(context: Context) -> None:
+    await context.caller.spend(Spent())
 
 
 def with_checkpointer(

@@ -121,7 +121,8 @@ class _Page:
         doubts = f"{disagree} where sources disagree, {_many(len(one.weak_spots), 'weak spot')}"
         cycles = f"{_many(one.run.cycles, 'cycle')} of reading"
         yield from (f"# Zone {one.zone}", "", f"> {escaped(made_by(one))}", ">")
-        yield f"> {counted}; {doubts}. It ended after {cycles}: {_STOPPED[one.run.stop_reason]}."
+        by = f" ({one.run.stopped_by})" if one.run.stopped_by else ""
+        yield f"> {counted}; {doubts}. It ended after {cycles}: {_STOPPED[one.run.stop_reason]}{by}."
         if one.honesty.dropped_claims:
             drafts = _many(one.honesty.dropped_claims, "further draft")
             yield f"> Dropped: {drafts} of claims, since what they quote stands in no source."

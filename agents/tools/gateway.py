@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from karkas.policies.actions import ActionError, Effect, digest_of_bytes
 from karkas.policies.errors import InDoubtError, KarkasError, PermitError, StaleError, ToolError
 from karkas.policies.permits import Binding, differences
 from karkas.policies.rendering import visible
+from karkas.server import tracing
 
 if TYPE_CHECKING:
     from karkas.storage.ledger import Claimed
@@ -47,7 +49,8 @@ async def perform(
     _performed.add(claimed.permit_id)
     limit_s = _limit(claimed, timeout_s)
     try:
-        value = await asyncio.wait_for(_run(tool, claimed, workspace), limit_s)
+        with _traced(tool, claimed):
+            value = await asyncio.wait_for(_run(tool, claimed, workspace), limit_s)
         done = value if isinstance(value, Done) else Done(json_result(value))
     except (ToolError, InDoubtError):
         raise
@@ -56,6 +59,13 @@ async def perform(
     except Exception as error:
         raise _in_doubt(tool, f"failed with {type(error).__name__}: {visible(str(error))}") from error
     return Performed(json_result(done.result), done.undo, visible(done.shown))
+
+
+def _traced(tool: Tool, claimed: "Claimed") -> AbstractContextManager[object]:
+    action = claimed.action
+    return tracing.tool(
+        tool.name, permit=claimed.permit_id, effect=action.effect.value, arguments=action.args
+    )
 
 
 async def undo(tool: Tool, record: dict[str, JsonValue], workspace: Workspace) -> str:

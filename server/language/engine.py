@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import EngineRefusedError
+from karkas.server import tracing
 from karkas.server.asking import Models
 from karkas.server.documents import Document
 from karkas.server.language.compose import compose
@@ -51,6 +52,7 @@ class LanguageEngine:
     def answers(self, question: type[Question]) -> bool:
         return question in QUESTIONS
 
+    @tracing.agent
     async def ask(self, request: Request[AnswerT]) -> Reply[AnswerT]:
         """Raises what `Models.ask` raises, where nothing of an answer can be saved."""
         begun = perf_counter()

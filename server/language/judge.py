@@ -4,7 +4,6 @@ Everything that is judged stands behind bars. What is too long for one prompt is
 every part did. A fault, a budget, a verdict that contradicts itself or answers something else: none of them is a pass.
 """
 
-import secrets
 from collections.abc import Sequence
 from typing import Literal
 
@@ -99,7 +98,7 @@ async def _judge(
     async def judge(part: tuple[int, str]) -> Judged:
         number, text = part
         of = f"{what}, part {number} of {len(parts)}" if len(parts) > 1 else what
-        code = secrets.token_hex(_CODE)
+        code = await asking.caller.code(f"{before}{of}\n{text}", _CODE)
         asked = await asking.ask(
             task,
             Judgement,

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import ModelNeededError
+from karkas.server import tracing
 from karkas.server.documents import Document
 from karkas.server.offline.compose import compose
 from karkas.server.offline.distil import distil
@@ -34,6 +35,7 @@ class OfflineEngine:
     def answers(self, question: type[Question]) -> bool:
         return question in {WhatNext, Distil, Compose, Review}
 
+    @tracing.agent
     async def ask(self, request: Request[AnswerT]) -> Reply[AnswerT]:
         """Answers in a worker thread; raises `ModelNeededError` for what needs judgement."""
         if not self.answers(type(request.question)):

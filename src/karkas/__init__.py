@@ -73,9 +73,10 @@ _NAMES = {
     "karkas.policies.distillates": ("Distillate",),
     "karkas.policies.errors": ("KarkasError",),
     "karkas.policies.frames": ("Frame",),
-    "karkas.policies.gates": (
-        *("Adopt", "Answer", "Approve", "Choose", "Defer", "Edit", "Reject", "Retry", "Stop"),
-        *("GateKind", "GateStatus"),
+    "karkas.policies.gates": ("GateKind", "GateStatus"),
+    "karkas.policies.verdicts": (
+        *("Adopt", "Answer", "Approve", "Choose", "Defer"),
+        *("Edit", "Reject", "Retry", "Stop"),
     ),
     "karkas.policies.zones": ("ControlLevel", "Scope", "Stage", "Zone"),
     "karkas.project": ("Project", "person"),

@@ -1,15 +1,23 @@
-"""Logs: structlog events as JSON lines in `.karkas/logs/karkas.log`, on the terminal only when asked for.
+"""Logs: structlog events as JSON lines in `.karkas/logs/karkas.log`, what is of one run in `RUN.log` beside it too,
+and on the terminal only when asked for.
 
 Only the command line sets this up; a script that uses karkas keeps its own logging.
 """
 
 import logging
+import re
 from pathlib import Path
 from typing import TextIO
 
 import structlog
 
 FILE = Path("logs", "karkas.log")
+DOING = "doing"
+"""The event that says what a run is doing now; only the run's own log has it."""
+OF_RUN_BYTES = 4_000_000
+"""A run's log becomes `RUN.log.1` then, in place of the one before."""
+
+_RUN = re.compile(r"r-[0-9a-f]+")
 
 _STAMPS: tuple[structlog.typing.Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -40,14 +48,50 @@ def log_to(folder: Path) -> None:
     path = folder / FILE
     path.parent.mkdir(mode=0o700, exist_ok=True)
     handler = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace", delay=True)
-    _add(
-        handler,
-        # Without the local variables of frames, which hold keys and what sources say.
-        structlog.processors.ExceptionRenderer(
-            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-        ),
-        structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
-    )
+    handler.addFilter(lambda record: _event(record).get("event") != DOING)
+    for one in (handler, RunLogs(path.parent)):
+        _add(
+            one,
+            # Without the local variables of frames, which hold keys and what sources say.
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
+            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+        )
+
+
+class RunLogs(logging.Handler):
+    """Each run's events in a file of its own, `RUN.log`: those with a `run_id`, and others while it is bound."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from logging.handlers import RotatingFileHandler
+
+        run = str(_event(record).get("run_id") or structlog.contextvars.get_contextvars().get("run_id"))
+        if not _RUN.fullmatch(run):
+            return
+        path = of_run(self._folder.parent, run)
+        # Opened for each event: there may be hundreds of runs, and few events of each.
+        file = RotatingFileHandler(
+            path, maxBytes=OF_RUN_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"
+        )
+        file.setFormatter(self.formatter)
+        try:
+            file.emit(record)
+        finally:
+            file.close()
+
+
+def of_run(folder: Path, run: str) -> Path:
+    """Where the log of a run is; what it had before it grew too long is beside it, with `.1` at the end."""
+    return folder / FILE.parent / f"{run}.log"
+
+
+def _event(record: logging.LogRecord) -> dict[str, object]:
+    return record.msg if isinstance(record.msg, dict) else {}
 
 
 def log_to_terminal(stream: TextIO | None = None) -> None:

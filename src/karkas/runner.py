@@ -4,7 +4,7 @@ import os
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from karkas.agents.sources import Limits
     from karkas.server.protocol import Engine
-    from karkas.storage import Gate
+    from karkas.storage import Gate, NightId
     from karkas.workflows.runs import Checkpointer, Graph, Listener, Unattended
     from karkas.workflows.userfile import UserFile
 
@@ -76,22 +76,25 @@ async def advance(
     listen: "Listener | None" = None,
     waiting: bool = False,
     unattended: "Unattended | None" = None,
+    night: "NightId | None" = None,
 ) -> Run:
     """Begins or resumes a run and returns it when it is done, parked, failed or stopped.
 
     It is parked at gates, or where it cannot go on for want of its engine: then `reason` says what to do.
     `progress` is told what is being done; `listen` gets each step's updates as LangGraph streams them. Of a run that
     a person is `waiting` for, a model server answers the calls first. A worker is `unattended`: what passes by itself
-    is waited for.
+    is waited for. In a `night` the run spends out of the night's budget too, and ends with it.
     """
+    from karkas.watching import watched
     from karkas.workflows.runs import advance as advance_graph
 
     found = await project.store.aside(project.store.runs.proven, run)
     async with project.models() or nullcontext():
-        graph, context = _loaded(project, found, progress=progress, waiting=waiting)
-        return await advance_graph(
-            context, graph, _checkpointer(project), listen=listen, unattended=unattended
-        )
+        with watched(project, found, progress) as told:
+            graph, context = _loaded(project, found, progress=told, waiting=waiting, night=night)
+            return await advance_graph(
+                context, graph, _checkpointer(project), listen=listen, unattended=unattended
+            )
 
 
 async def snapshot(project: Project, run: str) -> "StateSnapshot":
@@ -150,21 +153,34 @@ def _with_file_as_it_is(project: Project, run: Run) -> Run:
 
 
 def load(
-    project: Project, run: Run, *, progress: Progress = silent, waiting: bool = False
+    project: Project,
+    run: Run,
+    *,
+    progress: Progress = silent,
+    waiting: bool = False,
+    night: "NightId | None" = None,
 ) -> tuple["Graph", Context]:
     """The run's graph, and the context that its nodes work with."""
-    return _loaded(project, project.store.runs.proven(run.id), progress=progress, waiting=waiting)
+    return _loaded(
+        project, project.store.runs.proven(run.id), progress=progress, waiting=waiting, night=night
+    )
 
 
 def _loaded(
-    project: Project, run: Run, *, progress: Progress = silent, waiting: bool = False
+    project: Project,
+    run: Run,
+    *,
+    progress: Progress = silent,
+    waiting: bool = False,
+    night: "NightId | None" = None,
 ) -> tuple["Graph", Context]:
     """As `load`, of a run that is proven."""
+    of_run = partial(context, project, run, progress=progress, waiting=waiting, night=night)
     if run.workflow in BUILT_IN:
-        return _built_in(run.workflow), context(project, run, progress=progress, waiting=waiting)
+        return _built_in(run.workflow), of_run()
     _, file = _user_workflow(project, run.workflow, version=str(run.options.get(FILE_VERSION)))
     graph = file.workflow(run.workflow.rpartition(":")[2])
-    return graph, context(project, run, file=file, progress=progress, waiting=waiting)
+    return graph, of_run(file=file)
 
 
 @cache
@@ -183,6 +199,7 @@ def context(
     file: "UserFile | None" = None,
     progress: Progress = silent,
     waiting: bool = False,
+    night: "NightId | None" = None,
 ) -> Context:
     """What a run's nodes work with; the tools and zones that `file` declares come on top of the project's."""
     tools, workspace = project.tools(), project.workspace()
@@ -196,7 +213,14 @@ def context(
             workspace = replace(workspace, protected=(*workspace.protected, own))
     settings = project.settings
     found = run if isinstance(run, Run) else project.store.runs.get(run)
-    caller = RunCaller(project.store, found.id, progress=progress, waiting=waiting)
+    caller = RunCaller(
+        project.store,
+        found.id,
+        progress=progress,
+        waiting=waiting,
+        night=night,
+        zones=settings.budgets.zones,
+    )
     return Context(
         root=project.root,
         run=found.id,

@@ -7,6 +7,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -22,7 +23,7 @@ from pydantic import (
 )
 
 from karkas.faults import EXPORT, ZONE_NAME, looks_secret, near, place, told
-from karkas.policies.budgets import Budget
+from karkas.policies.budgets import Budget, SharedBudget
 from karkas.policies.errors import SettingsError
 from karkas.policies.sandbox import Sandbox
 from karkas.policies.zones import Zone, ZoneName
@@ -39,13 +40,22 @@ class _Section(BaseModel):
 
 
 class Budgets(Budget):
-    """The bounds of one exploration where its caller sets none."""
+    """The bounds of one exploration where its caller sets none, and those that many runs share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     wall_s: float | None = Field(default=3600.0, gt=0)
     sources: int | None = Field(default=2000, ge=1)
     cycles: int | None = Field(default=10, ge=1)
+    night: SharedBudget = SharedBudget()
+    """What all runs of a night may spend together."""
+    zones: dict[ZoneName, SharedBudget] = Field(default={})
+    """What all runs of a zone may spend from noon to noon."""
+
+    @property
+    def run(self) -> Budget:
+        """Those of one run."""
+        return Budget.model_validate({name: getattr(self, name) for name in Budget.model_fields})
 
 
 class ExploreSettings(_Section):
@@ -152,6 +162,36 @@ class StorageSettings(_Section):
     url: Annotated[str, AfterValidator(_postgres)] | None = None
 
 
+class Occasion(StrEnum):
+    """What a person is told of."""
+
+    MORNING = "morning"
+    GATE = "gate"
+    FAILED = "failed"
+
+
+def _variable(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        raise ValueError(f"must be the name of a variable that holds the URL; {EXPORT}")
+    return text
+
+
+class NotifySettings(_Section):
+    """Messages by Apprise; none by default."""
+
+    urls: tuple[Annotated[str, AfterValidator(_variable)], ...] = ()
+    """Variables of the environment, each of which holds an Apprise URL: they carry secrets."""
+    on: tuple[Occasion, ...] = (Occasion.MORNING, Occasion.GATE, Occasion.FAILED)
+
+
+class TelemetrySettings(_Section):
+    """Traces of OpenTelemetry; where they go is said by the standard variables `OTEL_...`."""
+
+    traces: bool = False
+    content: bool = False
+    """Whether they hold what models are asked and answer, and the arguments of tools."""
+
+
 class Settings(_Section):
     """`karkas.toml`. Every key has a default, so an empty file is a valid one."""
 
@@ -164,6 +204,8 @@ class Settings(_Section):
     explore: ExploreSettings = ExploreSettings()
     act: ActSettings = ActSettings()
     storage: StorageSettings = StorageSettings()
+    notify: NotifySettings = NotifySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     work: WorkSettings = WorkSettings()
     schedules: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ScheduleSettings] = {}
 

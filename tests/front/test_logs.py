@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from karkas.logs import FILE, log_to, log_to_terminal
+from karkas import logs
+from karkas.logs import DOING, FILE, log_to, log_to_terminal, of_run
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +84,50 @@ def test_the_terminal_shows_the_log_when_asked(tmp_path: Path) -> None:
     structlog.get_logger("karkas.test").info("run_parked", run_id="r-1")
     assert "run_parked" in shown.getvalue()
     assert "r-1" in shown.getvalue()
+
+
+def of_run_lines(folder: Path, run: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in of_run(folder, run).read_text(encoding="utf-8").splitlines()]
+
+
+def test_what_is_of_one_run_is_in_its_own_log_too(tmp_path: Path) -> None:
+    log_to(tmp_path)
+    log = structlog.get_logger("karkas.test")
+    log.info("run_parked", run_id="r-1a")
+    with structlog.contextvars.bound_contextvars(run_id="r-2b"):
+        log.info("zone_read")
+        logging.getLogger("httpx").warning("retrying")
+    log.info("command_done")
+    assert [line["event"] for line in of_run_lines(tmp_path, "r-1a")] == ["run_parked"]
+    assert [line["event"] for line in of_run_lines(tmp_path, "r-2b")] == ["zone_read", "retrying"]
+    assert [line["event"] for line in lines(tmp_path)] == [
+        "run_parked",
+        "zone_read",
+        "retrying",
+        "command_done",
+    ]
+
+
+def test_what_a_run_is_doing_is_in_its_own_log_alone(tmp_path: Path) -> None:
+    log_to(tmp_path)
+    structlog.get_logger("karkas.runs").info(DOING, run_id="r-1a", doing="reads")
+    assert [line["doing"] for line in of_run_lines(tmp_path, "r-1a")] == ["reads"]
+    assert not (tmp_path / FILE).exists()
+
+
+def test_no_id_leads_out_of_the_folder(tmp_path: Path) -> None:
+    log_to(tmp_path)
+    for run in ("../../r-1", "r-1/../../x", "", "r-", "r-1.log\n"):
+        structlog.get_logger("karkas.test").info("done", run_id=run)
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["karkas.log"]
+
+
+def test_a_run_s_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "OF_RUN_BYTES", 2_000)
+    log_to(tmp_path)
+    for number in range(100):
+        structlog.get_logger("karkas.test").info("step", run_id="r-1a", number=number)
+    files = sorted((tmp_path / "logs").glob("r-1a*"))
+    assert [path.name for path in files] == ["r-1a.log", "r-1a.log.1"]
+    assert all(path.stat().st_size <= 2_000 for path in files)
+    assert of_run_lines(tmp_path, "r-1a")[-1]["number"] == 99

@@ -15,7 +15,7 @@ from karkas.policies.errors import SettingsError
 from karkas.policies.zones import ControlLevel, Scope, Zone
 from karkas.server.config import ModelSettings, RoleSettings, ServeSettings
 from karkas.server.protocol import Role
-from karkas.settings import TEMPLATE, Settings, declare_zone, load, parse
+from karkas.settings import TEMPLATE, ScheduleSettings, Settings, declare_zone, load, parse
 
 FILE = Path("karkas.toml")
 
@@ -33,7 +33,7 @@ def fault(text: str) -> str:
 
 
 TEMPLATE_TEXT = TEMPLATE.read_text(encoding="utf-8")
-UNSET = r"max_in_flight|expires|base_url|model|api_key_env|context|path|url|max_model_len|max_num_seqs|gpu_memory_utilization|tensor_parallel_size"
+UNSET = r"zones|max_in_flight|price_per_mtok|expires|base_url|model|api_key_env|context|path|url|max_model_len|max_num_seqs|gpu_memory_utilization|tensor_parallel_size"
 """Options without a default: what the template shows of them is an example."""
 
 
@@ -46,6 +46,7 @@ def test_the_template_says_nothing_but_the_defaults() -> None:
     options = re.sub(
         r"(?m)^(understanding|critical|level|approvers|description|trusted|scope) = .*$", "", after_zone
     )
+    options = re.sub(r"(?ms)^#\[schedules\..*?(?=\n\n\n)", "", options)
     options = re.sub(r"(?ms)^#\[models\.judge\].*?(?=\n\n\n)", "", options)
     assert "wall_s = 3600.0" in options
     assert "timeout_s = 600.0" in options
@@ -59,6 +60,8 @@ def test_the_examples_of_the_template_are_valid() -> None:
     zone = example(r"\[zones\.lora\]").zones["lora"]
     assert (zone.understanding, zone.level) == (2, ControlLevel.DRAFT_ONLY)
     assert zone.scope.tools == ("run_command",)
+    for name in ("lora", "report", "mine"):
+        assert example(rf"\[schedules\.{name}\]").schedules[name].cron
     models = example(r"\[models\.judge\]")
     assert models.roles[Role.CRITIC].model in models.models
     assert example(r"\[model\.serve\]").model.base_urls == ("http://127.0.0.1:8000",)
@@ -83,6 +86,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "model": ModelSettings,
     "model.serve": ServeSettings,
     "models": ModelSettings,
+    "schedules": ScheduleSettings,
     "roles": RoleSettings,
     **{
         name: info.annotation

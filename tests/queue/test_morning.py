@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 
 from karkas import runner
 from karkas.cli.app import app
+from karkas.policies.budgets import Spent
 from karkas.policies.verdicts import Approve
 from karkas.project import Project, person
 from karkas.queue import morning
+from karkas.storage import RunStatus
 
 from .conftest import Begin, Open, text, until
 
@@ -59,6 +61,26 @@ def test_only_what_happened_since_ones_own_last_word_is_news(
     assert morning.look(explored).is_news
     explored.store.note("looked", "zone:lab", actor=person())
     assert not morning.look(explored).is_news, "nothing ran since"
+
+
+def test_a_night_of_many_runs_is_added_up_and_its_troubles_are_few(project: Project) -> None:
+    runs, begin = project.store.runs, project.store.clock()
+    for number in range(morning.TROUBLES + 9):
+        run = runs.create("act", zone="lab" if number % 2 else "courier")
+        if number:
+            runs.take_up(run.id)
+        runs.add_spent(run.id, Spent(wall_s=0.5, tokens=number, model_calls=1))
+        runs.set_status(run.id, RunStatus.RUNNING)
+        if number < 4:
+            runs.set_status(run.id, RunStatus.DONE)
+        else:
+            runs.set_status(run.id, RunStatus.FAILED, error=f"it broke {number}")
+    found = morning.look(project, begin=begin)
+    courier, lab = found.zones
+    assert (courier.runs, lab.runs) == ({"done": 1, "failed": 13}, {"done": 2, "failed": 12})
+    assert courier.spent + lab.spent == Spent(wall_s=14.0, tokens=sum(range(1, 29)), model_calls=28)
+    assert [len(found.troubles), found.more_troubles] == [morning.TROUBLES, 5]
+    assert "it broke" in found.troubles[0]
 
 
 async def test_the_screen_opens_on_the_news_and_esc_leads_to_the_queue(

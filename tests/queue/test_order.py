@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from karkas.policies.gates import GateId, GateKind, GateStatus
-from karkas.queue import morning, order
+from karkas.queue import order
+from karkas.report.choices import choices
 from karkas.storage import RunId, WaitingLine
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -58,7 +59,7 @@ def test_the_decisions_that_free_the_most_come_first() -> None:
         line(20, kind=GateKind.FRAME, zones=("post",), title="frame zone post"),
         line(0, status=GateStatus.DEFERRED),
     ]
-    found = morning.choices(lines)
+    found = choices(lines)
     assert [(choice.gate, choice.gates, choice.runs) for choice in found] == [
         ("g-20", 1, 1),
         ("g-10", 4, 4),

@@ -6,8 +6,8 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,8 +144,8 @@ class Recording(Caller):
         self.calls += 1
         return self.calls <= self.allowed
 
-    @contextmanager
-    def under_way(self, tokens: int) -> Iterator[None]:
+    @asynccontextmanager
+    async def under_way(self, tokens: int) -> AsyncIterator[None]:
         self.reserved.append(tokens)
         spent = len(self.spent)
         try:
@@ -153,7 +153,7 @@ class Recording(Caller):
         finally:
             self.ended.append(sum(usage.tokens for usage in self.spent[spent:]))
 
-    async def after(self, usage: Usage) -> None:
+    async def after(self, usage: Usage, **_: Any) -> None:
         self.spent.append(usage)
 
     async def note(self, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from karkas.project import Project
 from karkas.runner import begin
 from karkas.storage import Run, RunStatus
 
-from .conftest import command, seen, until, worker
+from .conftest import KARKAS, command, seen, until, worker
 
 
 def queue(project: Project, flow: str, *names: str, zone: str | None = None) -> list[Run]:
@@ -38,7 +39,9 @@ def test_a_night_does_what_is_queued_and_ends(root: Path, opened: Callable[[], P
         file.write("\n[work]\nretries = 0\n")
     night = command("night")
     assert night.code == 0, night.err
-    assert "1 run done, 1 run failed" in night.out
+    assert "all that was queued is done or waits: " in night.out
+    assert "1 done" in night.out
+    assert "1 failed" in night.out
     assert sorted(seen()) == ["begins a", "ends a", "fails c"]
     assert opened().store.verify() == []
 
@@ -50,7 +53,7 @@ def test_a_night_at_whose_end_a_gate_waits_says_so(root: Path, opened: Callable[
     line, *last = night.out.split("\n", 1)
     assert json.loads(line)["status"] == "parked"
     assert (told := json.loads(last[0]))["waiting"] == 1
-    assert told["over"] == "drained"
+    assert told["night"]["why"] == "drained"
 
 
 def test_what_a_killed_worker_was_at_work_on_goes_on_elsewhere_by_itself(
@@ -157,3 +160,27 @@ def test_runs_of_a_file_that_is_gone_fail_and_the_night_goes_on(
     assert command("night").code == 0
     assert standing(project, [lost, kept]) == [RunStatus.FAILED, RunStatus.DONE]
     assert "flows.py" in (project.store.runs.get(lost.id).error or "")
+
+
+def test_a_night_that_is_over_takes_up_nothing_more_and_keeps_the_rest_for_the_next(
+    root: Path, opened: Callable[[], Project]
+) -> None:
+    project = opened()
+    (root / "wait").touch()
+    runs = queue(project, "steps", *"abc")
+    night = subprocess.Popen([KARKAS, "night", "--until", "8s", "--concurrency", "1"], cwd=root)
+    try:
+        until(lambda: seen() == ["begins a"])
+        (opened_night,) = project.store.nights.list()
+        until(lambda: project.store.clock() > (opened_night.until or project.store.clock()))
+        time.sleep(2)
+        (root / "wait").unlink()
+        assert night.wait(60) == 4
+    finally:
+        night.kill()
+        night.wait()
+    assert seen() == ["begins a", "ends a"]
+    assert standing(project, runs) == [RunStatus.DONE, RunStatus.QUEUED, RunStatus.QUEUED]
+    assert project.store.nights.get(opened_night.id).why == "deadline"
+    assert command("night").code == 0
+    assert standing(project, runs) == [RunStatus.DONE] * 3

@@ -72,18 +72,21 @@ def test_a_budget_ends_the_calls_that_come_after_it_is_spent(bench: Bench, budge
     caller = caller_of(bench, budget=budget)
     assert ask(caller, THOUSAND, THOUSAND, THOUSAND) == [True, True, False]
     assert caller.cut is StopReason.BUDGET
-    assert bench.project.store.runs.get(caller.run).spent == Spent(
-        tokens=3000, cached_tokens=1920, model_calls=3
-    )
+    spent = bench.project.store.runs.get(caller.run).spent
+    assert (spent.tokens, spent.cached_tokens, spent.model_calls) == (3000, 1920, 3)
 
 
 def test_a_call_is_alone_while_no_other_is_under_way(bench: Bench) -> None:
     caller = caller_of(bench)
-    with caller.under_way(1):
-        assert caller.alone
-        with caller.under_way(1):
-            assert not caller.alone
-        assert caller.alone
+
+    async def calls() -> None:
+        async with caller.under_way(1):
+            assert caller.alone
+            async with caller.under_way(1):
+                assert not caller.alone
+            assert caller.alone
+
+    asyncio.run(calls())
 
 
 @pytest.mark.parametrize(("budget", "most"), [(Budget(tokens=5000), 6), (Budget(model_calls=5), 5)])
@@ -96,12 +99,13 @@ def test_a_crowd_of_calls_at_once_exceeds_no_budget_by_more_than_one(
     async def call(number: int) -> bool:
         if not await caller.before(SCRIPTED, QUESTION):
             return False
-        with suppress(ValueError), caller.under_way(1400):
-            await asyncio.sleep(0.05)  # so that all others come meanwhile
-            if number % 3 == 0:
-                raise ValueError(number)
-            await caller.after(THOUSAND)
-            return True
+        with suppress(ValueError):
+            async with caller.under_way(1400):
+                await asyncio.sleep(0.05)  # so that all others come meanwhile
+                if number % 3 == 0:
+                    raise ValueError(number)
+                await caller.after(THOUSAND)
+                return True
         return False
 
     async def calls() -> list[bool]:

@@ -20,16 +20,20 @@ from karkas.workflows.runs import FIRST_PAUSE_S, LONGEST_PAUSE_S, Unattended, pa
 WORKER = Unattended("host:1", retries=2, crashes=3)
 
 
+class State(WorkflowState, total=False):
+    task: str
+
+
 class Failing:
     """A workflow of one node that raises these, one each time, and then ends."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
-        self.graph = Workflow(WorkflowState)
+        self.graph = Workflow(State)
         self.graph.add_node("work", self.work)
         self.graph.add_edge(START, "work").add_edge("work", END)
 
-    async def work(self, _: WorkflowState) -> dict[str, Any]:
+    async def work(self, state: State) -> dict[str, object]:
         if self.errors:
             raise self.errors.pop(0)
         return {}
@@ -114,11 +118,11 @@ def test_crashes_at_different_steps_are_no_reason_to_give_up(bench: Bench) -> No
 
 
 def test_an_interrupted_worker_queues_its_run_again_and_a_person_does_not(bench: Bench) -> None:
-    async def slow(_: WorkflowState) -> dict[str, Any]:
+    async def slow(state: State) -> dict[str, object]:
         await asyncio.sleep(60)
         return {}
 
-    graph = Workflow(WorkflowState)
+    graph = Workflow(State)
     graph.add_node("slow", slow)
     graph.add_edge(START, "slow").add_edge("slow", END)
     store = bench.project.store
@@ -146,7 +150,7 @@ def test_an_interrupted_worker_queues_its_run_again_and_a_person_does_not(bench:
 
 
 def asking() -> Workflow:
-    graph = Workflow(WorkflowState)
+    graph = Workflow(State)
     graph.add_question("colour", lambda _: "Which colour?", zones=("notes",), choices=("red", "blue"))
     return graph.add_edge(START, "colour").add_edge("colour", END)
 

@@ -45,13 +45,16 @@ SECTIONS: dict[str, dict[str, Room]] = {
             "karkas.cli.check",
             "Check that your workflows and tools keep to the gates, in a throw-away project.",
         ),
-        "runs": Room("karkas.cli.runs", "List, show, resume and stop runs."),
+        "runs": Room("karkas.cli.runs", "List, watch, show, resume and stop runs."),
         "queue": Room("karkas.cli.queue", "See what waits for you at gates, and decide it."),
         "night": Room("karkas.cli.night", "Work off what is queued until morning, unattended."),
         "work": Room("karkas.cli.work", "Take up queued runs for good; one of many workers."),
         "grant": Room(
             "karkas.cli.grant", "Let a narrow class of actions happen without asking you each time."
         ),
+    },
+    "Morning": {
+        "report": Room("karkas.cli.report", "Tell what agents did meanwhile, and what to decide first."),
     },
     "Models": {
         "serve": Room("karkas.cli.serve", "Start the model servers of this machine, and keep them running."),

@@ -43,7 +43,7 @@ def approve_all(
 
 
 def _let_go_on(project: "Project", decided: "Sequence[Gate]", *, json: bool) -> None:
-    from karkas.cli.queue import go_on
+    from karkas.cli.deciding import go_on
 
     runs: list[Run] = []
     for name in dict.fromkeys(gate.run for gate in decided if not gate.status.waits):

@@ -75,6 +75,7 @@ def checks(start: Path | None) -> Iterator[Check]:
         yield from _models(settings)
     else:
         yield Check("model", Status.WARNING, "not examined, since karkas.toml could not be read")
+    yield from _extras(settings)
     yield _editor()
 
 
@@ -218,6 +219,48 @@ def _found(name: str, findings: Sequence["Finding"], *, address: str = "", elsew
     if any(one.stops for one in findings) and not elsewhere:
         status = Status.PROBLEM
     return Check(name, status, "\n".join(lines), "; ".join(one.mend for one in findings if one.mend))
+
+
+def _extras(settings: Settings) -> Iterator[Check]:
+    """What is asked for in `karkas.toml` and needs an extra; nothing where it is not."""
+    from karkas import notify
+
+    if settings.notify.urls:
+        troubles = list(notify.troubles(settings.notify))
+        if troubles:
+            found, mends = zip(*(one.split("; ", 1) for one in troubles), strict=True)
+            yield Check("notify", Status.WARNING, "\n".join(found), "; ".join(mends))
+        else:
+            told = ", ".join(settings.notify.on) or "nothing, since `on` is empty"
+            yield Check("notify", Status.OK, f"tells of {told}; `karkas doctor --notify` sends a test")
+    if settings.telemetry.traces:
+        try:
+            import opentelemetry.sdk.trace  # noqa: F401
+        except ImportError:
+            mend = "pip install 'karkas[otel]', or set [telemetry] traces to false: no run begins before"
+            yield Check("traces", Status.PROBLEM, "OpenTelemetry's SDK is not installed", mend)
+        else:
+            where = (
+                os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+                or "http://localhost:4318 (OpenTelemetry's default)"
+            )
+            yield Check("traces", Status.OK, f"go to {where}")
+
+
+def tried(start: Path | None) -> Iterator[Check]:
+    """Sends a message to the person, and says whether it could be sent."""
+    from karkas import notify
+
+    with Project.open(find_root(start)) as project:
+        if not project.settings.notify.urls:
+            yield Check(
+                "message", Status.PROBLEM, "nothing says where to", "set urls under [notify] in karkas.toml"
+            )
+        elif notify.try_out(project):
+            yield Check("message", Status.OK, "every service took it")
+        else:
+            mend = "see the check `notify` above, and .karkas/logs/karkas.log"
+            yield Check("message", Status.PROBLEM, "a service did not take it", mend)
 
 
 def _editor() -> Check:

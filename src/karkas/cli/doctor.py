@@ -1,5 +1,7 @@
 """`karkas doctor`: says what is present and what is not, and how to mend it."""
 
+from typing import Annotated
+
 import typer
 
 from karkas.cli import exits
@@ -9,7 +11,12 @@ app = room()
 
 
 @app.command()
-def doctor(*, json: JsonOption = False, project: ProjectOption = None) -> None:
+def doctor(
+    *,
+    notify: Annotated[bool, typer.Option("--notify", help="Send a message by [notify], too.")] = False,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
     """Check the project and the machine: what was found, what it means, how to mend it.
 
     A warning leaves something out, a problem stops work. Exits 0 when there is no problem, else 1.
@@ -17,14 +24,15 @@ def doctor(*, json: JsonOption = False, project: ProjectOption = None) -> None:
     \b
     Examples:
       karkas doctor
+      karkas doctor --notify
       karkas doctor --json | jq '.checks[] | select(.status == "problem")'
     """
     from dataclasses import asdict
 
     from karkas.cli import screen
-    from karkas.cli.checks import Status, checks
+    from karkas.cli.checks import Status, checks, tried
 
-    found = list(checks(project))
+    found = [*checks(project), *(tried(project) if notify else ())]
     problems = sum(check.status is Status.PROBLEM for check in found)
     if json:
         screen.as_json({"ok": not problems, "checks": [asdict(check) for check in found]})

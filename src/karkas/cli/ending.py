@@ -156,7 +156,7 @@ def tell_summary(project: "Project", run: "Run", gates: "list[Gate]") -> None:
         if outcome.get("can_undo"):
             performed = project.store.gates.get(outcome["gate"])
             undo = f"take it back: karkas queue undo {performed.id}"
-            back = outcome_of_gate.taken_back(project, performed) or undo
+            back = outcome_of_gate.taken_back(project, performed.id) or undo
             screen.line(f"    {back}")
     for gate in gates:
         screen.line(f"  waits at gate {gate.id} ({gate.kind}, {gate.level})")

@@ -131,7 +131,7 @@ def _budget(
     from karkas.policies.budgets import Budget
 
     budgets = project.settings.budgets
-    configured = budgets.model_dump()
+    configured = budgets.run.model_dump()
     if deadline is not None and "wall_s" not in budgets.model_fields_set:
         configured["wall_s"] = None
 
@@ -159,7 +159,9 @@ def _tell_map(project: "Project", zone: str, artifact: str) -> None:
         (len(found.open_questions), "open question"),
     )
     gaps = ", ".join(screen.counted(number, noun) for number, noun in counts)
-    ended = f"{found.run.stop_reason.replace('_', ' ')} after {screen.counted(found.run.cycles, 'cycle')}"
+    by = f": {found.run.stopped_by}," if found.run.stopped_by else ""
+    cycles = screen.counted(found.run.cycles, "cycle")
+    ended = f"{found.run.stop_reason.replace('_', ' ')}{by} after {cycles}"
     claims = screen.counted(len(found.claims), "claim")
     screen.say(f"{zone}: {claims} out of {screen.counted(used, 'source')}, {gaps} ({ended})")
     if dropped := found.honesty.dropped_claims:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from karkas.cli import screen
 from karkas.policies.verdicts import possible
-from karkas.queue.outcome import put_off, since, so_far, taken_back, until
+from karkas.queue.outcome import since, so_far, taken_back, until
 
 if TYPE_CHECKING:
     from karkas.project import Project
@@ -27,15 +27,11 @@ def waiting_row(project: "Project", line: "WaitingLine") -> tuple[str, ...]:
     return (line.id, ", ".join(line.zones) or "none", line.level, what(project, line), waits, line.run)
 
 
-def row(project: "Project", gate: "Gate") -> tuple[str, ...]:
-    """Any gate, proven."""
-    if gate.status.waits:
-        waited = put_off(gate) or since(project.store.clock() - gate.opened_at)
-        state = f"{waited}, {said}" if (said := so_far(gate)) else waited
-    else:
-        back = taken_back(project, gate)
-        state = f"{gate.status}, {back}" if back else gate.status.value
-    return (gate.id, ", ".join(gate.zones) or "none", gate.level.value, what(project, gate), state, gate.run)
+def decided_row(project: "Project", line: "WaitingLine") -> tuple[str, ...]:
+    """A gate that waits no more."""
+    back = taken_back(project, line.id)
+    state = f"{line.status}, {back}" if back else line.status.value
+    return (line.id, ", ".join(line.zones) or "none", line.level, what(project, line), state, line.run)
 
 
 def what(project: "Project", gate: "Gate | WaitingLine") -> str:

@@ -1,7 +1,7 @@
 """`karkas queue`: the gates that wait for a person, and deciding them, in plain lines."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,8 +10,6 @@ from karkas.policies.errors import UsageError
 
 if TYPE_CHECKING:
     from karkas.policies.verdicts import Verdict
-    from karkas.project import Project
-    from karkas.storage import Gate, Run
 
 app = group()
 
@@ -37,6 +35,8 @@ def queue(
 
     with open_project(project) as opened:
         if plain or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            from karkas.cli.listing import print_list
+
             print_list(opened)
             return
         import gc
@@ -53,7 +53,9 @@ def queue(
 def list_(
     *,
     zone: Annotated[str | None, typer.Option(help="Only gates that touch this zone.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Decided and closed ones too.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The last that were decided or closed, too.")
+    ] = False,
     json: JsonOption = False,
     project: ProjectOption = None,
 ) -> None:
@@ -64,50 +66,10 @@ def list_(
       karkas queue list
       karkas queue list --json | jq -r '.[].id'
     """
+    from karkas.cli.listing import print_list
+
     with open_project(project) as opened:
         print_list(opened, zone=zone, everything=everything, json=json)
-
-
-def print_list(
-    project: "Project", *, zone: str | None = None, everything: bool = False, json: bool = False
-) -> None:
-    from karkas.cli import gateview, screen
-
-    project.store.gates.wake_due()
-    if zone is not None:
-        project.zone(zone)
-    if json or everything:
-        gates = project.store.gates.list(zone=zone)
-        shown = [gate for gate in gates if everything or gate.status.waits]
-        if json:
-            screen.as_json([gateview.as_json(project, gate) for gate in shown])
-            return
-        rows = [gateview.row(project, gate) for gate in shown]
-    else:
-        rows = [gateview.waiting_row(project, line) for line in project.store.waiting.lines(zone=zone)]
-    if not rows:
-        there = f" in zone {zone}" if zone else ""
-        screen.say(f"there are no gates{there}" if everything else f"nothing waits for you{there}")
-    else:
-        screen.table(gateview.COLUMNS, rows)
-        screen.say("karkas queue show GATE has all that you need to decide")
-    for gate in _expired(project):
-        screen.say(f"gate {gate.id} expired; its run goes on by: karkas runs resume {gate.run}")
-
-
-def _expired(project: "Project") -> "list[Gate]":
-    """Gates that expired since their run was parked, so that it does not know yet."""
-    from karkas.policies.gates import GateStatus
-
-    gates = project.store.gates.list(status=GateStatus.EXPIRED)
-    runs = {name: project.store.runs.get(name) for name in {gate.run for gate in gates}}
-    return [
-        gate
-        for gate in gates
-        if runs[gate.run].status.value == "parked"
-        and gate.decided_at is not None
-        and gate.decided_at > runs[gate.run].changed_at
-    ]
 
 
 @app.command()
@@ -393,17 +355,13 @@ def undo(gate: GateArgument, *, json: JsonOption = False, project: ProjectOption
 
     with open_project(project) as opened:
         found = opened.store.gates.get(gate)
-        if already := taken_back(opened, found):
+        if already := taken_back(opened, found.id):
             raise ToolError(f"what was done under gate {found.id} was {already} already")
         done = take_back(opened, found, by=person())
     if json:
         screen.as_json({"gate": found.id, "undone": done})
     else:
         screen.told(done)
-
-
-PATIENCE_S = 5.0
-"""How long a decision waits for another process to let go of its run, so that it is taken up at once."""
 
 
 def _said(text: str, what: str) -> str:
@@ -414,49 +372,7 @@ def _said(text: str, what: str) -> str:
 
 def _decide(folder: Path | None, gate: str, verdict: "Verdict", *, json: bool) -> None:
     """Records the verdict, then lets the run go on and tells how it stands."""
+    from karkas.cli.deciding import decide
+
     with open_project(folder) as project:
         decide(project, gate, verdict, json=json)
-
-
-def decide(project: "Project", gate: str, verdict: "Verdict", *, json: bool) -> None:
-    from karkas.cli import ending, screen
-    from karkas.project import person
-    from karkas.queue.outcome import put_off, so_far
-
-    decided = project.store.gates.decide(gate, verdict, by=person())
-    told: dict[str, Any] = {"gate": decided.id, "status": decided.status.value, "verdict": verdict.kind}
-    if not json:
-        until = f" {moment}" if (moment := put_off(decided)) else ""
-        if decided.decided_by is None:
-            screen.say(f"gate {decided.id}: {so_far(decided)}; another person decides")
-        else:
-            screen.say(f"gate {decided.id}: {decided.status}{until}, decided by {decided.decided_by}")
-    run = project.store.runs.get(decided.run)
-    if decided.status.waits or run.status.ended:
-        if json:
-            screen.as_json(told)
-        elif run.status.ended:
-            screen.say(f"run {run.id}: {run.status}")
-        return
-    driven = go_on(project, run, quiet=json)
-    if json:
-        screen.as_json(told | ({"run": ending.run_json(driven)} if driven else {}))
-        if driven is not None:
-            ending.leave(driven)
-    elif driven is not None:
-        ending.tell(project, driven, json=False)
-
-
-def go_on(project: "Project", run: "Run", *, quiet: bool) -> "Run | None":
-    """Advances a run after a decision; None where another process is at work on it, and goes on by itself."""
-    from karkas.cli import ending, screen
-    from karkas.storage import LeaseError
-
-    try:
-        return ending.drive(project, run, quiet=quiet, patience_s=PATIENCE_S)
-    except LeaseError:
-        if not quiet:
-            screen.say(
-                f"run {run.id} is at work in another process, which goes on from here when it gets there"
-            )
-        return None

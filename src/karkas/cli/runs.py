@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from karkas.settings import Settings
     from karkas.storage import Run
 
-app = room("List, show, resume and stop runs.")
+app = room("List, watch, show, resume and stop runs.")
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its beginning.")]
 
@@ -130,6 +130,56 @@ def show(run: RunArgument, *, json: JsonOption = False, project: ProjectOption =
         ending.tell_summary(opened, found, gates)
         if orphaned:
             screen.say(f"the process that ran it is gone; go on: karkas runs resume {found.id}")
+
+
+@app.command()
+def watch(
+    *,
+    every: Annotated[
+        float, typer.Option(min=0.2, metavar="SECONDS", help="How often it is looked again.")
+    ] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Show what is going on, again and again: runs in flight and waiting, workers, model servers, what waits for you.
+
+    Runs of other processes, and of other hosts on the same database, are seen too. `new` is the share of new subjects
+    in the last cycle, `ends by` which bound ends the run first, and about when. Without a terminal it looks once; with
+    --json each look is one line. Ctrl-C leaves, and ends nothing else.
+
+    \b
+    Examples:
+      karkas runs watch
+      karkas runs watch --json --every 10 >> night.jsonl
+    """
+    from karkas.cli import watch as watching
+
+    with open_project(project) as opened:
+        watching.watch(opened, every_s=every, as_json=json, once=once)
+
+
+@app.command()
+def log(
+    run: RunArgument,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on printing what comes, until the run is left.")
+    ] = False,
+    json: JsonOption = False,
+    project: ProjectOption = None,
+) -> None:
+    """Print what was logged of a run on this machine: what it did when, and what went wrong.
+
+    \b
+    Examples:
+      karkas runs log r-3f9a
+      karkas runs log r-3f9a --follow
+    """
+    from karkas.cli import watch as watching
+
+    with open_project(project) as opened:
+        watching.log(opened, run, follow=follow, as_json=json)
 
 
 @app.command()

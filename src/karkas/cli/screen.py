@@ -163,7 +163,7 @@ def as_json(value: Any, *, line: bool = False) -> None:
     rest.
     """
     text = json.dumps(value, ensure_ascii=False, indent=None if line else 2)
-    print(re.sub(r"[^\n -~]", _escaped_unless_printable, text))
+    print(re.sub(r"[^\n -~]", _escaped_unless_printable, text), flush=line)
 
 
 def _escaped_unless_printable(match: re.Match[str]) -> str:

@@ -16,6 +16,10 @@ def work(
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=1000, metavar="N", help="Runs at once, instead of [work].")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Answer GET /metrics there, for Prometheus."),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the workers of this project, and end.")] = False,
     json: JsonOption = False,
     project: ProjectOption = None,
@@ -33,10 +37,10 @@ def work(
     """
     from karkas.cli import working
 
-    if list_ and concurrency is not None:
-        raise UsageError("--list starts no worker, so it takes no --concurrency")
+    if list_ and (concurrency, metrics_port) != (None, None):
+        raise UsageError("--list starts no worker, so it takes no --concurrency and no --metrics-port")
     with open_project(project) as opened:
         if list_:
             working.list_workers(opened, json=json)
         else:
-            working.work(opened, places=concurrency, json=json)
+            working.work(opened, places=concurrency, metrics_port=metrics_port, json=json)

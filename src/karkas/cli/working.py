@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,12 +11,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from karkas import notify, telemetry
 from karkas.cli import ending, exits, progress, screen
+from karkas.project import person
+from karkas.report.figures import look
 from karkas.work.shift import Over, Shift
 
 if TYPE_CHECKING:
     from karkas.project import Project
     from karkas.storage import Run
+    from karkas.storage.nights import Night
 
 REDRAW_S = 0.5
 
@@ -24,30 +29,49 @@ def night(
     project: "Project", *, until: datetime | None, budget_tokens: int | None, places: int | None, json: bool
 ) -> None:
     """Works until it is over, tells what came of it, and exits with its code."""
-    begun = project.store.clock()
-    shift = _shift(project, places, until=until, drain=True, json=json)
+    budget = project.settings.budgets.night
+    if budget_tokens is not None:
+        budget = budget.model_copy(update={"tokens": budget_tokens})
+    opened = project.store.nights.open(until=until, budget=budget, by=person())
+    shift = _shift(project, places, night=opened, json=json)
     if not json:
         end = f" until {until:%a %H:%M}" if until else ""
         screen.say(f"night{end}: {shift.places} runs at once; Ctrl-C ends it, and nothing is lost")
-    over = _work(shift, quiet=json)
-    runs = project.store.runs.list(changed_since=begun)
+    over = Over.STOPPED
+    try:
+        over = _work(shift, quiet=json)
+    finally:
+        closed = project.store.nights.close(opened.id, why=over.value)
+    runs = [run for run in project.store.runs.list(changed_since=opened.opened_at) if run.segment]
+    left = len(project.store.runs.due(project.store.clock()))
     waiting = project.store.waiting.count()
     if json:
         screen.as_json(
-            {"over": over.value, "waiting": waiting, "runs": [ending.run_json(run) for run in runs]}
+            {
+                "night": closed.model_dump(mode="json"),
+                "left": left,
+                "waiting": waiting,
+                "runs": [ending.run_json(run) for run in runs],
+            }
         )
     else:
-        _tell(over, runs, waiting)
+        _tell(closed, over, runs, left=left, waiting=waiting)
+    notify.morning(project, look(project, since=opened.opened_at))
     if over is Over.STOPPED:
         raise typer.Exit(exits.INTERRUPTED)
-    if over in {Over.DEADLINE, Over.BUDGET} and any(_cut(run) for run in runs):
+    cut = left or any(ending.exit_code(run) == exits.STOPPED for run in runs)
+    if cut and over in {Over.DEADLINE, Over.BUDGET}:
         raise typer.Exit(exits.STOPPED)
     if waiting:
         raise typer.Exit(exits.PARKED)
 
 
-def work(project: "Project", *, places: int | None, json: bool) -> None:
+def work(project: "Project", *, places: int | None, metrics_port: int | None, json: bool) -> None:
     shift = _shift(project, places, json=json)
+    if metrics_port is not None:
+        server, _ = telemetry.serve_metrics(project, metrics_port)
+        if not json:
+            screen.say(f"metrics at http://127.0.0.1:{server.server_port}/metrics")
     if not json:
         screen.say(
             f"working, {shift.places} runs at once; Ctrl-C ends it, and what is at work is queued again"
@@ -82,8 +106,7 @@ def _shift(
     project: "Project",
     places: int | None,
     *,
-    until: datetime | None = None,
-    drain: bool = False,
+    night: "Night | None" = None,
     json: bool = False,
 ) -> Shift:
     def tell(run: "Run") -> None:
@@ -96,7 +119,7 @@ def _shift(
             )
 
     places = places or project.settings.work.concurrency
-    return Shift(project, places, until=until, drain=drain, tell=tell)
+    return Shift(project, places, night=night, drain=night is not None, tell=tell)
 
 
 def _work(shift: Shift, *, quiet: bool) -> Over:
@@ -159,31 +182,21 @@ def _stands(run: "Run") -> str:
     return f"{run.status.value}{f', {told}' if told else ''}"
 
 
-def _cut(run: "Run") -> bool:
-    return ending.exit_code(run) == exits.STOPPED or not (run.status.ended or run.status.value == "parked")
-
-
-def _tell(over: Over, runs: "list[Run]", waiting: int) -> None:
+def _tell(night: "Night", over: Over, runs: "list[Run]", *, left: int, waiting: int) -> None:
     why = {
         Over.DRAINED: "all that was queued is done or waits",
         Over.DEADLINE: "the night is over",
         Over.BUDGET: "the night's budget is spent",
         Over.STOPPED: "interrupted; nothing is lost, `karkas night` goes on",
     }[over]
-    counts = [
-        screen.counted(sum(run.status.value == status for run in runs), f"run {status}").replace(
-            f"run {status}s", f"runs {status}"
-        )
-        for status in ("done", "parked", "failed", "queued")
-        if any(run.status.value == status for run in runs)
-    ]
-    screen.say(f"{why}: {', '.join(counts) or 'no run'}")
+    counted = Counter(run.status.value for run in runs if run.status.ended or run.status.value == "parked")
+    counts = ", ".join(f"{number:,} {status}" for status, number in counted.items()) or "nothing was done"
+    tokens = f"; {night.spent.tokens:,} tokens" if night.spent.tokens else ""
+    screen.say(f"{why}: {counts}{tokens}")
+    if left:
+        screen.say(f"{screen.counted(left, 'run')} left for the next night")
     for run in runs:
         if run.status.value == "failed":
             screen.line(f"  {run.id} failed: karkas runs show {run.id}")
     if waiting:
-        screen.say(
-            f"{screen.counted(waiting, 'gate')} wait for you: karkas queue".replace(
-                "1 gate wait ", "1 gate waits "
-            )
-        )
+        screen.say(f"{waiting:,} {'gate waits' if waiting == 1 else 'gates wait'} for you: karkas queue")

@@ -28,6 +28,7 @@ from karkas.queue.page import Page
 from karkas.queue.standing import Reader, Sheet
 from karkas.queue.verdicts import Verdicts
 from karkas.queue.works import Ended, Works
+from karkas.report import figures
 from karkas.storage import RunStatus, WaitingLine
 
 POLL_S = 1.0
@@ -156,7 +157,7 @@ class QueueScreen(Verdicts):
     @while_it_stands
     async def _news(self) -> None:
         """What happened while nobody looked is told first, once the list stands."""
-        found = await asyncio.to_thread(morning.look, self.project)
+        found = await asyncio.to_thread(morning.look, self.project, lines=self._lines)
         if found.is_news:
             await self.app.push_screen_wait(Reading("karkas queue: the morning", morning.page(found)))
 
@@ -307,7 +308,7 @@ class QueueScreen(Verdicts):
         if ended.run is None:
             self.say(f"run {ended.id}: {ended.why}")
         else:
-            self.say(morning.of_run(ended.run))
+            self.say(figures.of_run(ended.run))
         await self.refresh_list()
         await self.follow(ended.id)
 

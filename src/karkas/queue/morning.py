@@ -1,49 +1,28 @@
 """The morning: what happened since a person last decided something, what waits, and which decisions free the most."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
 from karkas.policies.budgets import Spent
-from karkas.policies.errors import KarkasError
-from karkas.policies.gates import GateKind, GateStatus
+from karkas.policies.gates import GateStatus
 from karkas.project import Project, person
-from karkas.queue import keys, order
+from karkas.queue import keys
 from karkas.queue.blocks import Block, Facts, Heading, Line
 from karkas.queue.outcome import since
-from karkas.storage import Run, RunStatus, WaitingLine
+from karkas.report.choices import Choice, choices
+from karkas.report.figures import ZoneWork, map_counts, of_run
+from karkas.storage import RunStatus, WaitingLine
+from karkas.storage.waiting import Worked
 
 ABSENT = timedelta(hours=1)
 """Who decided something more lately than this has not been away."""
 LONGEST = timedelta(hours=16)
 """How far back it looks where a person never decided anything."""
 FEW = 5
-
-
-class ZoneNight(BaseModel):
-    """What happened in one zone. `claims` and `conflicts` are those of its distillate as it stands now."""
-
-    model_config = ConfigDict(frozen=True)
-
-    zone: str
-    runs: dict[str, int]
-    spent: Spent
-    claims: int | None = None
-    conflicts: int | None = None
-
-
-class Choice(BaseModel):
-    """Alike gates: one look at them frees `runs` runs. `gate` is the one that waits longest."""
-
-    model_config = ConfigDict(frozen=True)
-
-    what: str
-    why: str
-    gates: int
-    runs: int
-    gate: str
+TROUBLES = 20
 
 
 class Morning(BaseModel):
@@ -52,8 +31,10 @@ class Morning(BaseModel):
     since: datetime
     now: datetime
     is_news: bool
-    zones: tuple[ZoneNight, ...]
+    zones: tuple[ZoneWork, ...]
     troubles: tuple[str, ...]
+    """The newest of them."""
+    more_troubles: int
     performed: int
     """Actions that were performed, whoever let them pass."""
     waits: int
@@ -61,22 +42,26 @@ class Morning(BaseModel):
     choices: tuple[Choice, ...]
 
 
-def look(project: Project, *, begin: datetime | None = None) -> Morning:
-    """What happened since then, by default since this person's last word on the record."""
+def look(
+    project: Project, *, begin: datetime | None = None, lines: Sequence[WaitingLine] | None = None
+) -> Morning:
+    """What happened since then, by default since this person's last word on the record. `lines` is all that waits,
+    where it was read already.
+    """
     store = project.store
     now = store.clock()
     begin = begin or store.waiting.last_word(person()) or now - LONGEST
-    runs = [run for run in store.runs.list(changed_since=begin) if run.segment]
-    lines = store.waiting.lines()
-    moved = [run for run in runs if run.status is not RunStatus.RUNNING]
+    works = store.waiting.worked(begin)
+    troubled, troubles = store.waiting.troubled(begin, limit=TROUBLES)
+    lines = store.waiting.lines() if lines is None else lines
+    moved = [work for work in works if work.status is not RunStatus.RUNNING]
     return Morning(
         since=begin,
         now=now,
         is_news=bool(moved) and now - begin >= ABSENT,
-        zones=tuple(_zones(project, runs)),
-        troubles=tuple(
-            of_run(run) for run in runs if run.error or (run.reason and run.status is RunStatus.PARKED)
-        ),
+        zones=tuple(_zones(project, works)),
+        troubles=tuple(of_run(store.runs.get(run)) for run in troubled),
+        more_troubles=troubles - len(troubled),
         performed=store.waiting.performed(begin),
         waits=sum(line.status is GateStatus.OPEN for line in lines),
         put_off=sum(line.status is GateStatus.DEFERRED for line in lines),
@@ -84,74 +69,21 @@ def look(project: Project, *, begin: datetime | None = None) -> Morning:
     )
 
 
-def _zones(project: Project, runs: Sequence[Run]) -> Iterator[ZoneNight]:
-    for zone in sorted({run.zone or "" for run in runs}):
-        its = [run for run in runs if (run.zone or "") == zone]
-        claims, conflicts = (
-            _found(project, zone) if any(run.workflow == "explore" for run in its) else (None, None)
-        )
-        yield ZoneNight(
+def _zones(project: Project, works: Sequence[Worked]) -> Iterator[ZoneWork]:
+    for zone in sorted({work.zone for work in works}):
+        its = [work for work in works if work.zone == zone]
+        explored = any(work.workflow == "explore" for work in its)
+        claims, conflicts = map_counts(project, zone) if explored else (None, None)
+        runs = Counter[str]()
+        for work in its:
+            runs[work.status.value] += work.runs
+        yield ZoneWork(
             zone=zone,
-            runs=dict(Counter(run.status.value for run in its)),
-            spent=sum((run.spent for run in its), Spent()),
+            runs=dict(runs),
+            spent=sum((work.spent for work in its), Spent()),
             claims=claims,
             conflicts=conflicts,
         )
-
-
-def _found(project: Project, zone: str) -> tuple[int | None, int | None]:
-    artifact = project.store.zones.ground(zone).distillate_artifact if zone else None
-    if artifact is None:
-        return None, None
-    from karkas.agents.distillate import load
-
-    try:
-        distillate = load(project.store.artifacts.text(artifact))
-    except KarkasError:
-        return None, None
-    return len(distillate.claims), len(distillate.conflicts)
-
-
-def choices(lines: Iterable[WaitingLine]) -> list[Choice]:
-    """The decisions that free the most: whole zones, then what is in doubt, then as many runs as alike gates hold."""
-    alike: dict[tuple[object, ...], list[WaitingLine]] = {}
-    for line in lines:
-        if line.status is not GateStatus.DEFERRED:
-            key = (
-                line.kind,
-                line.zones,
-                line.effect,
-                line.title if line.kind is not GateKind.ACTION else _tool(line),
-            )
-            alike.setdefault(key, []).append(line)
-    found = []
-    for its in alike.values():
-        first = min(its, key=lambda line: (line.opened_at, line.id))
-        frees = len({line.run for line in its})
-        found.append((min(map(order.blocks, its)), -frees, first.opened_at, _choice(first, its, frees)))
-    return [choice for *_, choice in sorted(found, key=lambda one: one[:3])]
-
-
-def _tool(line: WaitingLine) -> str:
-    return line.title.split(" ", 1)[0]
-
-
-def _choice(first: WaitingLine, its: Sequence[WaitingLine], frees: int) -> Choice:
-    zone = ", ".join(first.zones) or "no zone"
-    many = len(its) > 1
-    what = (
-        f"{len(its):,} x {_tool(first)} ({order.effect_of(first)})"
-        if many
-        else first.title or first.kind.value
-    )
-    match order.blocks(first):
-        case order.Blocks.ZONE:
-            why = "nothing acts in the zone before"
-        case order.Blocks.DOUBT:
-            why = "nobody knows whether it took effect"
-        case _:
-            why = f"{frees:,} {'run waits' if frees == 1 else 'runs wait'} for it"
-    return Choice(what=f"{zone}: {what}", why=why, gates=len(its), runs=frees, gate=first.id)
 
 
 def page(found: Morning) -> tuple[Block, ...]:
@@ -177,31 +109,17 @@ def _page(found: Morning) -> Iterator[Block]:
     if found.troubles:
         yield Heading("What needs a look")
         yield from (Line(f"- {one}") for one in found.troubles)
+    if found.more_troubles:
+        yield Line(f"and {found.more_troubles:,} more: karkas runs list")
 
 
-def _night(night: ZoneNight) -> tuple[str, ...]:
+def _night(night: ZoneWork) -> tuple[str, ...]:
     spent = night.spent
     runs = ", ".join(f"{number} {status}" for status, number in sorted(night.runs.items()))
     lines = [f"runs: {runs}; {spent.wall_s:.0f} s, {spent.tokens:,} tokens in {spent.model_calls:,} calls"]
     if night.claims is not None:
         lines.append(f"the map: {night.claims:,} claims, {night.conflicts:,} conflicts to decide")
     return tuple(lines)
-
-
-def of_run(run: Run) -> str:
-    """How a run stands, in one line."""
-    outcomes = (run.result or {}).get("outcomes")
-    said = [f"run {run.id}: {run.status}"]
-    if run.error or run.reason:
-        said.append(str(run.error or run.reason).split("\n", 1)[0])
-    if isinstance(outcomes, dict):
-        for name, outcome in outcomes.items():
-            if isinstance(outcome, dict):
-                result = outcome.get("result")
-                told = (result.get("shown") if isinstance(result, dict) else None) or outcome.get("why") or ""
-                first = str(told).split("\n", 1)[0]
-                said.append(f"{name} {outcome['status']}{f': {first}' if first else ''}")
-    return ", ".join(said)
 
 
 def nothing(*, filtered: str) -> tuple[Block, ...]:

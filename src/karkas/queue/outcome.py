@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from karkas.policies.approvals import FEWEST, MOST
+from karkas.policies.gates import GateId
 from karkas.project import Project
 from karkas.storage import Gate
 
@@ -40,17 +41,17 @@ def became(project: Project, gate: Gate) -> list[str]:
     which = f"variant {permit.variant + 1}, " if len(gate.variants) > 1 else ""
     shown = (permit.result or {}).get("shown")
     said = [f"{which}{permit.status}", permit.reason, str(shown or "").split("\n", 1)[0]]
-    return [one for one in (*said, taken_back(project, gate)) if one]
+    return [one for one in (*said, taken_back(project, gate.id)) if one]
 
 
 def can_take_back(project: Project, gate: Gate) -> bool:
     permit = project.store.ledger.for_gate(gate.id)
-    return permit is not None and permit.undo is not None and taken_back(project, gate) is None
+    return permit is not None and permit.undo is not None and taken_back(project, gate.id) is None
 
 
-def taken_back(project: Project, gate: Gate) -> str | None:
+def taken_back(project: Project, gate: GateId) -> str | None:
     """Who took back what was performed under the gate, where somebody did."""
-    permit = project.store.ledger.for_gate(gate.id)
+    permit = project.store.ledger.for_gate(gate)
     if permit is None:
         return None
     for entry in reversed(project.store.audit.log(subject=f"permit:{permit.id}")):

@@ -63,5 +63,5 @@ def _begin(project: Project, schedule: ScheduleSettings, *, key: str, due_at: da
         workflow, zone = "act", project.zone(schedule.act).zone.name
     else:
         given, workflow, zone = dict(schedule.input), str(schedule.run), None
-    budget = project.settings.budgets if workflow == "explore" else None
+    budget = project.settings.budgets.run if workflow == "explore" else None
     return begin(project, workflow, given, zone=zone, budget=budget, due_at=due_at, key=key, by=SYSTEM)

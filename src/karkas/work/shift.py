@@ -11,13 +11,16 @@ from enum import StrEnum
 from time import monotonic
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
+from karkas import notify
+from karkas.policies.budgets import Bound, over, reached
 from karkas.policies.errors import KarkasError
 from karkas.project import Project
 from karkas.runner import advance
 from karkas.storage import BuriedError, LeaseError, LeaseLostError, Run, RunStatus
 from karkas.storage.database import database_url
+from karkas.storage.nights import Night
+from karkas.storage.workers import BEAT_S
 from karkas.work.schedules import fire, next_time
 from karkas.workflows import failure
 from karkas.workflows.queue import RunQueue, Turn
@@ -49,9 +52,10 @@ class Shift:
 
     project: Project
     places: int
-    until: datetime | None = None
+    night: Night | None = None
+    """What its runs may spend together, and until when; none: no end and no bound."""
     drain: bool = False
-    """Ends when nothing is left to do before `until`."""
+    """Ends when nothing is left to do before the night's end."""
     tell: Callable[[Run], None] = lambda _: None
     doing: dict[str, str] = field(default_factory=dict)
     """What each run at work here is doing."""
@@ -61,7 +65,9 @@ class Shift:
     _not_before: dict[str, tuple[float, int]] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
-    _over: Over | None = None
+    _winding_up: threading.Event = field(default_factory=threading.Event)
+    _gone: threading.Event = field(default_factory=threading.Event)
+    _buried: BuriedError | None = None
 
     def stop(self) -> None:
         """Ends it soon: what is at work here is queued again, and goes on where it was. For signal handlers."""
@@ -81,38 +87,51 @@ class Shift:
                 advance=self._advance,
             )
             gc.freeze()
+            heart = threading.Thread(target=self._beat, name="karkas-heart", daemon=True)
+            heart.start()
             try:
                 return self._loop(queue)
             finally:
                 self._let_go()
                 queue.close(patience_s=0)
+                self._gone.set()
+                heart.join()
         finally:
             with suppress(KarkasError):
                 store.workers.leave()
+
+    def _beat(self) -> None:
+        """Says again and again that this worker lives, whatever else it is doing, until it has let go of all runs."""
+        while not self._gone.wait(BEAT_S):
+            try:
+                self.project.store.workers.beat()
+            except BuriedError as error:
+                self._buried = error
+                self._stop.set()
+                return
+            except Exception as error:  # noqa: BLE001  it is tried again, and the others count the silence
+                log.warning("worker_not_heard", error=str(error))
 
     def _loop(self, queue: RunQueue) -> Over:
         while not self._stop.is_set():
             try:
                 over = self._tick(queue)
                 self.trouble = ""
-            except BuriedError:
-                raise
-            except (KarkasError, SQLAlchemyError, OSError) as error:
+            except Exception as error:
                 # A full disk, a database that is away: it passes or a person mends it, and the night goes on.
-                over, told = None, str(error).splitlines()[0]
+                over, told = None, str(error).split("\n", 1)[0] or type(error).__name__
                 if told != self.trouble:
-                    log.error("worker_held_up", error=told)  # noqa: TRY400
+                    log.exception("worker_held_up")
                 self.trouble = told
             if over is not None:
-                self._over = over
                 return over
             self._stop.wait(TICK_S)
-        self._over = Over.STOPPED
+        if self._buried is not None:
+            raise self._buried
         return Over.STOPPED
 
     def _tick(self, queue: RunQueue) -> Over | None:
         store, now = self.project.store, self.project.store.clock()
-        store.workers.beat()
         for dead in store.workers.dead():
             if store.workers.bury(dead):
                 log.warning("worker_died", worker=dead.id, host=dead.host, pid=dead.pid)
@@ -121,8 +140,9 @@ class Shift:
         ended, self._ended = self._ended, set()
         queue.forget(ended)
         store.gates.wake_due(now)
-        if self.until is not None and now >= self.until:
-            return self._wind_up(Over.DEADLINE)
+        if self.night is not None and (bound := self._bound(self.night, now)) is not None:
+            return self._wind_up(Over(bound.reason.value))
+        notify.soon(self.project)
         fire(self.project, now)
         due = store.runs.due(now, limit=AT_MOST)
         if self.drain and not due and not self._tasks and not self._more_comes(now):
@@ -136,17 +156,23 @@ class Shift:
         )
         return None
 
+    def _bound(self, night: Night, now: datetime) -> Bound | None:
+        spent = self.project.store.nights.get(night.id).spent
+        return over(deadline=None, until=night.until, now=now) or reached(night.budget, spent)
+
     def _more_comes(self, now: datetime) -> bool:
         """Whether it is worth waiting: something is due before the night ends."""
-        until = self.until or now + timedelta(seconds=LONGEST_PAUSE_S)
+        end = self.night.until if self.night else None
+        until = end or now + timedelta(seconds=LONGEST_PAUSE_S)
         runs = self.project.store.runs.next_due(now)
         if runs is not None and runs <= until:
             return True
-        schedules = self.project.settings.schedules.values() if self.until else ()
+        schedules = self.project.settings.schedules.values() if end else ()
         return any(next_time(one.cron, now) <= until for one in schedules)
 
     def _wind_up(self, over: Over) -> Over:
         """Takes up nothing more; what is at work sees the same end, and ends with what it has."""
+        self._winding_up.set()
         give_up = monotonic() + GRACE_S
         while self._tasks and monotonic() < give_up and not self._stop.wait(0.2):
             pass
@@ -162,12 +188,18 @@ class Shift:
 
     async def _advance(self, name: str) -> None:
         """One segment of a run. Whatever comes of it stands in the run's row, so the queue is told nothing."""
-        if self._stop.is_set():
+        if self._stop.is_set() or self._winding_up.is_set():
             return
         work = self.project.settings.work
         unattended = Unattended(self.me.id, retries=work.retries, crashes=work.crashes)
         task = asyncio.create_task(
-            advance(self.project, name, unattended=unattended, progress=self._progress(name))
+            advance(
+                self.project,
+                name,
+                unattended=unattended,
+                night=self.night.id if self.night else None,
+                progress=self._progress(name),
+            )
         )
         self._tasks[name] = asyncio.get_running_loop(), task
         self.doing[name] = ""

@@ -1,0 +1,1 @@
+"""What the night did: its figures, once, for the terminal, for programs, and as a page."""

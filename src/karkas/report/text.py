@@ -1,0 +1,80 @@
+"""The report as it is read on a terminal."""
+
+from collections.abc import Iterator, Mapping
+
+from karkas.queue.blocks import Block, Facts, Heading, Line
+from karkas.queue.outcome import since
+from karkas.report.figures import Figures, GateCounts, ZoneFigures
+
+
+def lines(found: Figures) -> Iterator[Block]:
+    begun, ended = (f"{at.astimezone():%Y-%m-%d %H:%M}" for at in (found.since, found.until))
+    yield Line(f"from {begun} to {ended}, {since(found.until - found.since)}")
+    yield Heading("Decide first")
+    if not found.choices:
+        yield Line("nothing waits for you")
+    for number, choice in enumerate(found.choices, start=1):
+        yield Line(f"{number}. {choice.what}: {choice.why}")
+        yield Line(f"   {choice.gate}{' and those like it' if choice.gates > 1 else ''}")
+    later = f", {found.put_off:,} put off" if found.put_off else ""
+    yield Line(f"{found.waits:,} {'gate waits' if found.waits == 1 else 'gates wait'} in all{later}")
+    yield Heading("What happened")
+    if not found.runs:
+        yield Line("no run was at work in this time")
+        yield Line("  karkas explore ZONE --source ... --until 07:00   maps a zone overnight")
+        yield Line("  karkas report --since 3d                         looks further back")
+    yield Facts(tuple((zone.zone or "no zone", tuple(_zone(zone))) for zone in found.zones))
+    if found.runs:
+        cost = "" if found.cost is None else f", cost {found.cost:,.2f}"
+        yield Line(
+            f"in all {_many(len(found.runs), 'run')}, {_many(found.performed, 'action')} performed,"
+            f" {found.spent.tokens:,} tokens in {_many(found.spent.model_calls, 'call')}{cost}"
+        )
+    if found.by_person:
+        yield Line(f"decided by {_counts(found.by_person)}")
+    if found.troubles:
+        yield Heading("What needs a look")
+        yield from (Line(f"- {one}") for one in found.troubles)
+    if found.resumed:
+        yield Heading("Broken off and resumed")
+        yield from (Line(f"- {one}") for one in found.resumed)
+
+
+def _zone(zone: ZoneFigures) -> Iterator[str]:
+    if zone.runs:
+        stops = f" ({_times(zone.stops)})" if zone.stops else ""
+        yield f"runs: {_counts(zone.runs)}{stops}"
+        spent = zone.spent
+        cost = "" if zone.cost is None else f", cost {zone.cost:,.2f}"
+        yield (
+            f"{_many(spent.cycles, 'cycle')}, {_many(spent.sources, 'source')}, {spent.wall_s:.0f} s,"
+            f" {spent.tokens:,} tokens in {_many(spent.model_calls, 'call')}{cost}"
+        )
+    if zone.new_claims or zone.claims is not None:
+        now = (
+            f"; the map holds {zone.claims:,}, {_many(zone.conflicts or 0, 'conflict')} to decide"
+            if zone.claims is not None
+            else ""
+        )
+        yield f"{_many(zone.new_claims, 'new claim')}{now}"
+    if told := list(_gates(zone.gates)):
+        share = zone.gates.acceptance
+        yield f"gates: {', '.join(told)}{'' if share is None else f'; {share:.0%} accepted as proposed'}"
+
+
+def _gates(gates: GateCounts) -> Iterator[str]:
+    for name, number in gates:
+        if number:
+            yield f"{number:,} {name.replace('_', ' ') if name != 'ended' else 'ended by themselves'}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items())
+
+
+def _times(counts: Mapping[str, int]) -> str:
+    return ", ".join(name if number == 1 else f"{name} x {number:,}" for name, number in counts.items())
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
