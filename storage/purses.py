@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import bindparam, delete, insert, update
 from sqlmodel import col, func, select
 
 from karkas.policies.budgets import NIGHT, Bound, SharedBudget, Spent, StopReason, reached
@@ -49,6 +49,14 @@ def night_purse(night: str) -> str:
 
 def zone_purse(zone: str, day: str) -> str:
     return f"{ZONES}{zone}:{day}"
+
+
+_SPENT = select(col(RunRow.spent)).where(col(RunRow.id) == bindparam("run"))
+_SPEND = (
+    update(RunRow)
+    .where(col(RunRow.id) == bindparam("run"))
+    .values(spent=bindparam("total"), changed_at=bindparam("now"))
+)
 
 
 class Purses:
@@ -112,12 +120,9 @@ class Purses:
         """
         with self._records.change() as change:
             connection = change.session.connection()
-            query = select(col(RunRow.spent)).where(RunRow.id == run)
-            total = Spent.model_validate(connection.execute(query).scalar_one()) + spent
+            total = Spent.model_validate(connection.execute(_SPENT, {"run": run}).scalar_one()) + spent
             connection.execute(
-                update(RunRow)
-                .where(col(RunRow.id) == run)
-                .values(spent=total.model_dump(mode="json"), changed_at=change.now)
+                _SPEND, {"run": run, "total": total.model_dump(mode="json"), "now": change.now}
             )
             if answer is not None:
                 write(change, self._secret, answer)
