@@ -53,7 +53,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises. Within `together`, a part of it."""
+        """One transaction: committed when the block ends, rolled back when it raises. In `together`, a part of it."""
         group = self._group
         if group is not None:
             with self._translated(), group.part() as session:
@@ -87,7 +87,7 @@ class Database:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """Lets the writers of this process wait for one another in turn; SQLite would have each look again and again."""
+        """Lets the writers of this process wait for one another in turn; SQLite has each look again and again."""
         if not self.is_sqlite:
             yield
             return
@@ -271,8 +271,8 @@ def _sqlite_engines(url: URL) -> tuple[Engine, Engine]:
 
     # Not as an event of the engine: with one of those, every statement is announced to everybody.
     writing = create_engine(url, pool=engine.pool)
-    engine.dialect.do_begin = _says("BEGIN")  # type: ignore[method-assign]
-    writing.dialect.do_begin = _says("BEGIN IMMEDIATE")  # type: ignore[method-assign]
+    for one, statement in ((engine, "BEGIN"), (writing, "BEGIN IMMEDIATE")):
+        setattr(one.dialect, "do_begin", _says(statement))  # noqa: B010
     return engine, writing
 
 

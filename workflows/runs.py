@@ -99,7 +99,7 @@ async def advance(
         before, run = await context.at_once(take_up)
         if before.status.ended:
             return before
-        context = replace(context, lease=lease)
+        context = replace(context, lease=lease, begun=run)
         context.caller.begin(lease)
         try:
             async with checkpointer() as saver:
