@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def test_one_that_fails_takes_nothing_of_the_others_with_it(store: Store) -> Non
     done = store.runs.create("act").id
     store.runs.set_status(done, RunStatus.FAILED)
 
-    async def asked() -> list[object]:
+    async def asked() -> Sequence[object]:
         return await asyncio.gather(
             store.aside(store.runs.create, "act", zone="a"),
             store.aside(store.runs.set_status, done, RunStatus.RUNNING),
@@ -82,7 +83,7 @@ def test_a_commit_that_fails_is_told_to_everybody(store: Store, monkeypatch: pyt
 
     monkeypatch.setattr(database._Group, "commit", broken)
 
-    async def asked() -> list[object]:
+    async def asked() -> Sequence[object]:
         calls = (store.aside(store.runs.create, "act") for _ in range(3))
         return await asyncio.gather(*calls, return_exceptions=True)
 
@@ -150,7 +151,7 @@ def test_checkpoints_of_many_runs_share_a_connection_that_notices_a_restored_fil
 def test_a_later_call_of_a_transaction_sees_what_an_earlier_one_did(store: Store) -> None:
     run = store.runs.create("act").id
 
-    async def asked() -> list[object]:
+    async def asked() -> Sequence[object]:
         calls = (store.at_once(partial(store.runs.take_up, run)) for _ in range(10))
         return await asyncio.gather(*calls)
 
