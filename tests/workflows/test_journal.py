@@ -113,7 +113,7 @@ Asked = list[str]
 def judging(*tasks: str, fail: list[bool], said: Asked) -> Workflow:
     """One node that asks about each task in turn, and breaks down at its end while `fail` says so."""
 
-    async def ask(state: WorkflowState, runtime: Runtime[Context]) -> None:  # noqa: ARG001
+    async def ask(state: WorkflowState, runtime: Runtime[Context]) -> None:
         said.clear()
         for task in tasks:
             reply = await runtime.context.engine.ask(question(task))
