@@ -127,6 +127,9 @@ async def summarizer(state: ExploreState, runtime: Runtime[Context]) -> dict[str
         return {"pool": await context.stored(save, artifacts, pool), "novelty": 0.0}
     context.progress(f"cycle {state['cycle']}: summarizer distils {len(documents)} documents")
     resolved, bound = await _distilled(context, state, documents)
+    over = context.caller.bound
+    if over is not None and over.shared and not (pool.claims or resolved.claims):
+        raise NightOverError(f"{over.what}, before anything was found")
     known = {(claim.facet, claim.subject.casefold()) for claim in pool.claims}
     new = [claim for claim in resolved.claims if (claim.facet, claim.subject.casefold()) not in known]
     ids = {claim.id for claim in pool.claims}

@@ -87,8 +87,24 @@ def test_a_night_that_is_over_before_anything_was_read_leaves_the_map_as_it_was(
     with project_at(tmp_path) as offline:
         late = offline.store.nights.open(until=offline.store.clock() - timedelta(seconds=1))
         run = explore(offline, night=late)
-        assert "end of the night, before anything was read" in (run.error or "") + run.reason
+        assert run.status is RunStatus.PARKED
+        assert "end of the night, before anything was read" in run.reason
         assert not distillate_path(offline.root, "courier").exists()
+
+
+def test_a_night_without_tokens_makes_no_empty_map_and_the_next_one_goes_on(
+    tmp_path: Path, server: ScriptedServer
+) -> None:
+    with project_at(tmp_path, server) as project:
+        many = project.settings.explore.model_copy(update={"batch": 40})  # so that no scout has to choose
+        project.settings = project.settings.model_copy(update={"explore": many})
+        spent = project.store.nights.open(budget=SharedBudget(tokens=0))
+        run = explore(project, night=spent)
+        assert "tokens of the night, before anything was found" in run.reason
+        assert (server.asked.total(), distillate_path(project.root, "courier").exists()) == (0, False)
+        next_night = project.store.nights.open(budget=SharedBudget(tokens=10_000))
+        assert asyncio.run(advance(project, run.id, night=next_night.id)).status is RunStatus.PARKED
+        assert distillate(project).claims
 
 
 def test_the_end_of_the_night_ends_a_run_as_a_deadline_does(tmp_path: Path, monkeypatch: Any) -> None:
