@@ -27,7 +27,15 @@ from karkas.storage.decisions import (
 from karkas.storage.endings import WAITING, close_gate, undecide, void_permit
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
 from karkas.storage.runs import RunStatus
-from karkas.storage.settling import issue, meanwhile, settle, still_waits, summary, waits_on_record
+from karkas.storage.settling import (
+    issue,
+    meanwhile,
+    put_off_unseen,
+    settle,
+    still_waits,
+    summary,
+    waits_on_record,
+)
 from karkas.storage.tables import GateRow, PermitRow, RunRow
 from karkas.storage.verdicts import Shown, check_alike, give, give_batch, likeness, needed
 
@@ -171,6 +179,11 @@ class Gates:
             if before.status is GateStatus.DEFERRED:
                 raise PermitError(
                     f"gate {row.id} was put off by {before.decided_by}; no critic passes it meanwhile"
+                )
+            if broken := put_off_unseen(self._records, change, row):
+                raise PermitError(
+                    f"gate {row.id} is passed by no critic: the record is broken ({broken}), so a person may have put it"
+                    " off; `karkas audit verify`"
                 )
             proposal = stored_actions(self._records.artifacts, before)
             alone = needed(self._records, change, before) == FEWEST
