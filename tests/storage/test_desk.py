@@ -36,14 +36,15 @@ def test_one_that_fails_takes_nothing_of_the_others_with_it(store: Store) -> Non
     done = store.runs.create("act").id
     store.runs.set_status(done, RunStatus.FAILED)
 
-    async def asked() -> Sequence[object]:
-        return await asyncio.gather(
+    async def asked() -> list[object]:
+        found = await asyncio.gather(
             store.aside(store.runs.create, "act", zone="a"),
             store.aside(store.runs.set_status, done, RunStatus.RUNNING),
             store.aside(store.runs.get, "r-000000000000"),
             store.aside(store.runs.create, "act", zone="b"),
             return_exceptions=True,
         )
+        return list(found)
 
     _, ended, unknown, _ = asyncio.run(asked())
     assert isinstance(ended, RunStatusError)
