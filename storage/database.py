@@ -47,9 +47,15 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         group = self._group
-        bind = self._engine if group is None else group.reading()
-        with self._translated(), Session(bind, expire_on_commit=False, **_WITHIN) as session:
-            yield session
+        with self._translated():
+            try:
+                bind = self._engine if group is None else group.reading()
+                with Session(bind, expire_on_commit=False, **_WITHIN) as session:
+                    yield session
+            except SQLAlchemyError:
+                if group is not None:
+                    group.spoil()
+                raise
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -177,6 +183,12 @@ class _Group:
             self._spoilt = False
         self.last = session
 
+    def spoil(self) -> None:
+        """A statement failed, whatever becomes of its error. PostgreSQL then undoes the transaction when it is committed,
+        and says nothing; SQLite may have undone it already.
+        """
+        self._spoilt = True
+
     def commit(self) -> None:
         if self._spoilt:
             raise SpoiltError("a part of the transaction failed; nothing was written")
@@ -198,9 +210,15 @@ class _Group:
 
     @staticmethod
     def _check(connection: Connection) -> None:
-        """Some faults make SQLite undo a whole transaction; what is written after that would be in none."""
-        driver = None if connection.invalidated else connection.connection.driver_connection
-        if driver is None or (isinstance(driver, sqlite3.Connection) and not driver.in_transaction):
+        """Some faults make SQLite undo a whole transaction; what is written after that would be in none. PostgreSQL undoes
+        one in which something failed, and calls that a commit.
+        """
+        driver: Any = None if connection.invalidated else connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            sound = driver.in_transaction
+        else:
+            sound = driver is not None and driver.info.transaction_status.name == "INTRANS"
+        if not sound:
             raise StorageError("the transaction was broken off; nothing was half written, repeat it")
 
 

@@ -182,8 +182,8 @@ class Gates:
                 )
             if broken := put_off_unseen(self._records, change, row):
                 raise PermitError(
-                    f"gate {row.id} is passed by no critic: the record is broken ({broken}), so a person may have put it"
-                    " off; `karkas audit verify`"
+                    f"gate {row.id} is passed by no critic: the record is broken ({broken}), so a person may have"
+                    " put it off; `karkas audit verify`"
                 )
             proposal = stored_actions(self._records.artifacts, before)
             alone = needed(self._records, change, before) == FEWEST

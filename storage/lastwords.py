@@ -30,8 +30,8 @@ class _Known(BaseModel):
     """What the log said up to row `seq`, each row of which followed the one before it.
 
     `words` holds hashes by subject: of a zone or a grant its last row; of a gate that waits its opening and its last
-    row; of a permit the opening of its gate and its own last row. What is over, or began before a break of the chain, is not in it.
-    `grants` holds their zones.
+    row; of a permit the opening of its gate and its own last row. What is over, or began before a break of the chain,
+    is not in it. `grants` holds their zones.
     """
 
     seq: int = 0

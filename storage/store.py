@@ -68,7 +68,10 @@ class Store:
         self.checkpoints = Checkpointers(folder, key, database.url)
         self._desk = Desk(database.together, name="store")
         others = {id(self.artifacts), id(self.slots), id(self.locks)}
-        self._parts = {id(one) for one in vars(self).values() if id(one) not in others}
+        mine = [
+            one for one in vars(self).values() if one is not None
+        ]  # `None` is what plain functions belong to
+        self._parts = {id(one) for one in mine if id(one) not in others}
 
     @classmethod
     def open(
@@ -165,9 +168,10 @@ class Store:
 
     async def at_once(self, call: Callable[[], T]) -> T:
         """What `call` gives, which asks the database several times in a row: one transaction, unless something in it
-        fails. It must do nothing else that takes long, and may be called twice.
+        fails. It must do nothing else that takes long, and may be called twice; or not at all, where whoever asked was
+        cancelled before its turn.
         """
-        return await self._desk.do(call)
+        return await self._desk.do(call, lapses=True)
 
     def close(self) -> None:
         self.doings.close()

@@ -262,8 +262,8 @@ class Zones:
                     yield f"zone {row.name}: {BROKEN}"
 
     def _row(self, change: Change, name: str) -> ZoneRow | None:
-        """The row to change. One that karkas did not write, or not last, is emptied first, so that no change puts a seal
-        on it.
+        """The row to change. One that karkas did not write, or not last, is emptied first, so that no change puts a
+        seal on it.
         """
         row = change.session.get(ZoneRow, name)
         if row is not None and not self._proven(change, row):

@@ -34,8 +34,8 @@ def put_back(tamper: Tamper, table: str) -> None:
 
 @pytest.mark.parametrize("after", ["distilled", "staged", "tightened"])
 @pytest.mark.parametrize("proven", [False, True])
-def test_a_looser_zone_is_not_put_back_by_what_karkas_writes_after_it(  # noqa: PLR0917
-    store: Store, permitted: Permitted, open_gate: OpenGate, tamper: Tamper, proven: bool, after: str
+def test_a_looser_zone_is_not_put_back_by_what_karkas_writes_after_it(
+    store: Store, permitted: Permitted, tamper: Tamper, *, proven: bool, after: str
 ) -> None:
     """Its old row and no word of the tightening: what is written of the zone next must not sign the old level."""
     store.zones.observe(LORA)
@@ -74,12 +74,13 @@ def test_a_zone_that_was_dropped_once_is_not_declared_anew_over_what_came_after(
 
 
 @pytest.mark.parametrize("proven", [False, True])
-def test_a_gate_that_a_person_put_off_is_not_passed_by_a_grant_once_that_is_hidden(  # noqa: PLR0917
+def test_a_gate_that_a_person_put_off_is_not_passed_by_a_grant_once_that_is_hidden(
     store: Store,
     give: Callable[..., StandingGrant],
     permitted: Permitted,
     open_gate: OpenGate,
     tamper: Tamper,
+    *,
     proven: bool,
 ) -> None:
     gate = open_gate("docs/a.md", holds=(Hold.LEVEL,))
@@ -111,7 +112,7 @@ def test_a_gate_that_a_person_put_off_is_not_passed_by_a_critic_once_that_is_hid
     tamper("INSERT INTO gate SELECT * FROM kept")
     tamper("DELETE FROM audit WHERE subject = :it AND event <> 'gate_opened'", it=f"gate:{gate.id}")
     report = CriticReport(
-        critic="critic/x", status=CriticStatus.PASS, digests=(gate.variants[0].digest,), reason="good"
+        critic="critic/x", status=CriticStatus.PASSED, digests=(gate.variants[0].digest,), reason="good"
     )
     with pytest.raises(PermitError, match="put it off"):
         store.gates.pass_by_critic(gate.id, report)
