@@ -184,8 +184,8 @@ class _Group:
         self.last = session
 
     def spoil(self) -> None:
-        """A statement failed, whatever becomes of its error. PostgreSQL then undoes the transaction when it is committed,
-        and says nothing; SQLite may have undone it already.
+        """A statement failed, whatever becomes of its error. PostgreSQL then undoes the transaction when it is
+        committed, and says nothing; SQLite may have undone it already.
         """
         self._spoilt = True
 
@@ -210,8 +210,8 @@ class _Group:
 
     @staticmethod
     def _check(connection: Connection) -> None:
-        """Some faults make SQLite undo a whole transaction; what is written after that would be in none. PostgreSQL undoes
-        one in which something failed, and calls that a commit.
+        """Some faults make SQLite undo a whole transaction; what is written after that would be in none. PostgreSQL
+        undoes one in which something failed, and calls that a commit.
         """
         driver: Any = None if connection.invalidated else connection.connection.driver_connection
         if isinstance(driver, sqlite3.Connection):

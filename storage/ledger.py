@@ -160,26 +160,35 @@ class Ledger:
             return _permit(row)
 
     def commit(
-        self, permit: str, result: dict[str, JsonValue], undo: dict[str, JsonValue] | None = None
+        self,
+        permit: str,
+        result: dict[str, JsonValue],
+        undo: dict[str, JsonValue] | None = None,
+        *,
+        claim: int | None = None,
     ) -> Permit:
-        """Records that the effect happened. `result` and `undo` are small; what is large stands there by hash."""
+        """Records that the effect happened. `result` and `undo` are small; what is large stands there by hash.
+
+        Raises `PermitError`, as `fail` and `doubt` do, where it was taken over since it was given out as `claim`: how
+        it ended is for that one to say.
+        """
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
-            return self._step(change, row, PermitStatus.COMMITTED, result=result, undo=undo)
+            return self._step(change, row, PermitStatus.COMMITTED, claim=claim, result=result, undo=undo)
 
-    def fail(self, permit: str, error: str) -> Permit:
+    def fail(self, permit: str, error: str, *, claim: int | None = None) -> Permit:
         """Records that the effect did not happen."""
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
-            return self._step(change, row, PermitStatus.FAILED, reason=error)
+            return self._step(change, row, PermitStatus.FAILED, claim=claim, reason=error)
 
-    def doubt(self, permit: str, reason: str) -> Permit:
+    def doubt(self, permit: str, reason: str, *, claim: int | None = None) -> Permit:
         """Records that nobody knows whether the effect happened; a person resolves it. Where no person had passed its
         gate, its zones leave autonomy, and the grant that passed it ends.
         """
         with self._records.change() as change:
             row = find(change.session, PermitRow, permit)
-            doubtful = self._step(change, row, PermitStatus.UNKNOWN, reason=reason)
+            doubtful = self._step(change, row, PermitStatus.UNKNOWN, claim=claim, reason=reason)
             self._mishap(change, row, "ended in doubt")
             return doubtful
 
@@ -294,8 +303,11 @@ class Ledger:
         reason: str = "",
         actor: str = SYSTEM,
         doubtful: bool = False,
+        claim: int | None = None,
         **outcome: Any,
     ) -> Permit:
+        if claim is not None and row.claims != claim:
+            raise PermitError(f"{_became(row)}: it was taken over from here, so nothing is said of it here")
         # Out of doubt there are the same steps as out of `started`, but only a person takes them.
         if (row.status == PermitStatus.UNKNOWN) is not doubtful:
             raise LedgerError(f"{_became(row)}; it cannot become {after} so")

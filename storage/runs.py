@@ -10,11 +10,12 @@ from typing import NewType
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlalchemy import bindparam, update
-from sqlmodel import col, func, select
+from sqlmodel import Session, col, func, select
 
 from karkas.policies.actions import digest_of_bytes
 from karkas.policies.budgets import Budget, Spent
 from karkas.policies.errors import AuditError, EngineChangedError, KernelError
+from karkas.storage.audit import newest
 from karkas.storage.endings import WAITING, end_run, wake
 from karkas.storage.journal import drop_answers
 from karkas.storage.leases import Lease, lease
@@ -47,6 +48,9 @@ NEXT: dict[RunStatus, frozenset[RunStatus]] = {
     RunStatus.STOPPED: frozenset(),
 }
 
+
+REOPENED = {RunStatus.FAILED, RunStatus.STOPPED}
+"""What goes on only when a person opens it again."""
 
 NOT_ENDED = [status.value for status in RunStatus if not status.ended]
 
@@ -158,8 +162,8 @@ class Runs:
             return frozenset(RunId(run) for (run,) in found)
 
     def proven(self, name: str) -> Run:
-        """As `get`, where workflow, input and options are as a person gave them, and the engine is the one that is
-        pinned on the record; else `AuditError`.
+        """As `get`, where workflow, input and options are as a person gave them, the engine is the one that is
+        pinned on the record, and one that was stopped there was opened again; else `AuditError`.
 
         They say which code runs, what counts as the person's own words, and whose answers the run is made of.
         """
@@ -170,12 +174,19 @@ class Runs:
             last = self._records.audit.proven(session, f"run:{row.id}", "run_engine_")
             pinned = last["engine"] if isinstance(last, dict) and RELEASED not in last else None
             begun = anew["begun"] if isinstance(anew, dict) else created
-            if begun != _begun_with(row) or row.engine != pinned:
+            if begun != _begun_with(row) or row.engine != pinned or self._revived(session, row):
                 raise AuditError(
                     f"run {row.id} is not as it was begun: its row was changed outside karkas, so it does not go on."
                     " Begin a new one; `karkas audit verify`"
                 )
             return _run(row)
+
+    def _revived(self, session: Session, row: RunRow) -> bool:
+        """Whether it was stopped or failed on the record, and its row says otherwise without a person's `reopen`."""
+        last = newest(session, f"run:{row.id}", "run_moved")
+        if last is None or RunStatus(row.status).ended:
+            return False
+        return not self._records.audit.wrote(last) or json.loads(last.data)["after"] in REOPENED
 
     def list(
         self,
@@ -293,7 +304,7 @@ class Runs:
         """Queues a failed or stopped run again; the explicit act without which an ended run stays ended."""
         with self._records.change() as change:
             row = find(change.session, RunRow, run)
-            if RunStatus(row.status) not in {RunStatus.FAILED, RunStatus.STOPPED}:
+            if row.status not in REOPENED:
                 raise RunStatusError(
                     f"run {row.id} is {row.status}; only a failed or stopped one is opened again"
                 )

@@ -166,12 +166,12 @@ class Store:
             return await self._desk.do(partial(call, *args, **kwargs))
         return await asyncio.to_thread(call, *args, **kwargs)
 
-    async def at_once(self, call: Callable[[], T]) -> T:
+    async def at_once(self, call: Callable[[], T], *, lapses: bool = False) -> T:
         """What `call` gives, which asks the database several times in a row: one transaction, unless something in it
-        fails. It must do nothing else that takes long, and may be called twice; or not at all, where whoever asked was
-        cancelled before its turn.
+        fails. It must do nothing else that takes long, and may be called twice; where it `lapses`, it is not called
+        once whoever asked was cancelled.
         """
-        return await self._desk.do(call, lapses=True)
+        return await self._desk.do(call, lapses=lapses)
 
     def close(self) -> None:
         self.doings.close()

@@ -58,9 +58,9 @@ class Context:
         """Calls a method of the store so that other branches and runs go on while it waits (`Store.aside`)."""
         return await self.store.aside(call, *args, **kwargs)
 
-    async def at_once(self, call: Callable[[], T]) -> T:
+    async def at_once(self, call: Callable[[], T], *, lapses: bool = False) -> T:
         """As `stored`, for a function that asks the store several times in a row (`Store.at_once`)."""
-        return await self.store.at_once(call)
+        return await self.store.at_once(call, lapses=lapses)
 
     def expiry(self) -> datetime | None:
         """When a gate that opens now expires."""

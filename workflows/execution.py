@@ -139,9 +139,10 @@ async def _act(
             ledger.start(claimed)
         return claimed
 
-    claimed = await context.at_once(begin)
+    claimed = await context.at_once(begin, lapses=True)
     if isinstance(claimed, Stale):
         return claimed
+    mine = claimed.claim
     tool = context.tools[claimed.action.tool]
     context.progress(f"{tool.name}: acting")
     try:
@@ -149,14 +150,14 @@ async def _act(
     except KarkasError as error:
         # That nothing happened this time says nothing of the first time.
         if claimed.again or isinstance(error, InDoubtError):
-            doubtful = await context.stored(ledger.doubt, claimed.permit_id, str(error))
+            doubtful = await context.stored(ledger.doubt, claimed.permit_id, str(error), claim=mine)
             return InDoubt(await _ask_what_happened(context, gate, doubtful))
         if isinstance(error, StaleError):
-            await context.stored(ledger.fail, claimed.permit_id, str(error))
+            await context.stored(ledger.fail, claimed.permit_id, str(error), claim=mine)
             return Stale(str(error))
-        return outcome_of(gate, await context.stored(ledger.fail, claimed.permit_id, str(error)))
+        return outcome_of(gate, await context.stored(ledger.fail, claimed.permit_id, str(error), claim=mine))
     result = performed.result | ({"shown": performed.shown} if performed.shown else {})
-    committed = await context.stored(ledger.commit, claimed.permit_id, result, performed.undo)
+    committed = await context.stored(ledger.commit, claimed.permit_id, result, performed.undo, claim=mine)
     return outcome_of(gate, committed)
 
 
@@ -179,7 +180,8 @@ async def _after_crash(context: Context, gate: Gate, permit: Permit) -> Outcome 
         return await _run(context, gate, permit, claim)
     reason = "karkas was stopped while the tool ran"
     reason += f", and it is not repeated since {stale}" if stale else ""
-    doubtful = await context.stored(context.store.ledger.doubt, permit.id, reason)
+    _lease(context).check()
+    doubtful = await context.stored(context.store.ledger.doubt, permit.id, reason, claim=permit.claims)
     return InDoubt(await _ask_what_happened(context, gate, doubtful))
 
 

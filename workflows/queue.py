@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import URL, Engine, create_engine, event
 
+from karkas.policies.errors import AuditError
 from karkas.storage.database import BUSY_SECONDS, enter_wal
 
 NAME = "karkas"
@@ -52,6 +53,7 @@ class RunQueue:
         from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
         logging.getLogger("dbos").setLevel(logging.ERROR)
+        _read_no_pickles()
         self._zones = zones
         config: DBOSConfig = {
             "name": NAME,
@@ -148,6 +150,19 @@ def _register(advance: Advance) -> None:
 
     _work["anywhere"] = DBOS.workflow(name="anywhere")(anywhere)
     _work["in_zone"] = DBOS.workflow(name="in_zone")(in_zone)
+
+
+def _read_no_pickles() -> None:
+    """DBOS rebuilds any object where a row says that it is pickled, whichever serializer is set. Whoever writes to its
+    tables would run code here, beside the signing key.
+    """
+    from dbos._serialization import DefaultSerializer
+
+    def refused(_: DefaultSerializer, _text: str) -> Any:
+        raise AuditError("a row of the queue was changed outside karkas, so it is not read")
+
+    vars(DefaultSerializer)["deserialize"]  # a KeyError where another version of DBOS does it elsewhere
+    DefaultSerializer.deserialize = refused  # type: ignore[assignment, method-assign]
 
 
 def _zone(name: str | None) -> str:

@@ -312,6 +312,8 @@ async def _leave(
     await _count_time(context)
 
     def leave() -> Run:
+        if context.lease is not None:
+            context.lease.check()
         run = runs.get(context.run)
         if run.status.ended:
             return run

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("agents", "workflows", "policies", "storage", "server")
-DATA = {".md", ".toml", ".mako", ".sql", ".yaml", ".tcss", ".typed", ".txt", ".json"}
+DATA = {".md", ".toml", ".mako", ".sql", ".yaml", ".tcss", ".typed", ".txt", ".json", ".html"}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from karkas.policies.errors import AuditError, PermitError, VerdictError
 from karkas.policies.permits import PermitStatus
 from karkas.policies.verdicts import Approve, Defer, Reject
 from karkas.policies.zones import ControlLevel, LevelChange, Scope, Zone
-from karkas.storage import Gate, Permit, Store
+from karkas.storage import Gate, Permit, Run, RunStatus, Store
 
 Tamper = Callable[..., None]
 Permitted = Callable[..., Permit]
@@ -223,3 +223,15 @@ def test_what_takes_an_effect_back_comes_from_the_record_and_is_given_once(
 def test_there_is_nothing_to_take_back_of_what_was_not_performed(store: Store, permitted: Permitted) -> None:
     with pytest.raises(PermitError, match="nothing"):
         store.ledger.begin_undo(permitted("a.md").id, by="anna")
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_run_that_a_person_stopped_does_not_go_on_because_its_row_says_so(
+    store: Store, run: Run, tamper: Tamper, forge: Callable[..., None], *, forged: bool
+) -> None:
+    store.runs.set_status(run.id, RunStatus.STOPPED, reason="enough", by="anna")
+    tamper("UPDATE run SET status = 'parked', finished_at = NULL, due_at = created_at")
+    if forged:
+        forge("run_moved", f"run:{run.id}", {"before": "stopped", "after": "parked", "reason": ""})
+    with pytest.raises(AuditError, match="changed outside karkas"):
+        store.runs.proven(run.id)

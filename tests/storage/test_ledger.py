@@ -291,6 +291,25 @@ def test_what_was_started_is_taken_over_only_for_an_idempotent_tool(
     assert store.ledger.commit(permit.id, {}).status is PermitStatus.COMMITTED
 
 
+def test_who_was_taken_over_says_nothing_of_how_it_ended(
+    store: Store, run: Run, permitted: Permitted
+) -> None:
+    """A worker that was thought dead comes back while the one that took over is at work."""
+    permit = permitted("a.md")
+    late = store.ledger.claim(permit.id, worker="late")
+    store.ledger.start(late)
+    with store.runs.lease(run.id) as lease:
+        again = store.ledger.reclaim(permit.id, worker="w", lease=lease, idempotent=True)
+    store.ledger.start(again)
+    with pytest.raises(PermitError, match="taken over"):
+        store.ledger.fail(permit.id, "the network is away", claim=late.claim)
+    with pytest.raises(PermitError, match="taken over"):
+        store.ledger.doubt(permit.id, "it timed out", claim=late.claim)
+    with pytest.raises(PermitError, match="taken over"):
+        store.ledger.commit(permit.id, {}, claim=late.claim)
+    assert store.ledger.commit(permit.id, {}, claim=again.claim).status is PermitStatus.COMMITTED
+
+
 @pytest.mark.parametrize("status", [PermitStatus.APPROVED, PermitStatus.COMMITTED, PermitStatus.VOID])
 def test_nothing_else_is_taken_over(
     store: Store, run: Run, permitted: Permitted, status: PermitStatus

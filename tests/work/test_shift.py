@@ -1,11 +1,15 @@
 """Workers as real processes: what is queued gets done, whatever happens to them, and nobody is asked."""
 
+import base64
 import json
+import pickle
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -195,3 +199,38 @@ def clock_of(project: Project) -> list[timedelta]:
     object.__setattr__(records, "clock", lambda: clock() + shifted[0])
     project.store.clock = records.clock
     return shifted
+
+
+class Evil:
+    """Rebuilt from its pickle, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def test_what_somebody_wrote_into_the_queue_runs_nothing(root: Path, opened: Callable[[], Project]) -> None:
+    """The queue's library rebuilds any object that a row calls a pickle, whatever it was told to write itself."""
+    (asks,) = queue(opened(), "asks", "a")
+    assert command("night").code == 3
+    marker = root / "evil"
+    pickled = base64.b64encode(pickle.dumps(Evil(marker))).decode()
+    with closing(sqlite3.connect(root / ".karkas/queue.db")) as database:
+        changed = database.execute(
+            "UPDATE workflow_status SET status = 'ENQUEUED', serialization = 'py_pickle', executor_id = NULL,"
+            " started_at_epoch_ms = NULL, completed_at = NULL WHERE workflow_uuid LIKE ?",
+            (f"{asks.id}:%",),
+        )
+        assert changed.rowcount == 1
+        changed = database.execute(
+            "UPDATE workflow_input SET inputs = ? WHERE workflow_uuid LIKE ?", (pickled, f"{asks.id}:%")
+        )
+        assert changed.rowcount == 1
+        database.commit()
+    (other,) = queue(opened(), "steps", "b")
+    with worker():
+        until(lambda: standing(opened(), [other]) == [RunStatus.DONE])
+        time.sleep(2)
+    assert not marker.exists()

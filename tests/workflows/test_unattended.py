@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from langgraph.graph import END, START
+from langgraph.types import StateSnapshot
 from tests.workflows.conftest import Bench
 
 from karkas.policies.errors import ModelNeededError, ModelUnavailableError, StorageError, UsageError
 from karkas.policies.verdicts import Answer
-from karkas.storage import RunStatus
+from karkas.storage import Lease, LeaseLostError, RunStatus
+from karkas.workflows import runs
 from karkas.workflows.define import Workflow
 from karkas.workflows.lanes import WorkflowState
-from karkas.workflows.runs import FIRST_PAUSE_S, LONGEST_PAUSE_S, Unattended, pause_s
+from karkas.workflows.runs import FIRST_PAUSE_S, LONGEST_PAUSE_S, Unattended, pause_s, result_of
 
 WORKER = Unattended("host:1", retries=2, crashes=3)
 
@@ -204,3 +206,26 @@ def test_of_two_runs_with_one_key_there_is_one(bench: Bench) -> None:
     first, second = (runs.create("test", key="nightly@2026-11-29T23:00") for _ in range(2))
     assert first.id == second.id
     assert len(runs.list()) == 1
+
+
+def test_a_worker_that_lost_its_lease_at_the_very_end_does_not_say_how_the_run_stands(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was suspended between its last checkpoint and the run's row, and another one is at work on the run now."""
+    failing = Failing()
+    run, context = bench.begin(failing.graph)
+    lost: list[bool] = []
+
+    def after_the_last_step(snapshot: StateSnapshot) -> dict[str, Any]:
+        lost.append(True)
+        return result_of(snapshot)
+
+    def check(lease: Lease) -> None:
+        if lost:
+            raise LeaseLostError(f"the lease of run {lease.run} is lost")
+
+    monkeypatch.setattr(runs, "result_of", after_the_last_step)
+    monkeypatch.setattr(Lease, "check", check)
+    with pytest.raises(LeaseLostError):
+        bench.advance(context, failing.graph, unattended=WORKER)
+    assert bench.project.store.runs.get(run.id).status is RunStatus.RUNNING
