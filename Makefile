@@ -23,7 +23,7 @@ COMPILE = $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --ge
 	--no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-nightly test-vllm check bench schemas screens lock build clean
+.PHONY: help setup demo test test-nightly test-vllm check bench chaos schemas screens lock build clean
 
 help:  ## Shows this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,12 @@ bench: $(STAMP)  ## Measures explorations, calls, ranking: make bench SOURCES="f
 		else echo "throughput was not measured; name a vLLM server: URL=http://127.0.0.1:8000"; fi
 	@if [ -n "$(SCITLDR)" ]; then $(BIN)/python benchmarks/scitldr.py $(SCITLDR); \
 		else echo "sentence ranking was not measured; name its data: SCITLDR=path/to/scitldr-a-dev.jsonl"; fi
+
+chaos: $(STAMP)  ## A night of 100 runs while workers are killed: make chaos SEED=7; on PostgreSQL too, where KARKAS_TEST_POSTGRES_URL names one.
+	$(BIN)/python benchmarks/chaos.py --seed $(or $(SEED),1)
+	@if [ -n "$(KARKAS_TEST_POSTGRES_URL)" ]; then \
+		$(BIN)/python benchmarks/chaos.py --seed $(or $(SEED),1) --postgres $(KARKAS_TEST_POSTGRES_URL); \
+		else echo "PostgreSQL was left out; set KARKAS_TEST_POSTGRES_URL"; fi
 
 lock:  ## Resolves the dependencies of pyproject.toml anew into requirements/.
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

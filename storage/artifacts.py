@@ -131,7 +131,7 @@ class SharedArtifacts(Artifacts):
     def get(self, digest: Digest) -> bytes:
         try:
             return super().get(digest)
-        except (NotFoundError, StorageError):
+        except NotFoundError:
             with self._database.connection() as connection:
                 data = connection.execute(select(ArtifactRow.data).where(_is(digest))).scalar()
             if data is None or digest_of_bytes(data) != digest:

@@ -273,7 +273,9 @@ def _rows(session: Session, *, begin: int | None = None) -> Iterator[Noted]:
     return found(session, _ALL) if begin is None else found(session, _SINCE, {"begin": begin})
 
 
-def found(session: Session, query: Select[Any], given: dict[str, str | int] | None = None) -> Iterator[Noted]:
+def found(
+    session: Session, query: Select[*tuple[Any, ...]], given: dict[str, str | int] | None = None
+) -> Iterator[Noted]:
     return map(Noted._make, session.connection().execute(query, given))
 
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import URL
 
 from karkas.policies.errors import StorageError
-from karkas.storage.database import BUSY_SECONDS, database_url, worker_name
+from karkas.storage.database import BUSY_SECONDS, conninfo, database_url
 from karkas.storage.keys import KEY, SigningKey
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
     from psycopg import AsyncConnection
-    from psycopg_pool import AsyncConnectionPool
 
     from karkas.storage.filed import SqliteCheckpoints
 
@@ -47,14 +46,15 @@ class Checkpointers:
         if self._url.get_backend_name() != "sqlite":
             from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-            url, serde = libpq_url(self._url), SealedSerializer(self._key)
-            if not self._made:
-                async with AsyncPostgresSaver.from_conn_string(url) as first:
-                    await _set_up(first)
-                self._made = True
-            async with self._pooled(url) as pool:
+            url, serde = conninfo(self._url), SealedSerializer(self._key)
+            async with self._pooled(url) as shared:
+                async with shared.first:
+                    if not self._made:
+                        async with AsyncPostgresSaver.from_conn_string(url) as saver:
+                            await _set_up(saver)
+                        self._made = True
                 # One each, since a saver takes one call at a time.
-                yield AsyncPostgresSaver(pool, serde=serde)
+                yield AsyncPostgresSaver(shared.pool, serde=serde)
             return
         path = self._folder / "checkpoints.db"
         try:
@@ -71,7 +71,7 @@ class Checkpointers:
             self._file = None
 
     @asynccontextmanager
-    async def _pooled(self, url: str) -> "AsyncIterator[AsyncConnectionPool[Any]]":
+    async def _pooled(self, url: str) -> "AsyncIterator[_Pool]":
         """The connections of all runs in this event loop, closed with the last of them."""
         loop = asyncio.get_running_loop()
         with self._lock:
@@ -79,7 +79,7 @@ class Checkpointers:
             shared.users += 1
         try:
             await shared.pool.open()
-            yield shared.pool
+            yield shared
         finally:
             with self._lock:
                 shared.users -= 1
@@ -106,6 +106,7 @@ class _Pool:
         from psycopg_pool import AsyncConnectionPool
 
         self.users = 0
+        self.first = asyncio.Lock()
         self.pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
             url,
             min_size=1,
@@ -149,9 +150,3 @@ async def _set_up(saver: "AsyncPostgresSaver") -> None:
         await saver.setup()
     finally:
         await connection.execute("SELECT pg_advisory_unlock(%s)", [SETUP_LOCK])
-
-
-def libpq_url(url: URL) -> str:
-    """Named as the other connections of this process, so that all of them end when it is declared dead."""
-    named = url.update_query_dict({"application_name": f"karkas {worker_name()}"})
-    return named.set(drivername="postgresql").render_as_string(hide_password=False)

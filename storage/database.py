@@ -47,13 +47,19 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         group = self._group
-        bind = self._engine if group is None else group.reading()
-        with self._translated(), Session(bind, expire_on_commit=False, **_WITHIN) as session:
-            yield session
+        with self._translated():
+            try:
+                bind = self._engine if group is None else group.reading()
+                with Session(bind, expire_on_commit=False, **_WITHIN) as session:
+                    yield session
+            except SQLAlchemyError:
+                if group is not None:
+                    group.spoil()
+                raise
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises. Within `together`, a part of it."""
+        """One transaction: committed when the block ends, rolled back when it raises. In `together`, a part of it."""
         group = self._group
         if group is not None:
             with self._translated(), group.part() as session:
@@ -87,7 +93,7 @@ class Database:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """Lets the writers of this process wait for one another in turn; SQLite would have each look again and again."""
+        """Lets the writers of this process wait for one another in turn; SQLite has each look again and again."""
         if not self.is_sqlite:
             yield
             return
@@ -177,6 +183,12 @@ class _Group:
             self._spoilt = False
         self.last = session
 
+    def spoil(self) -> None:
+        """A statement failed, whatever becomes of its error. PostgreSQL then undoes the transaction when it is committed,
+        and says nothing; SQLite may have undone it already.
+        """
+        self._spoilt = True
+
     def commit(self) -> None:
         if self._spoilt:
             raise SpoiltError("a part of the transaction failed; nothing was written")
@@ -198,9 +210,15 @@ class _Group:
 
     @staticmethod
     def _check(connection: Connection) -> None:
-        """Some faults make SQLite undo a whole transaction; what is written after that would be in none."""
-        driver = None if connection.invalidated else connection.connection.driver_connection
-        if driver is None or (isinstance(driver, sqlite3.Connection) and not driver.in_transaction):
+        """Some faults make SQLite undo a whole transaction; what is written after that would be in none. PostgreSQL undoes
+        one in which something failed, and calls that a commit.
+        """
+        driver: Any = None if connection.invalidated else connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            sound = driver.in_transaction
+        else:
+            sound = driver is not None and driver.info.transaction_status.name == "INTRANS"
+        if not sound:
             raise StorageError("the transaction was broken off; nothing was half written, repeat it")
 
 
@@ -238,6 +256,16 @@ def enter_wal(execute: Callable[[str], object]) -> None:
             return
 
 
+def conninfo(url: URL) -> str:
+    """For libpq, whose URLs are not those of SQLAlchemy: it takes a `+` as it stands. Named as all connections of this
+    process, so that they end when it is declared dead.
+    """
+    from psycopg.conninfo import make_conninfo
+
+    parts = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
+    return make_conninfo(**parts, application_name=f"karkas {worker_name()}")
+
+
 def worker_name() -> str:
     """How other processes see this one: `HOST:PID`."""
     return f"{socket.gethostname()}:{os.getpid()}"
@@ -261,8 +289,8 @@ def _sqlite_engines(url: URL) -> tuple[Engine, Engine]:
 
     # Not as an event of the engine: with one of those, every statement is announced to everybody.
     writing = create_engine(url, pool=engine.pool)
-    engine.dialect.do_begin = _says("BEGIN")  # type: ignore[method-assign]
-    writing.dialect.do_begin = _says("BEGIN IMMEDIATE")  # type: ignore[method-assign]
+    for one, statement in ((engine, "BEGIN"), (writing, "BEGIN IMMEDIATE")):
+        setattr(one.dialect, "do_begin", _says(statement))  # noqa: B010
     return engine, writing
 
 

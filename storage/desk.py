@@ -24,6 +24,7 @@ class _Asked:
     around: Context
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
+    lapses: bool
     value: Any = None
     error: BaseException | None = field(default=None)
 
@@ -43,10 +44,10 @@ class Desk:
         self._waiting: deque[_Asked] = deque()
         self._at_work = False
 
-    async def do(self, call: Callable[[], T]) -> T:
-        """What `call` gives, made in the thread of the desk."""
+    async def do(self, call: Callable[[], T], *, lapses: bool = False) -> T:
+        """What `call` gives, made in the thread of the desk; not made, where it `lapses`, once nobody waits for it."""
         loop = asyncio.get_running_loop()
-        asked = _Asked(call, copy_context(), loop, loop.create_future())
+        asked = _Asked(call, copy_context(), loop, loop.create_future(), lapses)
         with self._lock:
             self._waiting.append(asked)
             idle, self._at_work = not self._at_work, True
@@ -86,6 +87,8 @@ class Desk:
 
 
 def _do(asked: _Asked) -> None:
+    if asked.lapses and asked.future.cancelled():
+        return
     try:
         asked.value, asked.error = asked.around.run(asked.call), None
     except BaseException as error:  # noqa: BLE001  it goes to whoever asked

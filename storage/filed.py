@@ -1,6 +1,5 @@
 """LangGraph's checkpoints in a SQLite file, for all runs of a process: what they write at once is one transaction."""
 
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -104,7 +103,7 @@ class SqliteCheckpoints(SqliteSaver):
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        found = path.stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from pydantic import JsonValue
+from sqlalchemy import and_, bindparam
 from sqlmodel import col, or_, select
 
 from karkas.policies.approvals import FEWEST
@@ -26,9 +27,24 @@ from karkas.storage.decisions import (
 from karkas.storage.endings import WAITING, close_gate, undecide, void_permit
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
 from karkas.storage.runs import RunStatus
-from karkas.storage.settling import issue, meanwhile, settle, still_waits, summary, waits_on_record
+from karkas.storage.settling import (
+    issue,
+    meanwhile,
+    put_off_unseen,
+    settle,
+    still_waits,
+    summary,
+    waits_on_record,
+)
 from karkas.storage.tables import GateRow, PermitRow, RunRow
 from karkas.storage.verdicts import Shown, check_alike, give, give_batch, likeness, needed
+
+_OF_KEY = select(GateRow).where(col(GateRow.key) == bindparam("key"))
+_IS_DUE = and_(
+    col(GateRow.status).in_(WAITING),
+    or_(col(GateRow.expires_at) <= bindparam("at"), col(GateRow.deferred_until) <= bindparam("at")),
+)
+_DUE, _ANY_DUE = select(GateRow).where(_IS_DUE), select(GateRow.id).where(_IS_DUE).limit(1)
 
 
 class Gates:
@@ -42,7 +58,7 @@ class Gates:
         Raises `PermitError` where the stored proposal is not what the gate would show.
         """
         with self._records.change() as change:
-            row = change.session.exec(select(GateRow).where(GateRow.key == new.key)).first()
+            row = change.session.scalars(_OF_KEY, {"key": new.key}).first()
             if row is not None:
                 return read_gate(self._records, row)
             if new.kind is GateKind.ACTION:
@@ -164,6 +180,11 @@ class Gates:
                 raise PermitError(
                     f"gate {row.id} was put off by {before.decided_by}; no critic passes it meanwhile"
                 )
+            if broken := put_off_unseen(self._records, change, row):
+                raise PermitError(
+                    f"gate {row.id} is passed by no critic: the record is broken ({broken}), so a person may have"
+                    " put it off; `karkas audit verify`"
+                )
             proposal = stored_actions(self._records.artifacts, before)
             alone = needed(self._records, change, before) == FEWEST
             if not (before.kind is GateKind.ACTION and alone) or not critic_releases(
@@ -227,16 +248,12 @@ class Gates:
     def wake_due(self, now: datetime | None = None) -> tuple[Gate, ...]:
         """Expires what is over its time and reopens what was deferred until now; returns the gates it moved."""
         at = now or self._records.clock()
-        due = select(GateRow).where(
-            col(GateRow.status).in_(WAITING),
-            or_(col(GateRow.expires_at) <= at, col(GateRow.deferred_until) <= at),
-        )
         with self._records.database.read() as session:
-            if session.exec(due).first() is None:
+            if session.connection().execute(_ANY_DUE, {"at": at}).first() is None:
                 return ()
         with self._records.change() as change:
             # What was set to waiting by hand is left as it is: reopening it would make it look as if it had waited.
-            rows = [row for row in change.session.exec(due) if self._waits(change, row)]
+            rows = [row for row in change.session.scalars(_DUE, {"at": at}) if self._waits(change, row)]
             for row in rows:
                 if row.expires_at is not None and row.expires_at <= at:
                     reason = f"nobody decided by {row.expires_at:%F %H:%M} UTC"

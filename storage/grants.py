@@ -17,7 +17,7 @@ from karkas.storage.audit import Noted, kept, newest
 from karkas.storage.decisions import Gate, read_gate, stored_actions
 from karkas.storage.endings import UNUSED, void_permit
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
-from karkas.storage.settling import issue, settle, still_waits, summary
+from karkas.storage.settling import issue, put_off_unseen, settle, still_waits, summary
 from karkas.storage.tables import GateRow, GrantRow, PermitRow
 from karkas.storage.verdicts import needed
 from karkas.storage.zones import ruled_since
@@ -113,7 +113,7 @@ class Grants:
             row = find(change.session, GateRow, gate)
             before = read_gate(self._records, row)
             still_waits(change, before, row)
-            if before.status is GateStatus.DEFERRED:
+            if before.status is GateStatus.DEFERRED or put_off_unseen(self._records, change, row) is not None:
                 return None
             grant = self._covering(change, before)
             if grant is None:

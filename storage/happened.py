@@ -39,7 +39,7 @@ class Happened:
         subjects: Collection[str] | None = None,
     ) -> list[AuditEntry]:
         """The entries of these events, the oldest first; `after` is the number of a row."""
-        query = NOTED.where(col(AuditRow.event).in_(names), col(AuditRow.seq) > after)
+        query: Any = NOTED.where(col(AuditRow.event).in_(names), col(AuditRow.seq) > after)
         if since is not None:
             query = query.where(col(AuditRow.at) >= since.astimezone(UTC).isoformat())
         if until is not None:

@@ -29,9 +29,9 @@ MAC_BYTES = 32
 class _Known(BaseModel):
     """What the log said up to row `seq`, each row of which followed the one before it.
 
-    `words` holds hashes by subject: of a zone or a grant its last row; of a gate that waits its opening; of a permit
-    the opening of its gate and its own last row. What is over, or began before a break of the chain, is not in it.
-    `grants` holds their zones.
+    `words` holds hashes by subject: of a zone or a grant its last row; of a gate that waits its opening and its last
+    row; of a permit the opening of its gate and its own last row. What is over, or began before a break of the chain,
+    is not in it. `grants` holds their zones.
     """
 
     seq: int = 0
@@ -66,18 +66,22 @@ class _Known(BaseModel):
 
     def _of_gate(self, row: Noted) -> None:
         if row.event == "gate_opened":
-            self.words[row.subject] = row.hash
+            self.words[row.subject] = f"{row.hash} {row.hash}"
         elif row.event == "gate_closed" or (
             row.event == "gate_decided" and _said(row, "status") != GateStatus.DEFERRED
         ):
             self._over(row.subject)
+        elif row.subject in self.words:
+            opening = self.words[row.subject].partition(" ")[0]
+            self.words[row.subject] = f"{opening} {row.hash}"
 
     def _of_permit(self, row: Noted) -> None:
         if row.event == "permit_issued":
             # It takes its gate's place, so that it stands only where nothing was lost since the gate was opened.
-            opening = self.words.pop(f"gate:{_said(row, 'gate')}", None)
+            began = self.words.pop(f"gate:{_said(row, 'gate')}", "")
         else:
-            opening = self.words.pop(row.subject, "").partition(" ")[0]
+            began = self.words.pop(row.subject, "")
+        opening = began.partition(" ")[0]
         if opening and row.event not in {"permit_committed", "permit_failed", "permit_void"}:
             self.words[row.subject] = f"{opening} {row.hash}"
 
@@ -119,8 +123,9 @@ class LastWords:
 
     def unlike(self, session: Session, said: Mapping[str, str | None]) -> str | None:
         """Why these are not the last words on their subjects, or None where they are: None in `said` where there is
-        none, of a gate and its permit two hashes. Only within a writing transaction.
+        none, of a gate and of a permit two hashes. Only within a writing transaction.
         """
+        wrong = list(said)
         for known in (self._known or self._load(), _Known()):
             if known is not None and self._go_on(session, known):
                 wrong = [subject for subject, hashes in said.items() if known.words.get(subject) != hashes]

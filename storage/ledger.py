@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, final
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlmodel import col, select
 
 from karkas.policies.actions import Action, Digest
@@ -24,6 +24,9 @@ from karkas.storage.tables import GateRow, PermitRow
 from karkas.storage.zones import Zones
 
 _MINT = object()
+
+
+_OF_GATE = select(PermitRow).where(col(PermitRow.gate) == bindparam("gate"))
 
 
 class Permit(BaseModel):
@@ -87,7 +90,7 @@ class Ledger:
 
     def for_gate(self, gate: str) -> Permit | None:
         with self._records.database.read() as session:
-            row = session.exec(select(PermitRow).where(PermitRow.gate == gate)).first()
+            row = session.scalars(_OF_GATE, {"gate": gate}).first()
             return None if row is None else _permit(row)
 
     def lapsed(self, permit: str) -> str | None:

@@ -14,7 +14,7 @@ from sqlmodel import col, func, select
 
 from karkas.policies.actions import digest_of_bytes
 from karkas.policies.budgets import Budget, Spent
-from karkas.policies.errors import AuditError, EngineChangedError, KernelError, NotFoundError
+from karkas.policies.errors import AuditError, EngineChangedError, KernelError
 from karkas.storage.endings import WAITING, end_run, wake
 from karkas.storage.journal import drop_answers
 from karkas.storage.leases import Lease, lease
@@ -85,7 +85,9 @@ class Run(BaseModel):
     """Times in a row that a worker had to put it back."""
 
 
-_STATUS = select(RunRow.status).where(col(RunRow.id) == bindparam("run"))
+_STOPPED = select(RunRow.id).where(
+    col(RunRow.id).in_(bindparam("runs", expanding=True)), RunRow.status == RunStatus.STOPPED.value
+)
 _SPEND = (
     update(RunRow)
     .where(col(RunRow.id) == bindparam("run"))
@@ -149,13 +151,11 @@ class Runs:
         with self._records.database.read() as session:
             return _run(find(session, RunRow, name))
 
-    def status(self, run: RunId) -> RunStatus:
-        """How a run stands, for whoever looks at it again and again."""
+    def stopped(self, runs: Collection[RunId]) -> frozenset[RunId]:
+        """Which of these are stopped."""
         with self._records.database.read() as session:
-            found = session.connection().execute(_STATUS, {"run": run}).scalar()
-        if found is None:
-            raise NotFoundError(f"run {run} is gone; restore a backup")
-        return RunStatus(found)
+            found = session.connection().execute(_STOPPED, {"runs": list(runs)})
+            return frozenset(RunId(run) for (run,) in found)
 
     def proven(self, name: str) -> Run:
         """As `get`, where workflow, input and options are as a person gave them, and the engine is the one that is
@@ -200,7 +200,7 @@ class Runs:
         """What workers may be at work on, or take up: what goes first, first."""
         query = select(RunRow).where(col(RunRow.due_at) <= at, col(RunRow.status).in_(NOT_ENDED))
         with self._records.database.read() as session:
-            order = (col(RunRow.priority), col(RunRow.due_at), col(RunRow.id))
+            order = (col(RunRow.priority), col(RunRow.due_at), col(RunRow.created_at))
             return tuple(_run(row) for row in session.exec(query.order_by(*order).limit(limit)))
 
     def next_due(self, after: datetime) -> datetime | None:

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import URL
 
 from karkas.policies.errors import StorageError
-from karkas.storage.database import worker_name
+from karkas.storage.database import conninfo
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -243,10 +243,8 @@ def _connected(url: URL) -> "Connection[Any]":
         from psycopg.conninfo import make_conninfo
     except ModuleNotFoundError as error:
         raise StorageError("PostgreSQL needs a driver: `pip install 'karkas[postgres]'`") from error
-    where = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    name = f"karkas {worker_name()}"
     try:
-        connection = connect(make_conninfo(where, application_name=name, **CLIENT), autocommit=True)
+        connection = connect(make_conninfo(conninfo(url), **CLIENT), autocommit=True)
         for setting, value in SETTINGS.items():
             connection.execute(
                 "SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s", (value, setting)

@@ -141,6 +141,17 @@ def waits_on_record(change: Change, row: GateRow) -> bool:
     )
 
 
+def put_off_unseen(records: Records, change: Change, row: GateRow) -> str | None:
+    """Why it is not proven that nobody put the gate off or decided it before, or None. To be asked before it is passed
+    without a person.
+    """
+    subject = f"gate:{row.id}"
+    opened = newest(change.session, subject, "gate_opened")
+    last = newest(change.session, subject, "gate_")
+    said = f"{opened.hash} {last.hash}" if opened and last else None
+    return records.words.unlike(change.session, {subject: said})
+
+
 def meanwhile(gate: Gate) -> str:
     when = f" at {gate.decided_at:%F %H:%M:%S} UTC" if gate.decided_at else ""
     why = f" ({gate.reason})" if gate.reason else ""

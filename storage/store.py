@@ -68,7 +68,10 @@ class Store:
         self.checkpoints = Checkpointers(folder, key, database.url)
         self._desk = Desk(database.together, name="store")
         others = {id(self.artifacts), id(self.slots), id(self.locks)}
-        self._parts = {id(self)} | {id(one) for one in vars(self).values() if id(one) not in others}
+        mine = [
+            one for one in vars(self).values() if one is not None
+        ]  # `None` is what plain functions belong to
+        self._parts = {id(one) for one in mine if id(one) not in others}
 
     @classmethod
     def open(
@@ -159,15 +162,16 @@ class Store:
         """Calls a method of the store, or anything else that waits, while the other coroutines go on. What is asked of
         the database at the same time is one transaction; whoever asked goes on when it is on the disk.
         """
-        if id(getattr(call, "__self__", None)) in self._parts:
+        if id(getattr(call, "__self__", None)) in self._parts or call == self.note:
             return await self._desk.do(partial(call, *args, **kwargs))
         return await asyncio.to_thread(call, *args, **kwargs)
 
     async def at_once(self, call: Callable[[], T]) -> T:
         """What `call` gives, which asks the database several times in a row: one transaction, unless something in it
-        fails. It must do nothing else that takes long, and may be called twice.
+        fails. It must do nothing else that takes long, and may be called twice; or not at all, where whoever asked was
+        cancelled before its turn.
         """
-        return await self._desk.do(call)
+        return await self._desk.do(call, lapses=True)
 
     def close(self) -> None:
         self.doings.close()

@@ -132,7 +132,7 @@ class Waiting:
                     {name: value or 0 for name, value in zip(Spent.model_fields, sums, strict=True)}
                 ),
             )
-            for zone, workflow, status, runs, *sums in rows
+            for zone, workflow, status, runs, *sums in map(tuple[Any, ...], rows)
         ]
 
     def troubled(self, since: datetime, *, limit: int) -> tuple[list[RunId], int]:

@@ -92,7 +92,7 @@ class Zones:
         with self._records.change() as change:
             row = self._row(change, zone.name)
             if row is None:
-                lost = _lost(change, zone.name)
+                lost = _lost(self._records, change, zone.name)
                 level = ControlLevel.DRAFT_ONLY if lost else declared
                 row = ZoneRow(
                     name=zone.name,
@@ -262,10 +262,12 @@ class Zones:
                     yield f"zone {row.name}: {BROKEN}"
 
     def _row(self, change: Change, name: str) -> ZoneRow | None:
-        """The row to change. One that karkas did not write is emptied first, so that no change puts a seal on it."""
+        """The row to change. One that karkas did not write, or not last, is emptied first, so that no change puts a
+        seal on it.
+        """
         row = change.session.get(ZoneRow, name)
-        if row is not None and not self._holds(change.session, row):
-            fallen = self._record(change.session, row).model_dump(mode="json")
+        if row is not None and not self._proven(change, row):
+            fallen = _fallen(name).model_dump(mode="json")
             for column in ZoneRow.model_fields.keys() - {"name", "changed_at", "seal"}:
                 setattr(row, column, fallen.get(column))
         return row
@@ -295,27 +297,40 @@ class Zones:
             and self._records.key.verifies(now.encode(), row.seal)
         )
 
+    def _proven(self, change: Change, row: ZoneRow) -> bool:
+        """As `_holds`, also where a later word of it was taken from the record."""
+        if not self._holds(change.session, row):
+            return False
+        last = newest(change.session, f"zone:{row.name}", "zone_")
+        said = {f"zone:{row.name}": last.hash if last else None}
+        return self._records.words.unlike(change.session, said) is None
+
     def _record(self, session: Session, row: ZoneRow) -> ZoneRecord:
         if not self._holds(session, row):
-            return ZoneRecord(
-                name=row.name,
-                level=ControlLevel.DRAFT_ONLY,
-                declared_level=ControlLevel.DRAFT_ONLY,
-                understanding=0,
-                approvers=MOST,
-                scope=Scope(),
-                reason=BROKEN,
-                author=SYSTEM,
-            )
+            return _fallen(row.name)
         return ZoneRecord.model_validate(row, from_attributes=True)
 
 
-def _lost(change: Change, name: str) -> bool:
+def _fallen(name: str) -> ZoneRecord:
+    return ZoneRecord(
+        name=name,
+        level=ControlLevel.DRAFT_ONLY,
+        declared_level=ControlLevel.DRAFT_ONLY,
+        understanding=0,
+        approvers=MOST,
+        scope=Scope(),
+        reason=BROKEN,
+        author=SYSTEM,
+    )
+
+
+def _lost(records: Records, change: Change, name: str) -> bool:
     """Whether a zone that has no row had one. Where the record is broken it may have had, so it counts as lost."""
     last = newest(change.session, f"zone:{name}", "zone_")
-    if last is not None:
-        return last.event != "zone_dropped" or not change.audit.wrote(last)
-    return change.audit.broken(change.session) is not None
+    if last is None:
+        return change.audit.broken(change.session) is not None
+    dropped = last.event == "zone_dropped" and change.audit.wrote(last)
+    return not dropped or records.words.unlike(change.session, {f"zone:{name}": last.hash}) is not None
 
 
 def _changed_since(change: Change, name: str, gate: str) -> bool:

@@ -7,6 +7,7 @@ reads the gate's row and the ledger, never the wake-up, so a checkpoint that is 
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from langgraph.runtime import Runtime
@@ -57,7 +58,9 @@ class ActionNodes:
                 proposal="",
                 outcome=Outcome(status=OutcomeStatus.NOTHING.value, why=plan.why or "nothing was proposed"),
             )
-        run = await context.stored(context.store.runs.proven, context.run)
+        run = context.begun
+        if run is None:
+            run = await context.stored(context.store.runs.proven, context.run)
         task = self.task or str(run.input.get("task") or "")
         asked = Material(
             origin=Origin.TASK, label="the task", text="\n".join((task, *map(str, run.input.values())))
@@ -165,7 +168,7 @@ class ActionNodes:
 
     @staticmethod
     async def _proposal(context: Context, digest: Digest) -> Proposal:
-        return Proposal.model_validate(await context.stored(context.store.artifacts.json, digest))
+        return Proposal.model_validate(await context.at_once(partial(context.store.artifacts.json, digest)))
 
 
 def as_plan(proposed: Proposed) -> Plan:

@@ -12,7 +12,7 @@ from karkas.policies.errors import PermitError
 from karkas.policies.zones import ZoneState
 from karkas.server.documents import Document
 from karkas.server.protocol import Engine
-from karkas.storage import Gate, Lease, RunId, Store
+from karkas.storage import Gate, Lease, Run, RunId, Store
 from karkas.workflows.asking import RunCaller
 from karkas.workflows.progress import Progress, silent
 
@@ -47,6 +47,8 @@ class Context:
     progress: Progress = silent
     lease: Lease | None = None
     """Held while the run is advanced; what a dead worker claimed can be taken over only under it."""
+    begun: Run | None = None
+    """The run as it was proven when this process took it up: a row that is changed by hand since changes nothing."""
     acting: set[str] = field(default_factory=set)
     """Permits whose tool is at work, which is never interrupted because the run was stopped elsewhere."""
     documents: dict[str, Document] = field(default_factory=dict)

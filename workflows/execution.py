@@ -102,23 +102,23 @@ def outcome_of(gate: Gate, permit: Permit | None) -> Outcome:
 async def _perform(context: Context, gate: Gate, permit: Permit) -> Outcome | Stale | InDoubt:
     """Claims an approved permit; one that was claimed but not begun by a dead worker is taken over."""
     proposal = await proposal_of(context, gate)
-    stale = await _staleness(context, proposal, permit) or await context.stored(
-        context.store.ledger.lapsed, permit.id
-    )
-    _lease(context).check()
-    if stale is not None:
-        await context.stored(context.store.gates.close, gate.id, GateStatus.STALE, stale)
-        return Stale(stale)
-    ledger, worker = context.store.ledger, worker_name()
-    if permit.status is PermitStatus.CLAIMED:
-        claim = partial(ledger.reclaim, permit.id, worker=worker, lease=_lease(context))
-    else:
-        claim = partial(ledger.claim, permit.id, worker=worker)
+    stale = await _staleness(context, proposal, permit)
+    ledger, gates, worker = context.store.ledger, context.store.gates, worker_name()
+
+    def claim() -> Claimed | Stale:
+        why = stale or ledger.lapsed(permit.id)
+        if why is not None:
+            gates.close(gate.id, GateStatus.STALE, why)
+            return Stale(why)
+        if permit.status is PermitStatus.CLAIMED:
+            return ledger.reclaim(permit.id, worker=worker, lease=_lease(context))
+        return ledger.claim(permit.id, worker=worker)
+
     return await _run(context, gate, permit, claim)
 
 
 async def _run(
-    context: Context, gate: Gate, permit: Permit, claim: Callable[[], Claimed]
+    context: Context, gate: Gate, permit: Permit, claim: Callable[[], Claimed | Stale]
 ) -> Outcome | Stale | InDoubt:
     context.acting.add(permit.id)
     try:
@@ -127,16 +127,21 @@ async def _run(
         context.acting.discard(permit.id)
 
 
-async def _act(context: Context, gate: Gate, claim: Callable[[], Claimed]) -> Outcome | Stale | InDoubt:
+async def _act(
+    context: Context, gate: Gate, claim: Callable[[], Claimed | Stale]
+) -> Outcome | Stale | InDoubt:
     ledger = context.store.ledger
 
-    def begin() -> Claimed:
+    def begin() -> Claimed | Stale:
         _lease(context).check()
         claimed = claim()
-        ledger.start(claimed)
+        if not isinstance(claimed, Stale):
+            ledger.start(claimed)
         return claimed
 
     claimed = await context.at_once(begin)
+    if isinstance(claimed, Stale):
+        return claimed
     tool = context.tools[claimed.action.tool]
     context.progress(f"{tool.name}: acting")
     try:
@@ -181,7 +186,9 @@ async def _after_crash(context: Context, gate: Gate, permit: Permit) -> Outcome 
 async def proposal_of(context: Context, gate: Gate) -> Proposal:
     if gate.proposal is None:
         raise PermitError(f"gate {gate.id} has no proposal, so there is nothing to execute")
-    return Proposal.model_validate(await context.stored(context.store.artifacts.json, gate.proposal))
+    return Proposal.model_validate(
+        await context.at_once(partial(context.store.artifacts.json, gate.proposal))
+    )
 
 
 def _lease(context: Context) -> Lease:

@@ -29,6 +29,7 @@ from karkas.workflows.check import check
 from karkas.workflows.context import Context
 from karkas.workflows.fence import fenced
 from karkas.workflows.lanes import GATE
+from karkas.workflows.watch import watch_of
 
 log = structlog.get_logger("karkas.runs")
 
@@ -99,7 +100,7 @@ async def advance(
         before, run = await context.at_once(take_up)
         if before.status.ended:
             return before
-        context = replace(context, lease=lease)
+        context = replace(context, lease=lease, begun=run)
         context.caller.begin(lease)
         try:
             async with checkpointer() as saver:
@@ -219,16 +220,17 @@ async def _until_stopped(context: Context) -> None:
     """Returns when the run is stopped and no tool is at work: what was begun ends, and its end is recorded. Raises
     `LeaseLostError` where another process may be at work on the run.
     """
+    watch = watch_of(context.store)
     while True:
         await asyncio.sleep(WATCH_S)
         if context.lease is not None:
             context.lease.check()
         try:
-            status = await context.stored(context.store.runs.status, context.run)
+            stopped = await watch.stopped(context.run, within_s=WATCH_S / 4)
         except KarkasError as error:
             log.warning("run_not_watched", run_id=context.run, error=str(error))
             continue
-        if status is RunStatus.STOPPED and not context.acting:
+        if stopped and not context.acting:
             return
 
 

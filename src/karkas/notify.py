@@ -22,6 +22,7 @@ from karkas.policies.errors import KarkasError
 from karkas.policies.gates import GateStatus
 from karkas.policies.rendering import visible_line
 from karkas.project import Project
+from karkas.report.prices import money
 from karkas.settings import NotifySettings, Occasion
 from karkas.storage import Gate, Run, RunStatus, WaitingLine
 from karkas.storage.records import SYSTEM
@@ -182,7 +183,7 @@ def _message(project: Project, gates: list[WaitingLine], runs: list[Run]) -> Mes
 def _told(found: "Figures") -> Iterator[str]:
     claims = sum(zone.new_claims for zone in found.zones)
     yield f"{len(found.runs):,} runs, {claims:,} new claims, {found.performed:,} actions performed"
-    cost = "" if found.cost is None else f", cost {found.cost:,.2f}"
+    cost = "" if found.cost is None else f", cost {money(found.cost)}"
     yield f"{found.spent.tokens:,} tokens{cost}"
     yield f"{found.waits:,} gates wait for you, {len(found.troubles):,} runs need a look"
     for number, choice in enumerate(found.choices[:FEW], start=1):

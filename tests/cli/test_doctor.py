@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -10,8 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from karkas.cli import checks, exits
+from karkas.project import Project
 
 Cli = Callable[..., Any]
 
@@ -101,6 +104,17 @@ def test_a_damaged_database_is_a_problem(cli: Cli, root: Path) -> None:
     check = found(cli, "database")
     assert check["status"] == "problem"
     assert "karkas.db" in check["found"]
+
+
+def test_a_worker_that_is_not_heard_of_is_a_warning_that_names_its_process(cli: Cli, root: Path) -> None:
+    with Project.open(root) as project:
+        project.store.workers.join(1)
+        assert found(cli, "workers")["status"] == "ok"
+        with project.store.database.connection(write=True) as connection:
+            connection.execute(text("UPDATE worker SET beat_at = '2001-01-01'"))
+        silent = found(cli, "workers")
+    assert silent["status"] == "warning"
+    assert f"process {os.getpid()}" in silent["found"]
 
 
 def test_a_missing_record_is_a_problem(cli: Cli, root: Path) -> None:

@@ -18,7 +18,16 @@ import karkas
 from karkas.cli.app import ROOMS, app
 from karkas.policies.zones import Scope, Zone
 from karkas.server.config import ModelSettings, RoleSettings, ServeSettings
-from karkas.settings import ActSettings, Budgets, ExploreSettings, Settings, StorageSettings, parse
+from karkas.settings import (
+    ActSettings,
+    Budgets,
+    ExploreSettings,
+    ScheduleSettings,
+    Settings,
+    StorageSettings,
+    WorkSettings,
+    parse,
+)
 
 from .conftest import Desk
 
@@ -121,6 +130,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[budgets]": Budgets,
     "[explore]": ExploreSettings,
     "[act]": ActSettings,
+    "[work]": WorkSettings,
+    "[schedules.NAME]": ScheduleSettings,
     "[storage]": StorageSettings,
 }
 ELSEWHERE = {"name": "the table's own name", "serve": "a table of its own", "night": "a table of its own"}

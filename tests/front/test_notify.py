@@ -45,7 +45,7 @@ def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
             self.send_response(inbox.code)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is theirs
             pass
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)

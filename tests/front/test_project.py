@@ -174,9 +174,9 @@ def test_zones_are_listed_while_another_run_declares_one(root: Path, monkeypatch
     with Project.open(root) as project:
         observe = project.store.zones.observe
 
-        def meanwhile(zone: Zone) -> Any:
+        def meanwhile(zone: Zone, **known: Any) -> Any:
             project.declare(Zone(name=f"new-{zone.name}"))
-            return observe(zone)
+            return observe(zone, **known)
 
         monkeypatch.setattr(project.store.zones, "observe", meanwhile)
         assert {"lora", "other"} <= project.zones().keys()

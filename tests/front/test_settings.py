@@ -46,6 +46,7 @@ def test_the_template_says_nothing_but_the_defaults() -> None:
     options = re.sub(
         r"(?m)^(understanding|critical|level|approvers|description|trusted|scope) = .*$", "", after_zone
     )
+    options = re.sub(r"(?ms)^#\[budgets\..*?(?=\n\n\n)", "", options)
     options = re.sub(r"(?ms)^#\[schedules\..*?(?=\n\n\n)", "", options)
     options = re.sub(r"(?ms)^#\[models\.judge\].*?(?=\n\n\n)", "", options)
     assert "wall_s = 3600.0" in options
@@ -62,6 +63,8 @@ def test_the_examples_of_the_template_are_valid() -> None:
     assert zone.scope.tools == ("run_command",)
     for name in ("lora", "report", "mine"):
         assert example(rf"\[schedules\.{name}\]").schedules[name].cron
+    shared = example(r"\[budgets\.night\]").budgets
+    assert (shared.night.tokens, shared.zones["lora"].tokens) == (5_000_000, 1_000_000)
     models = example(r"\[models\.judge\]")
     assert models.roles[Role.CRITIC].model in models.models
     assert example(r"\[model\.serve\]").model.base_urls == ("http://127.0.0.1:8000",)
@@ -77,7 +80,7 @@ def test_every_key_of_the_settings_is_in_the_template() -> None:
     for table, model in TABLES.items():
         assert f"[{table}" in TEMPLATE_TEXT
         for key in model.model_fields:
-            if key not in {"name", "serve"}:
+            if key not in {"name", "serve", "night"}:
                 assert re.search(rf"(?m)^#{key} = ", TEMPLATE_TEXT), (table, key)
 
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
@@ -70,3 +71,24 @@ def test_what_json_cannot_say_exactly_has_no_digest(value: JsonValue) -> None:
 def test_unicode_forms_that_look_alike_are_other_actions() -> None:
     composed, decomposed = ({"path": form} for form in ("\u00e9", "e\u0301"))
     assert digest_of(composed["path"]) != digest_of(decomposed["path"])
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=6),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    )
+)
+def test_what_is_written_quickly_is_what_rfc_8785_asks_for(value: JsonValue) -> None:
+    try:
+        slowly = rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
+        with pytest.raises(ActionError):
+            canonical(value)
+    else:
+        assert canonical(value) == slowly
+
+
+def test_keys_stand_in_the_order_of_their_utf_16() -> None:
+    value: JsonValue = {"\uffff": 1, "\U00010000": 2, "a": 3, "\ud7ff": 4}
+    assert canonical(value) == '{"a":3,"\ud7ff":4,"\U00010000":2,"\uffff":1}'.encode()

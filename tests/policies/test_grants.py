@@ -227,6 +227,36 @@ def test_no_spelling_leaves_the_folder_that_is_granted(path: str) -> None:
         assert path == "docs" or path.startswith("docs/")
 
 
+globs = st.text(alphabet="dab*?/.[]!\\", min_size=1, max_size=8)
+values = st.text(alphabet="dabx/.~\\\n ", max_size=10)
+
+
+@given(glob=globs, path=values)
+def test_no_pattern_at_all_lets_a_path_out_of_the_workspace(glob: str, path: str) -> None:
+    if covers(PathGlob(glob=glob), path):
+        assert not path.startswith(("/", "~"))
+        assert path not in {"", "."}
+        assert {"..", ".", ""}.isdisjoint(path.split("/"))
+        assert "\\" not in path
+        assert "\n" not in path
+    if covers(TextGlob(glob=glob), path):
+        assert ".." not in path.replace("\\", "/").split("/")
+
+
+@given(glob=globs, one=values, other=values)
+def test_a_list_of_paths_matches_where_each_does(glob: str, one: str, other: str) -> None:
+    pattern = PathGlob(glob=glob)
+    assert covers(pattern, [one, other]) == (covers(pattern, one) and covers(pattern, other))
+
+
+@given(args=st.dictionaries(st.sampled_from(["path", "content", "mode"]), values))
+def test_an_argument_that_the_grant_does_not_name_is_never_granted(args: dict[str, JsonValue]) -> None:
+    call = Action(tool="write_file", args=args, effect=Effect.REVERSIBLE)
+    if refused(proposal=proposal(call)) is None:
+        assert args.keys() <= GRANT.args.keys()
+        assert all(covers(GRANT.args[name], value) for name, value in args.items())
+
+
 @pytest.mark.parametrize(
     "changes", [{"limit": 0}, {"limit": 1001}, {"reason": " "}, {"author": ""}, {"tool": ""}]
 )

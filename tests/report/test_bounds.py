@@ -1,9 +1,10 @@
-"""Which bound ends a run first."""
+"""Which bound ends a run first; what sums look like."""
 
 from datetime import UTC, datetime, timedelta
 
 from karkas.policies.budgets import Budget, Spent
 from karkas.report.bounds import nearest
+from karkas.report.prices import money
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 
@@ -31,3 +32,7 @@ def test_what_is_over_is_over() -> None:
     late = NOW - timedelta(seconds=5)
     assert nearest(Budget(), Spent(), deadline=late, now=NOW) == ("deadline", 0.0)
     assert nearest(Budget(tokens=5), Spent(tokens=7), deadline=None, now=NOW) == ("tokens", 0.0)
+
+
+def test_small_sums_do_not_look_like_nothing() -> None:
+    assert [money(sum_) for sum_ in (1234.5, 0.5, 0.0036, 0.0)] == ["1,234.50", "0.50", "0.0036", "0.00"]

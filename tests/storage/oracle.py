@@ -31,6 +31,8 @@ class ExpectedGate:
     again: bool = False
     """Whether its last claim took over what was started."""
     effects: int = 0
+    grant: str | None = None
+    """The grant that passed it."""
 
     @property
     def waits(self) -> bool:
@@ -40,12 +42,54 @@ class ExpectedGate:
         return self.expires is not None and self.expires <= now
 
 
+@dataclass
+class ExpectedGrant:
+    """Of the one tool and zone there is; `limit` uses until `expires`."""
+
+    limit: int
+    expires: datetime
+    used: int = 0
+    revoked: bool = False
+
+    def in_force(self, now: datetime) -> bool:
+        return not self.revoked and self.used < self.limit and self.expires > now
+
+
 class Oracle:
     """Every method says whether the step is to be taken, and takes it."""
 
     def __init__(self) -> None:
         self.gates: dict[str, ExpectedGate] = {}
+        self.grants: dict[str, ExpectedGrant] = {}
         self.stopped = False
+
+    def covering(self, name: str, now: datetime) -> str | None:
+        """The grant that passes a gate: the oldest in force, for one proposed action that one person decides."""
+        gate = self.gates[name]
+        alone = gate.policy == "propose" and len(gate.actions) == 1 and gate.people == 1
+        if gate.status != "open" or gate.due(now) or not alone:
+            return None
+        return next((one for one, grant in self.grants.items() if grant.in_force(now)), None)
+
+    def release(self, name: str, now: datetime) -> bool:
+        grant, gate = self.covering(name, now), self.gates[name]
+        if grant is None:
+            return False
+        self.grants[grant].used += 1
+        gate.status, gate.approved, gate.permit, gate.grant = "passed", gate.actions[0], "approved", grant
+        return True
+
+    def revoke(self, name: str) -> bool:
+        if self.grants[name].revoked:
+            return False
+        self.grants[name].revoked = True
+        for gate in self.gates.values():
+            if gate.grant == name and gate.permit in {"approved", "claimed"}:
+                gate.permit = "void"
+        return True
+
+    def _lapsed(self, gate: ExpectedGate, now: datetime) -> bool:
+        return gate.grant is not None and self.grants[gate.grant].expires <= now
 
     def decide(self, name: str, kind: str, now: datetime, *, by: str, variant: int, hours: int) -> bool:
         gate = self.gates[name]
@@ -120,17 +164,17 @@ class Oracle:
         gate.status, gate.permit = "stale", "void"
         return True
 
-    def claim(self, name: str) -> bool:
+    def claim(self, name: str, now: datetime) -> bool:
         gate = self.gates[name]
-        if gate.permit != "approved" or gate.status != "passed" or self.stopped:
+        if gate.permit != "approved" or gate.status != "passed" or self.stopped or self._lapsed(gate, now):
             return False
         gate.permit, gate.claims, gate.again = "claimed", gate.claims + 1, False
         return True
 
-    def take_over(self, name: str, *, idempotent: bool) -> bool:
+    def take_over(self, name: str, now: datetime, *, idempotent: bool) -> bool:
         gate = self.gates[name]
         free = gate.permit == "claimed" or (gate.permit == "started" and idempotent)
-        if not free or gate.status != "passed" or self.stopped:
+        if not free or gate.status != "passed" or self.stopped or self._lapsed(gate, now):
             return False
         gate.claims, gate.again = gate.claims + 1, gate.permit == "started"
         return True
@@ -149,4 +193,6 @@ class Oracle:
         if gate.permit not in before.split():
             return False
         gate.permit = after
+        if how == "doubt" and gate.grant is not None:
+            self.revoke(gate.grant)
         return True

@@ -9,6 +9,7 @@ import pytest
 
 from karkas.policies.errors import AuditError, StorageError
 from karkas.storage import open_checkpointer
+from karkas.storage.filed import SqliteCheckpoints
 from karkas.storage.keys import KEY, SigningKey
 
 
@@ -63,8 +64,8 @@ async def test_checkpoints_are_quick_and_never_block_readers(folder: Path) -> No
     async with open_checkpointer(folder) as saver:
         pragmas = []
         for name in ("journal_mode", "synchronous"):
-            async with saver.conn.execute(f"PRAGMA {name}") as cursor:  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-                pragmas.append(await cursor.fetchone())
+            assert isinstance(saver, SqliteCheckpoints)
+            pragmas.append(saver.conn.execute(f"PRAGMA {name}").fetchone())
     assert pragmas == [("wal",), (1,)]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from karkas.policies.errors import StorageError
 from karkas.storage import SigningKey, Store
+from karkas.storage.keys import REMEMBERED
 
 
 def test_what_was_signed_verifies_and_nothing_else_does(tmp_path: Path) -> None:
@@ -75,3 +76,18 @@ def test_a_second_folder_does_not_sign_with_a_key_of_its_own(
     (second / "signing.key").chmod(0o600)
     with Store.open(second, url=location) as opened:
         assert len(opened.runs.list()) == 1
+
+
+def test_a_signature_that_was_right_once_is_right_for_nothing_else(tmp_path: Path) -> None:
+    key, other = SigningKey.create(tmp_path / "a"), SigningKey.create(tmp_path / "b")
+    signature = key.sign(b"one")
+    for _ in range(2):
+        assert key.verifies(b"one", signature)
+        assert not key.verifies(b"two", signature)
+        assert not key.verifies(b"one", signature.upper())
+        assert not key.verifies(b"one", f"{signature} ")
+        assert not key.verifies(b"one", signature[:-2])
+        assert not other.verifies(b"one", signature)
+    for number in range(REMEMBERED + 1):
+        key.sign(str(number).encode())
+    assert key.verifies(b"one", signature)

@@ -1,4 +1,4 @@
-"""Gates, permits and ledger under any order of events, against an oracle: two workers, crashes at any statement and
+"""Gates, permits, grants and ledger under any order of events, against an oracle: two workers, crashes at any statement and
 between commit and mirror, clocks that jump, and hands in the database.
 """
 
@@ -25,15 +25,17 @@ from karkas.policies.gates import (
     CriticStatus,
     GateKind,
     GateStatus,
+    Hold,
     PolicyDecision,
     PolicyVerdict,
 )
+from karkas.policies.grants import AnyValue, Grant
 from karkas.policies.permits import Binding, LedgerError
 from karkas.policies.verdicts import Adopt, Approve, Choose, Defer, Edit, Reject, Stop, Verdict
 from karkas.policies.zones import ControlLevel
 from karkas.storage import Claimed, NewGate, RunStatus, ShownVariant, Store
 
-from .oracle import ExpectedGate, Oracle
+from .oracle import ExpectedGate, ExpectedGrant, Oracle
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 EDITED = Action(tool="write_file", args={"path": "edited"}, effect=Effect.REVERSIBLE)
@@ -47,6 +49,7 @@ FUSES = st.sampled_from([*[None] * 12, MIRROR, *range(1, 9)])
 PEOPLE = st.sampled_from(["anna", "anna", "boris"])
 
 NOT_SIGNED = {
+    "standing_grant": {"revoked_at", "revoked_by"},
     "gate": {"decided_at"},
     "permit": {"issued_at", "changed_at"},
     "run": {
@@ -118,7 +121,7 @@ class Desk:
             yield connection
 
     def rows(self) -> list[Any]:
-        tables = ("audit", "gate", "permit", "run")
+        tables = ("audit", "gate", "permit", "run", "standing_grant")
         return [self.eyes.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables]
 
     def _burn(self, *_: object) -> None:
@@ -141,6 +144,7 @@ def desk() -> Desk:
 class Machine(RuleBasedStateMachine):
     gates = Bundle("gates")
     claims = Bundle("claims")
+    grants = Bundle("grants")
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,7 +236,7 @@ class Machine(RuleBasedStateMachine):
         self, key: int, actions: list[Action], policy: PolicyVerdict, people: int, expires: int | None
     ) -> NewGate:
         proposal = Proposal(
-            zones=(),
+            zones=("lab",),
             task="t",
             why="w",
             proposer="executor",
@@ -243,8 +247,9 @@ class Machine(RuleBasedStateMachine):
             key=str(key),
             run=self.run,
             kind=GateKind.ACTION,
+            zones=("lab",),
             level=ControlLevel.PROPOSE_ONLY,
-            policy=PolicyDecision(verdict=policy, reasons=(), approvers=people),
+            policy=PolicyDecision(verdict=policy, reasons=(), approvers=people, holds=(Hold.LEVEL,)),
             proposal=self.store.artifacts.put_json(proposal.model_dump(mode="json")),
             variants=tuple(
                 ShownVariant(
@@ -319,6 +324,48 @@ class Machine(RuleBasedStateMachine):
         if took is not None:
             assert took == self.oracle.critic(gate, word.value, self.now), result
 
+    @rule(target=grants, limit=st.integers(1, 2), hours=st.sampled_from([0, 1, 5, 40]), fuse=FUSES)
+    def grant(self, limit: int, hours: int, fuse: int | None) -> Any:
+        if len(self.oracle.grants) == 4:
+            return multiple()
+        terms = Grant(
+            zone="lab",
+            tool="write_file",
+            tool_version=self.store.artifacts.put_text("shown"),
+            args={"path": AnyValue()},
+            limit=limit,
+            expires_at=self.now + timedelta(hours=hours),
+            reason="r",
+            author="anna",
+        )
+        result = self._try(fuse, lambda: self.store.grants.add(terms))
+        if isinstance(result, Died) and fuse == MIRROR:
+            (result,) = (one for one in self.store.grants.list() if one.id not in self.oracle.grants)
+        if isinstance(result, Died):
+            return multiple()
+        assert isinstance(result, KarkasError) == (hours == 0), result
+        if hours == 0:
+            return multiple()
+        self.desk.now += timedelta(microseconds=1)  # which of two is older
+        self.oracle.grants[result.id] = ExpectedGrant(limit=limit, expires=terms.expires_at)
+        return result.id
+
+    @rule(gate=gates, worker=st.integers(0, 1), fuse=FUSES)
+    def release(self, gate: str, worker: int, fuse: int | None) -> None:
+        result = self._try(fuse, lambda: self.workers[worker].grants.release(gate))
+        if self._took(fuse, result) is not None:
+            passed = result is not None and not isinstance(result, KarkasError)
+            assert self.oracle.release(gate, self.now) == passed or isinstance(result, Died), result
+
+    @rule(grant=grants, worker=st.integers(0, 1), fuse=FUSES, chance=st.integers(0, 3))
+    def revoke(self, grant: str, worker: int, fuse: int | None, chance: int) -> None:
+        if chance:
+            return
+        result = self._try(fuse, lambda: self.workers[worker].grants.revoke(grant, by="anna", reason="r"))
+        took = self._took(fuse, result)
+        if took is not None:
+            assert took == self.oracle.revoke(grant), result
+
     @rule(target=claims, gate=gates, worker=st.integers(0, 1), fuse=FUSES)
     def claim(self, gate: str, worker: int, fuse: int | None) -> Any:
         store = self.workers[worker]
@@ -327,7 +374,7 @@ class Machine(RuleBasedStateMachine):
             assert self.oracle.gates[gate].permit is None
             return multiple()
         result = self._try(fuse, lambda: store.ledger.claim(permit.id, worker=str(worker)))
-        return self._claimed(gate, fuse, result, lambda: self.oracle.claim(gate))
+        return self._claimed(gate, fuse, result, lambda: self.oracle.claim(gate, self.now))
 
     @rule(target=claims, gate=gates, worker=st.integers(0, 1), idempotent=st.booleans(), fuse=FUSES)
     def take_over(self, gate: str, worker: int, idempotent: bool, fuse: int | None) -> Any:  # noqa: FBT001
@@ -342,7 +389,8 @@ class Machine(RuleBasedStateMachine):
                     permit.id, worker=str(worker), lease=lease, idempotent=idempotent
                 ),
             )
-        return self._claimed(gate, fuse, result, lambda: self.oracle.take_over(gate, idempotent=idempotent))
+        expect = lambda: self.oracle.take_over(gate, self.now, idempotent=idempotent)  # noqa: E731
+        return self._claimed(gate, fuse, result, expect)
 
     def _claimed(self, gate: str, fuse: int | None, result: Any, expect: Callable[[], bool]) -> Any:
         took = self._took(fuse, result)
@@ -441,7 +489,7 @@ class Machine(RuleBasedStateMachine):
                 connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
             connection.commit()
             return self.desk.rows() == before
-        table = data.draw(st.sampled_from(["audit", "gate", "permit", "run"]))
+        table = data.draw(st.sampled_from(["audit", "gate", "permit", "run", "standing_grant"]))
         rows = connection.execute(f"SELECT rowid, * FROM {table} ORDER BY rowid").fetchall()
         if not rows:
             return True
@@ -473,7 +521,7 @@ class Machine(RuleBasedStateMachine):
     def _attack(self) -> None:
         """All that can be claimed is what was approved and not used; what was decided is not decided again."""
         for gate, expected in self.oracle.gates.items():
-            for call in (self._claim_anew, self._approve_anew):
+            for call in (self._claim_anew, self._release_anew, self._approve_anew):
                 try:
                     call(gate, expected)
                 except AssertionError:
@@ -489,6 +537,14 @@ class Machine(RuleBasedStateMachine):
             assert claimed.action.digest == expected.approved
             assert not self.oracle.stopped
 
+    def _release_anew(self, gate: str, expected: ExpectedGate) -> None:
+        if self.store.grants.release(gate) is not None:
+            permit = self.store.ledger.for_gate(gate)
+            assert permit is not None
+            self.store.ledger.claim(permit.id, worker="thief")
+            assert expected.waits, "what was decided is not passed by a grant"
+            assert any(grant.in_force(self.now) for grant in self.oracle.grants.values())
+
     def _approve_anew(self, gate: str, expected: ExpectedGate) -> None:
         many = len(expected.actions) > 1
         self.store.gates.decide(gate, Choose(variant=0) if many else Approve(), by="carla")
@@ -502,6 +558,14 @@ class Machine(RuleBasedStateMachine):
         for gate in self.oracle.gates.values():
             assert gate.effects <= 1
             assert not gate.effects or gate.approved is not None
+
+    @invariant()
+    def no_grant_is_used_more_often_than_it_was_given(self) -> None:
+        query = "SELECT id, used, revoked_at IS NOT NULL FROM standing_grant"
+        assert {name: both for name, *both in self.desk.eyes.execute(query)} == {
+            name: [one.used, one.revoked] for name, one in self.oracle.grants.items()
+        }
+        assert all(one.used <= one.limit for one in self.oracle.grants.values())
 
     @invariant()
     def the_store_is_as_the_oracle_has_it(self) -> None:

@@ -2,10 +2,11 @@
 
 import json
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from karkas.policies.verdicts import Answer
 from karkas.project import Project
 from karkas.runner import begin
 from karkas.storage import Run, RunStatus
+from karkas.work.shift import Over, Shift
 
-from .conftest import KARKAS, command, seen, until, worker
+from .conftest import command, seen, until, worker
 
 
 def queue(project: Project, flow: str, *names: str, zone: str | None = None) -> list[Run]:
@@ -166,21 +168,30 @@ def test_a_night_that_is_over_takes_up_nothing_more_and_keeps_the_rest_for_the_n
     root: Path, opened: Callable[[], Project]
 ) -> None:
     project = opened()
+    shifted = clock_of(project)
     (root / "wait").touch()
     runs = queue(project, "steps", *"abc")
-    night = subprocess.Popen([KARKAS, "night", "--until", "8s", "--concurrency", "1"], cwd=root)
-    try:
-        until(lambda: seen() == ["begins a"])
-        (opened_night,) = project.store.nights.list()
-        until(lambda: project.store.clock() > (opened_night.until or project.store.clock()))
-        time.sleep(2)
-        (root / "wait").unlink()
-        assert night.wait(60) == 4
-    finally:
-        night.kill()
-        night.wait()
+    night = project.store.nights.open(until=project.store.clock() + timedelta(hours=8))
+    shift = Shift(project, 1, night=night, drain=True)
+    with ThreadPoolExecutor(1) as threads:
+        ended = threads.submit(shift.work)
+        try:
+            until(lambda: seen() == ["begins a"])
+            shifted[0] = timedelta(hours=9)
+            time.sleep(3)  # two looks at the clock
+            (root / "wait").unlink()
+            assert ended.result(60) is Over.DEADLINE
+        finally:
+            shift.stop()
     assert seen() == ["begins a", "ends a"]
     assert standing(project, runs) == [RunStatus.DONE, RunStatus.QUEUED, RunStatus.QUEUED]
-    assert project.store.nights.get(opened_night.id).why == "deadline"
-    assert command("night").code == 0
-    assert standing(project, runs) == [RunStatus.DONE] * 3
+    assert len(project.store.runs.due(project.store.clock())) == 2
+
+
+def clock_of(project: Project) -> list[timedelta]:
+    """By how much the project's clock is ahead of the machine's."""
+    records, shifted = project.store._records, [timedelta()]
+    clock = records.clock
+    object.__setattr__(records, "clock", lambda: clock() + shifted[0])
+    project.store.clock = records.clock
+    return shifted

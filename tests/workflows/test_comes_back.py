@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from karkas.policies.verdicts import Approve
 from karkas.project import Project, person
 from karkas.runner import advance, begin
-from karkas.storage import RunStatus
+from karkas.storage import RunStatus, worker_name
 
 POSTGRES = os.environ.get("KARKAS_TEST_POSTGRES_URL")
 pytestmark = pytest.mark.skipif(POSTGRES is None, reason="KARKAS_TEST_POSTGRES_URL is not set")
@@ -149,7 +149,9 @@ def test_it_writes_no_checkpoint_spends_nothing_and_performs_nothing(
         os.kill(stopped.pid, signal.SIGSTOP)
         (worker,) = project.store.workers.all()
         assert worker.runs == (run.id,)
+        assert len(sessions_of(project)) > 2  # of its locks, its records and its checkpoints
         assert project.store.workers.bury(worker)
+        assert sessions_of(project) == []
         if hold == "think":
             assert asyncio.run(advance(project, run.id)).status is RunStatus.PARKED
             approve(project)
@@ -164,6 +166,16 @@ def test_it_writes_no_checkpoint_spends_nothing_and_performs_nothing(
     assert "locks_lost" in (project.folder / "logs" / "karkas.log").read_text()
     assert all_that_counts(project, run.id, tmp_path) == before
     assert project.store.verify() == []
+
+
+def sessions_of(project: Project) -> list[int]:
+    """All that are not this process's are the worker's."""
+    query = text(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+        " AND application_name <> :own"
+    )
+    with project.store.database.connection() as connection:
+        return list(connection.execute(query, {"own": f"karkas {worker_name()}"}).scalars())
 
 
 def approve(project: Project) -> None:

@@ -94,14 +94,35 @@ def _record(root: Path) -> Iterator[Check]:
     with project:
         try:
             yield _database(project.store)
-            breaks = project.store.verify()
+            yield from _workers(project.store)
+            breaks, ours = project.store.verify(), project.store.audit.ours()
         except KarkasError as error:
-            breaks = [str(error)]
-        if breaks:
+            breaks, ours = [str(error)], True
+        if not ours and not project.store.database.is_sqlite:
+            found = "the record was last written with another signing key than this host's"
+            mend = "copy .karkas/signing.key from the host that began the project (docs/scale.md)"
+            yield Check("audit log", Status.PROBLEM, found, mend)
+        elif breaks:
             mend = "`karkas audit verify` names all; keep a copy of .karkas/ and restore it from a backup"
             yield Check("audit log", Status.PROBLEM, breaks[0], mend)
         else:
             yield Check("audit log", Status.OK, "no row was changed, dropped or reordered")
+
+
+def _workers(store: "Store") -> Iterator[Check]:
+    from karkas.storage.workers import DEAD_S
+
+    workers = store.workers.all()
+    for one in workers:
+        if one.silent_s > DEAD_S:
+            where = f"process {one.pid} on {one.host}"
+            found = f"{where} has not been heard of for {one.silent_s:,.0f} s; it holds {len(one.runs)} runs"
+            mend = (
+                f"any other worker takes them over, once it is dead: look at {where}, and kill it if it hangs"
+            )
+            yield Check("workers", Status.WARNING, found, mend)
+    if workers and all(one.silent_s <= DEAD_S for one in workers):
+        yield Check("workers", Status.OK, f"{len(workers)} at work")
 
 
 def _database(store: "Store") -> Check:

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 from karkas.cli import ending, screen
-from karkas.project import person
 from karkas.queue.outcome import put_off, so_far
 from karkas.storage import LeaseError
 
@@ -17,6 +16,8 @@ PATIENCE_S = 5.0
 
 
 def decide(project: "Project", gate: str, verdict: "Verdict", *, json: bool) -> None:
+    from karkas.project import person
+
     decided = project.store.gates.decide(gate, verdict, by=person())
     told: dict[str, Any] = {"gate": decided.id, "status": decided.status.value, "verdict": verdict.kind}
     if not json:

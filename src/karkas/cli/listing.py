@@ -26,15 +26,14 @@ def print_list(
         screen.as_json([gateview.as_json(project, gate) for gate in gates])
         return
     rows = [gateview.waiting_row(project, line) for line in store.waiting.lines(zone=zone)]
-    if everything:
-        decided = store.waiting.decided(zone=zone, limit=LAST)
-        rows += [gateview.decided_row(project, line) for line in decided]
+    decided = store.waiting.decided(zone=zone, limit=LAST) if everything else []
+    rows += [gateview.decided_row(project, line) for line in decided]
     if not rows:
         there = f" in zone {zone}" if zone else ""
         screen.say(f"there are no gates{there}" if everything else f"nothing waits for you{there}")
     else:
         screen.table(gateview.COLUMNS, rows)
-        if everything and len(decided) == LAST:
+        if len(decided) == LAST:
             screen.say(f"of what was decided, the last {LAST}; karkas queue list --all --json has every gate")
         screen.say("karkas queue show GATE has all that you need to decide")
     for gate, run in store.waiting.expired(limit=LAST):

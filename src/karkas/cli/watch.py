@@ -123,10 +123,12 @@ def length(seconds: float) -> str:
 
 
 def _below(found: "Live") -> Iterator[str]:
+    from karkas.report.prices import money
+
     counts = ", ".join(f"{number:,} {status}" for status, number in sorted(found.counts.items()))
     rate = "" if found.rate is None else f"; {found.rate:,.0f} tokens/s"
     costs = [run.cost for run in found.runs if run.cost is not None]
-    cost = f"; these cost {sum(costs):,.2f}" if costs else ""
+    cost = f"; these cost {money(sum(costs))}" if costs else ""
     yield f"runs     {counts or 'none'}{rate}{cost}"
     alive = sum(one.alive for one in found.workers)
     gone = [one.name for one in found.workers if not one.alive]

@@ -4,9 +4,10 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -33,13 +34,13 @@ def night(
     if budget_tokens is not None:
         budget = budget.model_copy(update={"tokens": budget_tokens})
     opened = project.store.nights.open(until=until, budget=budget, by=person())
-    shift = _shift(project, places, night=opened, json=json)
+    shift = _shift(project, places, night=opened)
     if not json:
         end = f" until {until:%a %H:%M}" if until else ""
         screen.say(f"night{end}: {shift.places} runs at once; Ctrl-C ends it, and nothing is lost")
     over = Over.STOPPED
     try:
-        over = _work(shift, quiet=json)
+        over = _work(shift, json=json)
     finally:
         closed = project.store.nights.close(opened.id, why=over.value)
     runs = [run for run in project.store.runs.list(changed_since=opened.opened_at) if run.segment]
@@ -67,7 +68,7 @@ def night(
 
 
 def work(project: "Project", *, places: int | None, metrics_port: int | None, json: bool) -> None:
-    shift = _shift(project, places, json=json)
+    shift = _shift(project, places)
     if metrics_port is not None:
         server, _ = telemetry.serve_metrics(project, metrics_port)
         if not json:
@@ -76,7 +77,7 @@ def work(project: "Project", *, places: int | None, metrics_port: int | None, js
         screen.say(
             f"working, {shift.places} runs at once; Ctrl-C ends it, and what is at work is queued again"
         )
-    _work(shift, quiet=json)
+    _work(shift, json=json)
     if not json:
         screen.say("stopped; what was at work is queued again")
 
@@ -102,27 +103,11 @@ def list_workers(project: "Project", *, json: bool) -> None:
         )
 
 
-def _shift(
-    project: "Project",
-    places: int | None,
-    *,
-    night: "Night | None" = None,
-    json: bool = False,
-) -> Shift:
-    def tell(run: "Run") -> None:
-        at = project.store.clock().astimezone()
-        if json:
-            screen.as_json(ending.run_json(run), line=True)
-        else:
-            screen.line(
-                f"{at:%H:%M:%S} {run.id} {run.workflow}{f' {run.zone}' if run.zone else ''}: {_stands(run)}"
-            )
-
-    places = places or project.settings.work.concurrency
-    return Shift(project, places, night=night, drain=night is not None, tell=tell)
+def _shift(project: "Project", places: int | None, *, night: "Night | None" = None) -> Shift:
+    return Shift(project, places or project.settings.work.concurrency, night=night, drain=night is not None)
 
 
-def _work(shift: Shift, *, quiet: bool) -> Over:
+def _work(shift: Shift, *, json: bool) -> Over:
     """Works in a thread of its own, so that Ctrl-C and SIGTERM reach this one at once."""
     ended: list[Over | BaseException] = []
 
@@ -133,16 +118,26 @@ def _work(shift: Shift, *, quiet: bool) -> Over:
             ended.append(error)
 
     thread = threading.Thread(target=run, name="karkas-shift")
-    with _stopping(shift), progress.shown(quiet=quiet) as shown:
+    with _stopping(shift), progress.beside_lines(quiet=json) as shown:
+        shift.tell = _as_json if json else partial(_told, shift.project, shown.say)
         thread.start()
         while thread.is_alive():
             thread.join(REDRAW_S)
-            shown(_doing(shift))
+            shown.progress(_doing(shift))
     match ended[0]:
         case BaseException() as error:
             raise error
         case over:
             return over
+
+
+def _as_json(run: "Run") -> None:
+    screen.as_json(ending.run_json(run), line=True)
+
+
+def _told(project: "Project", say: Callable[[str], None], run: "Run") -> None:
+    zone = f" {run.zone}" if run.zone else ""
+    say(f"{project.store.clock().astimezone():%H:%M:%S} {run.id} {run.workflow}{zone}: {_stands(run)}")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The report's plots, as SVG that stands in the page, in the page's own colours: they follow light and dark."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -20,6 +21,8 @@ WIDTH, HEIGHT = 640, 300
 LEGEND = 60
 """By so much a legend may stand out, since it is broken as if it began at the very left."""
 BAR = 34
+BEFORE = timedelta(minutes=1)
+"""The first answer; the line of tokens begins there, at nothing."""
 TICKS = 12
 LONGEST = 24
 """Characters of a name."""
@@ -54,7 +57,7 @@ def tokens(found: Figures) -> Markup | None:
     if not spent or not spent[-1][1]:
         return None
     chart = _chart()
-    begin = [(found.since, 0)]
+    begin = [(spent[0][0] - BEFORE, 0)]
     points = [(at.astimezone().replace(tzinfo=None), number) for at, number in (*begin, *spent)]
     _line(chart, points, "tokens", 0)
     chart.add_y_scale(0, _above(spent[-1][1]))

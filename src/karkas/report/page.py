@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from karkas.policies.rendering import visible_line
 from karkas.report import charts
 from karkas.report.figures import Figures
+from karkas.report.prices import money
 
 LONGEST = 400
 """Characters of what others wrote."""
@@ -27,6 +28,7 @@ def page(found: Figures, *, title: str = "karkas") -> str:
         ("Tokens over time", charts.tokens(found)),
         ("Acceptance by zone", charts.acceptance(found)),
     ]
+    environment.globals["as_money"] = money
     template = environment.get_template("report.html")
     return template.render(found=found, title=title, plots=[one for one in plots if one[1] is not None])
 

@@ -28,3 +28,11 @@ def _price(settings: Settings, role: str) -> float | None:
     if models is None or role not in {one.value for one in Role}:
         return settings.model.price_per_mtok
     return models.models[models.name_for(Role(role))].price_per_mtok
+
+
+def money(cost: float) -> str:
+    """As much of a sum as says something: `12.34`, `0.0036`."""
+    return f"{cost:,.2f}" if cost >= DIME or not cost else f"{cost:.2g}"
+
+
+DIME = 0.1

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from karkas.queue.blocks import Block, Facts, Heading, Line
 from karkas.queue.outcome import since
 from karkas.report.figures import Figures, GateCounts, ZoneFigures
+from karkas.report.prices import money
 
 
 def lines(found: Figures) -> Iterator[Block]:
@@ -25,7 +26,7 @@ def lines(found: Figures) -> Iterator[Block]:
         yield Line("  karkas report --since 3d                         looks further back")
     yield Facts(tuple((zone.zone or "no zone", tuple(_zone(zone))) for zone in found.zones))
     if found.runs:
-        cost = "" if found.cost is None else f", cost {found.cost:,.2f}"
+        cost = "" if found.cost is None else f", cost {money(found.cost)}"
         yield Line(
             f"in all {_many(len(found.runs), 'run')}, {_many(found.performed, 'action')} performed,"
             f" {found.spent.tokens:,} tokens in {_many(found.spent.model_calls, 'call')}{cost}"
@@ -45,7 +46,7 @@ def _zone(zone: ZoneFigures) -> Iterator[str]:
         stops = f" ({_times(zone.stops)})" if zone.stops else ""
         yield f"runs: {_counts(zone.runs)}{stops}"
         spent = zone.spent
-        cost = "" if zone.cost is None else f", cost {zone.cost:,.2f}"
+        cost = "" if zone.cost is None else f", cost {money(zone.cost)}"
         yield (
             f"{_many(spent.cycles, 'cycle')}, {_many(spent.sources, 'source')}, {spent.wall_s:.0f} s,"
             f" {spent.tokens:,} tokens in {_many(spent.model_calls, 'call')}{cost}"
