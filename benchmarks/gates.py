@@ -4,9 +4,9 @@
 
 For each number of gates that are stored already it takes more of them the whole way, one after the other, and prints
 for each step the median and the 95th percentile of the wall time, the median of the CPU time, the rows that it adds,
-and what a gate adds to the database in bytes (indexes included). `verify` is the whole `karkas audit verify`. It grows
-with what is stored, and so does a claim: it reads the record from the last word on the zones of its gate, here from the
-beginning. With `--postgres` a user who may create databases is needed.
+and what a gate adds to the database in bytes (indexes included). `verify` is the whole `karkas audit verify`, and grows
+with what is stored. A claim does not: it reads what came since the one before; the first at each size, its 95th
+percentile, reads all that was stored meanwhile. With `--postgres` a user who may create databases is needed.
 
 SQLite writes each transaction to the disk before it goes on (`synchronous = FULL`), so wall time there is the disk's.
 """

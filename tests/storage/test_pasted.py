@@ -119,7 +119,8 @@ DECIDE = """
 import sys
 from pathlib import Path
 from karkas.policies.errors import KarkasError
-from karkas.policies.gates import Approve, GateStatus, Reject
+from karkas.policies.gates import GateStatus
+from karkas.policies.verdicts import Approve, Reject
 from karkas.storage import Store
 
 folder, url, who, what, *gates = sys.argv[1:]
