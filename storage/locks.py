@@ -48,15 +48,22 @@ class Locks(Protocol):
 
 
 class FileLock:
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor: int | None = descriptor
+        self._path = path
 
     @property
     def held(self) -> bool:
         return self._descriptor is not None
 
     def sure(self) -> bool:
-        return self.held
+        """Not where the file was taken away, so that another process may have locked a new one of that name."""
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
+            return False
 
     def free(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
@@ -88,7 +95,7 @@ class FileLocks:
         if not shared:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, worker_name().encode(), 0)
-        return FileLock(descriptor)
+        return FileLock(descriptor, path)
 
     def take_one(self, names: Sequence[str], *, unless: str | None = None) -> FileLock | None:
         if unless is not None and not self.free_of([unless]):

@@ -174,7 +174,7 @@ def _message(project: Project, gates: list[WaitingLine], runs: list[Run]) -> Mes
             lines.append(f"{gates[0].kind}: {_safe(gates[0].title)}")
     if runs:
         heads.append(f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'} failed")
-        named = ", ".join(f"{run.id} ({run.zone or 'no zone'})" for run in runs[:FEW])
+        named = ", ".join(f"{run.id} ({_safe(run.zone or 'no zone')})" for run in runs[:FEW])
         lines.append(f"failed: {named}" + (f" and {len(runs) - FEW:,} more" if len(runs) > FEW else ""))
     lines.append(f"in {_name(project)}: karkas queue, karkas report")
     return Message(f"karkas: {', '.join(heads)}", "\n".join(lines))

@@ -16,7 +16,7 @@ from karkas.policies.errors import KarkasError, PermitError
 from karkas.policies.gates import GateId, GateStatus
 from karkas.policies.permits import LedgerError, PermitId, PermitStatus
 from karkas.storage import Claimed, Permit, Run, RunId, RunStatus, Store
-from karkas.storage.leases import Lease
+from karkas.storage.leases import Lease, LeaseLostError
 
 Permitted = Callable[..., Permit]
 Tamper = Callable[..., None]
@@ -414,6 +414,20 @@ def _lease_when_free(store: Store, run: Run) -> Any:
         except LeaseError:
             time.sleep(0.1)
     return store.runs.lease(run.id)
+
+
+def test_a_lease_whose_file_was_taken_away_is_lost(store: Store, run: Run) -> None:
+    if not store.database.is_sqlite:
+        pytest.skip("a lease is a file on one host only")
+    with store.runs.lease(run.id) as lease:
+        lease.check()
+        (store.folder / f"leases/{run.id}.lock").unlink()
+        with pytest.raises(LeaseLostError):
+            lease.check()
+        with store.runs.lease(run.id) as other:
+            other.check()
+            with pytest.raises(LeaseLostError):
+                lease.check()
 
 
 def test_a_lease_that_ended_is_worth_nothing(store: Store, run: Run, permitted: Permitted) -> None:
