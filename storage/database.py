@@ -64,7 +64,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises. Within `together`, a part of it."""
+        """One transaction: committed when the block ends, undone when it raises. Within `together`, a part of it."""
         group = self._group
         if group is not None:
             with self._translated(), group.part() as session:
@@ -98,7 +98,7 @@ class Database:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """Lets the writers of this process wait for one another in turn; SQLite would have each look again and again."""
+        """Lets the writers of this process wait for one another in turn; SQLite would have each look time and again."""
         if not self.is_sqlite:
             yield
             return
