@@ -6,6 +6,8 @@ Only the command line sets this up; a script that uses karkas keeps its own logg
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -83,6 +85,20 @@ class RunLogs(logging.Handler):
             file.emit(record)
         finally:
             file.close()
+
+
+@contextmanager
+def no_run_logs() -> Iterator[None]:
+    """For runs of throw-away projects: they leave no files in the project whose log this is."""
+    root = logging.getLogger()
+    handlers = [one for one in root.handlers if isinstance(one, RunLogs)]
+    for handler in handlers:
+        root.removeHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.addHandler(handler)
 
 
 def of_run(folder: Path, run: str) -> Path:

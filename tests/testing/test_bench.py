@@ -1,5 +1,6 @@
 """The throw-away project: real, scripted, with a clock, and gone afterwards."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,19 @@ def test_zones_out_of_a_configuration_and_tools_of_a_module_are_in_force() -> No
     with throwaway(config="[zones.lab]\nunderstanding = 5\n") as bench:
         bench.use(module)
         assert set(bench.zones()) == {"lab", "notes"}
+
+
+def test_a_run_of_a_throw_away_project_leaves_no_log_in_another(tmp_path: Path) -> None:
+    from karkas.logs import log_to
+
+    root, before = logging.getLogger(), list(logging.getLogger().handlers)
+    (tmp_path / "logs").mkdir()
+    log_to(tmp_path)
+    try:
+        with throwaway(zones=[NOTES]) as project:
+            project.run(keeping(), text="hello\n")
+    finally:
+        for handler in [one for one in root.handlers if one not in before]:
+            root.removeHandler(handler)
+            handler.close()
+    assert [file.name for file in (tmp_path / "logs").iterdir() if file.name.startswith("r-")] == []

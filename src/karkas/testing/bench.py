@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from karkas import runner, settings
 from karkas.agents.tools import Tool, ToolBox
+from karkas.logs import no_run_logs
 from karkas.policies.actions import Action, Proposal
 from karkas.policies.errors import NotFoundError, UsageError
 from karkas.policies.permits import PermitStatus
@@ -211,7 +212,7 @@ def throwaway(
             "a throw-away project has a database of its own and asks no model server; leave [storage] and [model]"
             " out, and say by `project.scripted()` what a model would answer"
         )
-    with TemporaryDirectory(prefix="karkas-testing-") as folder:
+    with TemporaryDirectory(prefix="karkas-testing-") as folder, no_run_logs():
         root = Path(folder, "project").resolve()
         root.mkdir()
         (root / settings.FILE).write_text(config, encoding="utf-8")
