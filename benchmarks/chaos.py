@@ -12,7 +12,8 @@ Printed, and all but the first two must be 0:
 
 - in flight: answers that the server had given whole and no worker had written down before its end, so that they were
   asked for again; and how long before a kill the earliest of them was given;
-- parked: runs that ask a person what became of an action, since its tool was at work at a kill;
+- parked: runs that wait for a person: in doubt are those whose tool was at work at a kill; after the first of them the
+  zone is out of autonomy, so all later actions wait as well;
 - lost: runs that neither ended well nor parked; effects twice, and effects missing of runs that are done;
 - paid twice: answers that had been written down, and were asked for again.
 """
@@ -310,7 +311,7 @@ def disturbed(url: str, folder: Path, asked: argparse.Namespace, answers: Path, 
 
 
 def tell(night: Night, how: Counter[str], answers: Path, seconds: float) -> bool:
-    from karkas import RunStatus
+    from karkas import GateKind, RunStatus
 
     given = defaultdict[tuple[str, str], list[float]](list)
     for line in answers.read_text().splitlines():
@@ -329,6 +330,7 @@ def tell(night: Night, how: Counter[str], answers: Path, seconds: float) -> bool
         lost += status not in {RunStatus.DONE, RunStatus.PARKED}
         twice += lines > 1
         missing += status is RunStatus.DONE and not lines
+    outcomes = [gate for gate in night.project.store.gates.list() if gate.kind is GateKind.OUTCOME]
     breaks = night.project.store.verify()
     bad = {
         "lost": lost,
@@ -342,7 +344,7 @@ def tell(night: Night, how: Counter[str], answers: Path, seconds: float) -> bool
     )
     print(
         f"  in flight at a kill, asked again: {len(again) - paid}, given {max(ages, default=0.0):.1f} s before at most;"
-        f" parked for a person: {parked}"
+        f" parked for a person: {parked}, of them in doubt: {len(outcomes)}"
     )
     print("  " + "; ".join(f"{name}: {count}" for name, count in bad.items()), flush=True)
     for one in found.values():
