@@ -234,3 +234,17 @@ def test_what_somebody_wrote_into_the_queue_runs_nothing(root: Path, opened: Cal
         until(lambda: standing(opened(), [other]) == [RunStatus.DONE])
         time.sleep(2)
     assert not marker.exists()
+
+
+def test_what_a_worker_goes_on_with_asks_for_no_person(root: Path, opened: Callable[[], Project]) -> None:
+    project = opened()
+    (left,) = queue(project, "steps", "a")
+    project.store.runs.take_up(left.id, worker="w-gone")
+    (put_back,) = queue(project, "steps", "b")
+    project.store.runs.take_up(put_back.id, worker="w-gone")
+    project.store.runs.set_status(
+        put_back.id, RunStatus.QUEUED, reason="interrupted", due_at=project.store.clock()
+    )
+    listed = command("runs", "list").out
+    assert "its worker is gone; the next one goes on with it by itself" in listed
+    assert "karkas runs resume" not in listed

@@ -60,10 +60,12 @@ def list_(
                 for run in runs
             ],
         )
-        if orphans:
+        if any(run.id in orphans and run.due_at is None for run in runs):
             screen.say("broken off: the process that ran it is gone; karkas runs resume RUN goes on")
+        if any(run.id in orphans and run.due_at is not None for run in runs):
+            screen.say("broken off: its worker is gone; the next one goes on with it by itself")
         for run in runs:
-            if run.status.value == "parked" and run.reason:
+            if run.status.value == "parked" and run.reason and run.due_at is None:
                 screen.line(f"{run.id} waits for more than a decision: karkas runs show {run.id}")
         if any(_interrupted(run) for run in runs):
             screen.say("interrupted: karkas runs resume RUN goes on")
@@ -81,7 +83,12 @@ def _times(number: int) -> str:
 
 def _interrupted(run: "Run") -> bool:
     """Whether it was begun and waits for nobody but a person who resumes it."""
-    return run.status.value == "queued" and run.segment > 0 and run.reason == "interrupted"
+    return (
+        run.status.value == "queued"
+        and run.segment > 0
+        and run.reason == "interrupted"
+        and run.due_at is None
+    )
 
 
 @app.command()
