@@ -14,6 +14,7 @@ from karkas.cli import exits, progress, screen
 from karkas.cli.serving import POLL_SECONDS, as_json
 from karkas.server.config import ModelSettings
 from karkas.server.process import ENDED, Patience, Probe, ServeError, State, Watchbook
+from karkas.server.process.group import Group
 
 STOP_SECONDS = 90.0
 
@@ -94,12 +95,14 @@ def _stop(book: Watchbook, name: str) -> None:
         return
     if record.state in ENDED:
         return
+    supervisor = Group.led_by(record.supervisor)
     with suppress(ProcessLookupError):
         os.kill(record.supervisor, signal.SIGTERM)
     until = time.monotonic() + STOP_SECONDS
     with progress.shown() as spin:
         spin(f"{name}: stopping")
-        while book.is_held(name):
+        # It lets go of its book, and is gone a moment later.
+        while book.is_held(name) or record.supervisor in supervisor.members():
             if time.monotonic() > until:
                 raise ServeError(
                     f"karkas serve (pid {record.supervisor}) does not end; kill -9 {record.supervisor}, then"
