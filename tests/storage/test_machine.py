@@ -56,6 +56,8 @@ NOT_SIGNED = {
         "budget",
         "spent",
         "deadline",
+        # When and in which order workers take it up, and how often they had to put it back.
+        *("key", "due_at", "priority", "tries", "crashes", "crashed_at"),
         "error",
         "result",
         "segment",
