@@ -12,7 +12,7 @@ from karkas.project import Project, person
 from karkas.queue import keys
 from karkas.queue.blocks import Block, Facts, Heading, Line
 from karkas.queue.outcome import since
-from karkas.report.choices import Choice, choices
+from karkas.report.choices import Choice, choices, decide_first
 from karkas.report.figures import ZoneWork, map_counts, of_run
 from karkas.storage import RunStatus, WaitingLine
 from karkas.storage.waiting import Worked
@@ -93,14 +93,7 @@ def page(found: Morning) -> tuple[Block, ...]:
 
 def _page(found: Morning) -> Iterator[Block]:
     yield Line(f"since {found.since.astimezone():%Y-%m-%d %H:%M}, {since(found.now - found.since)} ago")
-    yield Heading("Decide first")
-    if not found.choices:
-        yield Line("nothing waits for you")
-    for number, choice in enumerate(found.choices, start=1):
-        yield Line(f"{number}. {choice.what}: {choice.why}")
-        yield Line(f"   {choice.gate}{' and those like it' if choice.gates > 1 else ''}")
-    later = f", {found.put_off:,} put off" if found.put_off else ""
-    yield Line(f"{found.waits:,} {'gate waits' if found.waits == 1 else 'gates wait'} in all{later}")
+    yield from decide_first(found.choices, waits=found.waits, put_off=found.put_off)
     yield Heading("What happened")
     if not found.zones:
         yield Line("no run was at work")

@@ -1,11 +1,12 @@
 """What waits, by what it holds up: the decisions that free the most, those first."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from karkas.policies.gates import GateKind, GateStatus
 from karkas.queue import order
+from karkas.queue.blocks import Block, Heading, Line
 from karkas.storage import WaitingLine
 
 
@@ -61,3 +62,15 @@ def _choice(first: WaitingLine, its: Sequence[WaitingLine], frees: int) -> Choic
         case _:
             why = f"{frees:,} {'run waits' if frees == 1 else 'runs wait'} for it"
     return Choice(what=f"{zone}: {what}", why=why, gates=len(its), runs=frees, gate=first.id)
+
+
+def decide_first(found: Sequence[Choice], *, waits: int, put_off: int) -> Iterator[Block]:
+    """The decisions as they are read, in the morning and in a report."""
+    yield Heading("Decide first")
+    if not found:
+        yield Line("nothing waits for you")
+    for number, choice in enumerate(found, start=1):
+        yield Line(f"{number}. {choice.what}: {choice.why}")
+        yield Line(f"   {choice.gate}{' and those like it' if choice.gates > 1 else ''}")
+    later = f", {put_off:,} put off" if put_off else ""
+    yield Line(f"{waits:,} {'gate waits' if waits == 1 else 'gates wait'} in all{later}")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from karkas.queue.blocks import Block, Facts, Heading, Line
 from karkas.queue.outcome import since
+from karkas.report.choices import decide_first
 from karkas.report.figures import Figures, GateCounts, ZoneFigures
 from karkas.report.prices import money
 
@@ -11,14 +12,7 @@ from karkas.report.prices import money
 def lines(found: Figures) -> Iterator[Block]:
     begun, ended = (f"{at.astimezone():%Y-%m-%d %H:%M}" for at in (found.since, found.until))
     yield Line(f"from {begun} to {ended}, {since(found.until - found.since)}")
-    yield Heading("Decide first")
-    if not found.choices:
-        yield Line("nothing waits for you")
-    for number, choice in enumerate(found.choices, start=1):
-        yield Line(f"{number}. {choice.what}: {choice.why}")
-        yield Line(f"   {choice.gate}{' and those like it' if choice.gates > 1 else ''}")
-    later = f", {found.put_off:,} put off" if found.put_off else ""
-    yield Line(f"{found.waits:,} {'gate waits' if found.waits == 1 else 'gates wait'} in all{later}")
+    yield from decide_first(found.choices, waits=found.waits, put_off=found.put_off)
     yield Heading("What happened")
     if not found.runs:
         yield Line("no run was at work in this time")
