@@ -24,7 +24,7 @@ from karkas.policies.rendering import visible_line
 from karkas.project import Project
 from karkas.report.prices import money
 from karkas.settings import NotifySettings, Occasion
-from karkas.storage import Gate, Run, RunStatus, WaitingLine
+from karkas.storage import Run, RunStatus, WaitingLine
 from karkas.storage.records import SYSTEM
 
 if TYPE_CHECKING:
@@ -47,18 +47,6 @@ INSTALL = "pip install 'karkas[notify]'"
 class Message(NamedTuple):
     title: str
     body: str
-
-
-def gate(project: Project, opened: Gate) -> None:
-    """A gate was opened. The message tells of all that were since the last one."""
-    del opened
-    soon(project)
-
-
-def failed(project: Project, run: Run) -> None:
-    """A run failed; likewise."""
-    del run
-    soon(project)
 
 
 def soon(project: Project) -> None:

@@ -102,8 +102,8 @@ def sent() -> None:
 
 
 def test_a_hundred_gates_are_one_message(project: Project, inbox: Inbox) -> None:
-    for gate in opened(project, 100):
-        notify.gate(project, gate)
+    for _ in opened(project, 100):
+        notify.soon(project)
     sent()
     (message,) = inbox
     assert message["title"] == "karkas: 100 gates wait"
@@ -111,9 +111,10 @@ def test_a_hundred_gates_are_one_message(project: Project, inbox: Inbox) -> None
 
 
 def test_one_message_a_minute_and_what_came_meanwhile_is_in_the_next(project: Project, inbox: Inbox) -> None:
-    notify.gate(project, opened(project, 1)[0])
-    for gate in opened(project, 5):
-        notify.gate(project, gate)
+    opened(project, 1)
+    notify.soon(project)
+    for _ in opened(project, 5):
+        notify.soon(project)
     sent()
     assert [one["title"] for one in inbox] == ["karkas: 1 gate waits"]
     later(project, timedelta(seconds=61))
@@ -147,7 +148,8 @@ def test_what_others_wrote_is_short_and_holds_no_link_no_call_and_no_markup(
         "@everyone <b>click</b> [here](https://evil.example/approve?g=1) www.evil.example\n\u202e `x` *y*"
         + "z" * 500
     )
-    notify.gate(project, opened(project, 1, title=hostile)[0])
+    opened(project, 1, title=hostile)
+    notify.soon(project)
     sent()
     text = inbox[0]["title"] + inbox[0]["message"]
     assert not set("@<>[]*`\u202e#~|&") & set(text)
@@ -160,7 +162,7 @@ def test_what_others_wrote_is_short_and_holds_no_link_no_call_and_no_markup(
 def test_a_failed_run_is_told_once(project: Project, inbox: Inbox) -> None:
     run = project.store.runs.create("act", zone="lab")
     project.store.runs.set_status(run.id, RunStatus.FAILED, error="https://evil.example")
-    notify.failed(project, project.store.runs.get(run.id))
+    notify.soon(project)
     later(project, timedelta(seconds=61))
     notify.soon(project)
     sent()
@@ -181,7 +183,8 @@ def test_the_morning_is_sent_with_its_figures(project: Project, inbox: Inbox) ->
 def test_only_what_was_asked_for_is_told(project: Project, inbox: Inbox) -> None:
     told = NotifySettings(urls=(VARIABLE,), on=(Occasion.FAILED,))
     project.settings = project.settings.model_copy(update={"notify": told})
-    notify.gate(project, opened(project, 1)[0])
+    opened(project, 1)
+    notify.soon(project)
     notify.morning(project, look(project, since=project.store.clock() - timedelta(hours=8)))
     off = project.settings.model_copy(update={"notify": NotifySettings()})
     project.settings = off
