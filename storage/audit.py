@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ SECTOR = 512
 
 _NEWEST_ROW = "audit_last"
 """What a session knows to be the last row, since it wrote it."""
+
+_SAID = "audit_said"
+"""What a session knows of subjects: of each the last row of each event. It holds as long as its transaction."""
 
 UNSIGNED = "was not signed with this project's key"
 
@@ -59,9 +63,10 @@ class Noted(NamedTuple):
 _SEQ, _SUBJECT = col(AuditRow.seq), col(AuditRow.subject)
 NOTED = select(*(col(getattr(AuditRow, name)) for name in Noted._fields))
 _LAST = NOTED.order_by(_SEQ.desc()).limit(1)
-_NEWEST = _LAST.where(
-    bindparam("subject") == _SUBJECT,
-    func.substr(AuditRow.event, 1, bindparam("length")) == bindparam("event"),
+_SAID_OF = NOTED.where(
+    _SEQ.in_(
+        select(func.max(AuditRow.seq)).where(bindparam("subject") == _SUBJECT).group_by(col(AuditRow.event))
+    )
 )
 _ALL = NOTED.order_by(_SEQ).execution_options(yield_per=1000)
 _SINCE = _ALL.where(bindparam("begin") <= _SEQ)
@@ -111,6 +116,8 @@ class Audit:
         row = row._replace(signature=self._key.sign(row.hash.encode()))
         session.connection().execute(_APPEND, row._asdict())
         session.info[_NEWEST_ROW] = row
+        if row.subject in (said := session.info.get(_SAID, {})):
+            said[row.subject][row.event] = row
         if "audit_head" in session.info or self._follows(session):
             session.info["audit_head"] = _Head(seq=row.seq, hash=row.hash, signature=row.signature)
 
@@ -264,9 +271,15 @@ class Audit:
 
 
 def newest(session: Session, subject: str, event: str) -> Noted | None:
-    """The last row on `subject` whose event begins with `event`, whoever wrote it (`Audit.wrote`)."""
-    given: dict[str, str | int] = {"subject": subject, "event": event, "length": len(event)}
-    return next(found(session, _NEWEST, given), None)
+    """The last row on `subject` whose event begins with `event`, whoever wrote it (`Audit.wrote`).
+
+    A transaction reads each subject once: nobody else writes while it does, or it does not see what they write.
+    """
+    said: dict[str, dict[str, Noted]] = session.info.setdefault(_SAID, {})
+    if subject not in said:
+        said[subject] = {row.event: row for row in found(session, _SAID_OF, {"subject": subject})}
+    rows = [row for name, row in said[subject].items() if name.startswith(event)]
+    return max(rows, key=_seq, default=None)
 
 
 def _rows(session: Session, *, begin: int | None = None) -> Iterator[Noted]:
@@ -277,6 +290,9 @@ def found(
     session: Session, query: Select[*tuple[Any, ...]], given: dict[str, str | int] | None = None
 ) -> Iterator[Noted]:
     return map(Noted._make, session.connection().execute(query, given))
+
+
+_seq = attrgetter("seq")
 
 
 def _named(row: Noted) -> str:

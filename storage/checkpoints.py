@@ -58,7 +58,10 @@ class Checkpointers:
             return
         path = self._folder / "checkpoints.db"
         try:
-            yield await asyncio.to_thread(self._opened, path)
+            opened = self._file
+            if opened is None or not opened.is_at(path):
+                opened = await asyncio.to_thread(self._opened, path)
+            yield opened
         except sqlite3.DatabaseError as error:
             raise StorageError(
                 f"the checkpoints {path} cannot be used: {error}; restore them from a backup, or move the file away"

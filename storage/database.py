@@ -48,13 +48,15 @@ class Database:
     def read(self) -> Iterator[Session]:
         group = self._group
         with self._translated():
+            if group is None:
+                with Session(self._engine, expire_on_commit=False) as session:
+                    yield session
+                return
             try:
-                bind = self._engine if group is None else group.reading()
-                with Session(bind, expire_on_commit=False, **_WITHIN) as session:
+                with group.part(writes=False) as session:
                     yield session
             except SQLAlchemyError:
-                if group is not None:
-                    group.spoil()
+                group.spoil()
                 raise
 
     @contextmanager
@@ -62,7 +64,7 @@ class Database:
         """One transaction: committed when the block ends, rolled back when it raises. In `together`, a part of it."""
         group = self._group
         if group is not None:
-            with self._translated(), group.part() as session:
+            with self._translated(), group.part(writes=True) as session:
                 yield session
             return
         with self._translated(), self._in_turn(), Session(self._writing, expire_on_commit=False) as session:
@@ -87,9 +89,9 @@ class Database:
                     group.commit()
             finally:
                 self._here.group = None
-            if group.last is not None:
+            if group.writes:
                 for hook in self.after_commit:
-                    hook(group.last)
+                    hook(group.session)
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
@@ -143,28 +145,33 @@ class SpoiltError(StorageError):
     """A part of a transaction raised, so that all of it was undone; each part is to be done by itself."""
 
 
-_WITHIN: dict[str, Any] = {"join_transaction_mode": "rollback_only"}
-"""Closing a session of a group's connection leaves its transaction alone."""
-
-
 class _Group:
-    """One transaction of several parts: begun as a reading one, anew as a writing one when the first part writes."""
+    """One transaction of several parts: begun as a reading one, anew as a writing one when the first part writes.
+
+    They share a session, for making one takes longer than most of what is asked in it; each begins without the rows
+    of the one before, since a part may write past the session.
+    """
 
     def __init__(
         self, reading: Engine, writing: Engine, in_turn: Callable[[], AbstractContextManager[None]]
     ) -> None:
         self._engines, self._in_turn = (reading, writing), in_turn
         self._open = ExitStack()
-        self._connection: Connection | None = None
-        self._writes = self._spoilt = False
-        self.last: Session | None = None
-        """The session of the last part that stands; what it says in `info` holds for all of them."""
+        self._session: Session | None = None
+        self._spoilt = False
+        self._depth = 0
+        self.writes = False
 
-    def reading(self) -> Connection:
-        if self._connection is None:
-            self._connection = self._open.enter_context(self._engines[0].connect())
-            self._connection.begin()
-        return self._connection
+    @property
+    def session(self) -> Session:
+        """The one of the parts. What they know in its `info` holds as long as the transaction."""
+        if self._session is None:
+            connection = self._open.enter_context(self._engines[self.writes].connect())
+            connection.begin()
+            self._session = self._open.enter_context(
+                Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
+            )
+        return self._session
 
     def __enter__(self) -> Self:
         return self
@@ -173,15 +180,20 @@ class _Group:
         self._open.close()  # rolls back what was not committed
 
     @contextmanager
-    def part(self) -> Iterator[Session]:
-        with Session(self._writing(), expire_on_commit=False, **_WITHIN) as session:
-            if self.last is not None:
-                session.info.update(self.last.info)
-            self._spoilt = True
+    def part(self, *, writes: bool) -> Iterator[Session]:
+        session = self._to_write() if writes else self.session
+        self._depth += 1
+        try:
             yield session
-            session.flush()
-            self._spoilt = False
-        self.last = session
+            if writes:
+                session.flush()
+        except BaseException:
+            self._spoilt |= writes
+            raise
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                session.expunge_all()
 
     def spoil(self) -> None:
         """A statement failed, whatever becomes of its error. PostgreSQL then undoes the transaction when it is
@@ -192,21 +204,19 @@ class _Group:
     def commit(self) -> None:
         if self._spoilt:
             raise SpoiltError("a part of the transaction failed; nothing was written")
-        if self._writes and self._connection is not None:
-            self._check(self._connection)
-            self._connection.commit()
+        if self.writes:
+            connection = self.session.connection()
+            self._check(connection)
+            connection.commit()
 
-    def _writing(self) -> Connection:
-        if not self._writes:
+    def _to_write(self) -> Session:
+        if not self.writes:
             self._open.close()
+            self._session, self.writes = None, True
             self._open.enter_context(self._in_turn())
-            self._connection = self._open.enter_context(self._engines[1].connect())
-            self._connection.begin()
-            self._writes = True
-        assert self._connection is not None
         if self._spoilt:
             raise SpoiltError("an earlier part of the transaction failed")
-        return self._connection
+        return self.session
 
     @staticmethod
     def _check(connection: Connection) -> None:

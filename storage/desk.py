@@ -22,7 +22,6 @@ MOST = 64
 class _Asked:
     call: Callable[[], Any]
     around: Context
-    loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
     lapses: bool
     value: Any = None
@@ -46,15 +45,17 @@ class Desk:
 
     async def do(self, call: Callable[[], T], *, lapses: bool = False) -> T:
         """What `call` gives, made in the thread of the desk; not made, where it `lapses`, once nobody waits for it."""
-        loop = asyncio.get_running_loop()
-        asked = _Asked(call, copy_context(), loop, loop.create_future(), lapses)
+        return await self.ask(call, lapses=lapses)
+
+    def ask(self, call: Callable[[], T], *, lapses: bool = False) -> "asyncio.Future[T]":
+        """As `do`, for whoever goes on meanwhile. What is asked is done, and told, in the order in which it is asked."""
+        asked = _Asked(call, copy_context(), asyncio.get_running_loop().create_future(), lapses)
         with self._lock:
             self._waiting.append(asked)
             idle, self._at_work = not self._at_work, True
         if idle:
             self._threads.submit(self._work)
-        value: T = await asked.future
-        return value
+        return asked.future
 
     def close(self) -> None:
         """Waits for what was asked already."""
@@ -68,8 +69,8 @@ class Desk:
                     self._at_work = False
                     return
             self._serve(served)
-            for loop in {asked.loop for asked in served}:
-                mine = [asked for asked in served if asked.loop is loop]
+            for loop in {asked.future.get_loop() for asked in served}:
+                mine = [asked for asked in served if asked.future.get_loop() is loop]
                 with suppress(RuntimeError):  # it was closed meanwhile, and nobody waits any more
                     loop.call_soon_threadsafe(_tell, mine)
 

@@ -1,11 +1,13 @@
 """LangGraph's checkpoints in a SQLite file, for all runs of a process: what they write at once is one transaction."""
 
+import asyncio
 import sqlite3
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
@@ -15,6 +17,8 @@ from karkas.storage.database import BUSY_SECONDS, enter_wal
 from karkas.storage.desk import Desk
 from karkas.storage.keys import SigningKey
 from karkas.storage.sealing import SealedSerializer
+
+T = TypeVar("T")
 
 
 class SqliteCheckpoints(SqliteSaver):
@@ -35,6 +39,7 @@ class SqliteCheckpoints(SqliteSaver):
             connection.close()
             raise
         self._desk = Desk(self._together, name="checkpoints")
+        self._writing: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)
 
     def is_at(self, path: Path) -> bool:
         """Whether this is still the file at `path`."""
@@ -51,7 +56,7 @@ class SqliteCheckpoints(SqliteSaver):
             yield cursor
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return await self._desk.do(partial(self.get_tuple, config))
+        return await self._do(config, partial(self.get_tuple, config))
 
     async def aput(
         self,
@@ -60,7 +65,7 @@ class SqliteCheckpoints(SqliteSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        return await self._desk.do(partial(self.put, config, checkpoint, metadata, new_versions))
+        return await self._do(config, partial(self.put, config, checkpoint, metadata, new_versions))
 
     async def aput_writes(
         self,
@@ -69,7 +74,9 @@ class SqliteCheckpoints(SqliteSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        await self._desk.do(partial(self.put_writes, config, writes, task_id, task_path))
+        """Nobody waits for it: whoever reads or writes this run's next checkpoint does."""
+        written = self._desk.ask(partial(self.put_writes, config, writes, task_id, task_path))
+        self._writing[_thread(config)].append(written)
 
     async def alist(
         self,
@@ -88,6 +95,13 @@ class SqliteCheckpoints(SqliteSaver):
     async def adelete_thread(self, thread_id: str) -> None:
         await self._desk.do(partial(self.delete_thread, thread_id))
 
+    async def _do(self, config: RunnableConfig, call: Callable[[], T]) -> T:
+        before = self._writing.pop(_thread(config), ())
+        found = await self._desk.do(call)
+        for written in before:
+            written.result()  # it is done, since it was asked before; here it is raised if it failed
+        return found
+
     @contextmanager
     def _together(self) -> Iterator[None]:
         self.conn.execute("BEGIN IMMEDIATE")
@@ -99,6 +113,10 @@ class SqliteCheckpoints(SqliteSaver):
         if not self.conn.in_transaction:  # some faults make SQLite undo all of it
             raise sqlite3.OperationalError("the transaction was broken off")
         self.conn.commit()
+
+
+def _thread(config: RunnableConfig) -> str:
+    return str(config["configurable"]["thread_id"])
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -25,7 +25,7 @@ from karkas.storage.decisions import (
     stored_actions,
 )
 from karkas.storage.endings import WAITING, close_gate, undecide, void_permit
-from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
+from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id, look, put
 from karkas.storage.runs import RunStatus
 from karkas.storage.settling import (
     issue,
@@ -63,7 +63,7 @@ class Gates:
                 return read_gate(self._records, row)
             if new.kind is GateKind.ACTION:
                 stored_actions(self._records.artifacts, new)
-            run = find(change.session, RunRow, new.run)
+            run = look(change.session, RunRow, new.run)
             if RunStatus(run.status).ended:
                 raise VerdictError(f"run {run.id} is {run.status}; no gate can be opened in it any more")
             row = GateRow(
@@ -77,8 +77,7 @@ class Gates:
                 expires_at=new.expires_at,
             )
             seal(self._records, row)
-            change.session.add(row)
-            change.session.flush()
+            put(change.session, row)
             data: dict[str, JsonValue] = {
                 "kind": new.kind.value,
                 "run": run.id,
@@ -94,7 +93,7 @@ class Gates:
     def get(self, name: str) -> Gate:
         """By id, or by the beginning of one."""
         with self._records.database.read() as session:
-            return read_gate(self._records, find(session, GateRow, name))
+            return read_gate(self._records, look(session, GateRow, name))
 
     def list(
         self,

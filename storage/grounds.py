@@ -12,7 +12,7 @@ from karkas.policies.permits import PermitStatus
 from karkas.storage.audit import newest
 from karkas.storage.decisions import Gate, permit_terms, read_gate, signed_decision, stored_actions
 from karkas.storage.grants import given
-from karkas.storage.records import Change, Records, find
+from karkas.storage.records import Change, Records, look
 from karkas.storage.runs import RunStatus
 from karkas.storage.tables import GateRow, GrantRow, PermitRow, RunRow
 
@@ -28,7 +28,7 @@ def proven_action(records: Records, change: Change, row: PermitRow) -> Action:
     """The action that the permit is for. Raises `PermitError` where anything between it and what was signed is not as
     it was left.
     """
-    gate_row = find(change.session, GateRow, row.gate)
+    gate_row = look(change.session, GateRow, row.gate)
     gate = read_gate(records, gate_row)
     if gate.kind is not GateKind.ACTION or gate.status is not GateStatus.PASSED:
         why = f" ({gate.reason})" if gate.reason else ""
@@ -81,7 +81,7 @@ def lapsed(records: Records, session: Session, decision: dict[str, JsonValue] | 
 
 
 def check_run(change: Change, row: PermitRow) -> None:
-    run = find(change.session, RunRow, row.run)
+    run = look(change.session, RunRow, row.run)
     if RunStatus(run.status).ended:
         raise PermitError(f"run {run.id} is {run.status}, so permit {row.id} releases nothing")
 

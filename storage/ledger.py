@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, final
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam
 from sqlmodel import col, select
 
 from karkas.policies.actions import Action, Digest
@@ -18,7 +18,7 @@ from karkas.storage.decisions import permit_terms, read_gate, signed_decision, s
 from karkas.storage.grants import Grants
 from karkas.storage.grounds import check_run, lapsed, proven_action, unlike_its_last
 from karkas.storage.leases import Lease
-from karkas.storage.records import SYSTEM, Change, Records, find
+from karkas.storage.records import SYSTEM, Change, Records, amend, find, look
 from karkas.storage.runs import RunId
 from karkas.storage.tables import GateRow, PermitRow
 from karkas.storage.zones import Zones
@@ -86,7 +86,7 @@ class Ledger:
 
     def get(self, name: str) -> Permit:
         with self._records.database.read() as session:
-            return _permit(find(session, PermitRow, name))
+            return _permit(look(session, PermitRow, name))
 
     def for_gate(self, gate: str) -> Permit | None:
         with self._records.database.read() as session:
@@ -98,8 +98,8 @@ class Ledger:
         passed it.
         """
         with self._records.database.read() as session:
-            row = find(session, PermitRow, permit)
-            decision = signed_decision(self._records, find(session, GateRow, row.gate))
+            row = look(session, PermitRow, permit)
+            decision = signed_decision(self._records, look(session, GateRow, row.gate))
             return lapsed(self._records, session, decision)
 
     def in_flight(self, run: str | None = None) -> list[Permit]:
@@ -144,17 +144,10 @@ class Ledger:
             row = find(change.session, PermitRow, claimed.permit_id)
             check_run(change, row)
             before = PermitStatus.STARTED if claimed.again else PermitStatus.CLAIMED
-            begun = change.session.connection().execute(
-                update(PermitRow)
-                .where(
-                    col(PermitRow.id) == row.id,
-                    col(PermitRow.status) == before.value,
-                    col(PermitRow.claims) == claimed.claim,
-                )
-                .values(status=PermitStatus.STARTED.value, changed_at=change.now)
+            begun = (row.status, row.claims) == (before, claimed.claim) and amend(
+                change.session, row, "status", "claims", status=PermitStatus.STARTED.value, changed_at=change.now
             )
-            change.session.refresh(row)
-            if begun.rowcount != 1:
+            if not begun:
                 raise PermitError(_became(row))
             change.note("permit_started", f"permit:{row.id}", actor=row.worker or SYSTEM)
             return _permit(row)
@@ -251,7 +244,7 @@ class Ledger:
 
     def _mishap(self, change: Change, row: PermitRow, how: str) -> tuple[str, ...]:
         """What let an action pass that no person had looked at, and that went wrong, lets no other one pass."""
-        gate = read_gate(self._records, find(change.session, GateRow, row.gate))
+        gate = read_gate(self._records, look(change.session, GateRow, row.gate))
         if gate.verdict is not None:
             return ()
         why = f"the action of gate {gate.id}, which no person had looked at, {how}"
@@ -280,17 +273,17 @@ class Ledger:
         """One conditional UPDATE: of several workers, one gets the permit."""
         after = PermitStatus.CLAIMED if row.status == PermitStatus.APPROVED else PermitStatus(row.status)
         event = "permit_claimed" if row.status == PermitStatus.APPROVED else "permit_reclaimed"
-        taken = change.session.connection().execute(
-            update(PermitRow)
-            .where(
-                col(PermitRow.id) == row.id,
-                col(PermitRow.status) == row.status,
-                col(PermitRow.claims) == row.claims,
-            )
-            .values(status=after.value, worker=worker, claims=PermitRow.claims + 1, changed_at=change.now)
+        taken = amend(
+            change.session,
+            row,
+            "status",
+            "claims",
+            status=after.value,
+            worker=worker,
+            claims=row.claims + 1,
+            changed_at=change.now,
         )
-        change.session.refresh(row)
-        if taken.rowcount != 1:
+        if not taken:
             raise PermitError(_became(row))
         change.note(event, f"permit:{row.id}", actor=worker, data={"action": row.action, "claim": row.claims})
 
@@ -312,12 +305,12 @@ class Ledger:
         if (row.status == PermitStatus.UNKNOWN) is not doubtful:
             raise LedgerError(f"{_became(row)}; it cannot become {after} so")
         try:
-            row.status = step(PermitStatus(row.status), after)
+            status = step(PermitStatus(row.status), after)
         except LedgerError as error:
             raise LedgerError(f"{_became(row)}: {error}") from error
-        row.reason, row.changed_at = reason, change.now
-        for name, value in outcome.items():
-            setattr(row, name, value)
+        values = {"status": status.value, "reason": reason, "changed_at": change.now, **outcome}
+        if not amend(change.session, row, "status", "claims", **values):
+            raise LedgerError(_became(row))
         data: dict[str, JsonValue] = {"reason": reason, **outcome}
         change.note(f"permit_{after}", f"permit:{row.id}", actor=actor, data=data)
         return _permit(row)

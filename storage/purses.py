@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from karkas.policies.budgets import NIGHT, Bound, SharedBudget, Spent, StopReason, reached
 from karkas.storage.journal import Entry, secret_of, write
-from karkas.storage.records import Change, Records
+from karkas.storage.records import Change, Note, Records
 from karkas.storage.tables import HoldRow, PurseRow, Table
 
 RUNNING = "running"
@@ -107,9 +107,10 @@ class Purses:
         purses: Sequence[str] = (),
         hold: str | None = None,
         answer: Entry | None = None,
+        notes: Sequence[Note] = (),
     ) -> None:
-        """Adds to what the run and its purses have spent, releases what was held for it, and journals what came of it:
-        all of it or nothing.
+        """Adds to what the run and its purses have spent, releases what was held for it, journals what came of it, and
+        puts on the record what there is to say of it: all of it or nothing.
         """
         with self._records.change() as change:
             connection = change.session.connection()
@@ -123,6 +124,8 @@ class Purses:
                 _pay(change, purse, spent)
             if hold is not None:
                 _release(change, hold)
+            for note in notes:
+                change.note(note.event, note.subject, actor=note.actor, data=note.data)
 
     def _bound(self, change: Change, share: Share, spent: Spent) -> Bound | None:
         if share.purse.startswith(NIGHTS):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlalchemy import bindparam, update
@@ -19,7 +19,7 @@ from karkas.storage.audit import newest
 from karkas.storage.endings import WAITING, end_run, wake
 from karkas.storage.journal import drop_answers
 from karkas.storage.leases import Lease, lease
-from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
+from karkas.storage.records import SYSTEM, Change, Records, amend, find, fresh_id, look, put
 from karkas.storage.tables import UNATTENDED, WAITED_FOR, GateRow, RunRow, storable
 
 RunId = NewType("RunId", str)
@@ -145,15 +145,14 @@ class Runs:
                 due_at=due_at,
                 key=key,
             )
-            change.session.add(row)
-            change.session.flush()
+            put(change.session, row)
             change.note("run_created", f"run:{row.id}", actor=by, data=_begun_with(row))
             return _run(row)
 
     def get(self, name: str) -> Run:
         """By id, or by the beginning of one."""
         with self._records.database.read() as session:
-            return _run(find(session, RunRow, name))
+            return _run(look(session, RunRow, name))
 
     def stopped(self, runs: Collection[RunId]) -> frozenset[RunId]:
         """Which of these are stopped."""
@@ -168,7 +167,7 @@ class Runs:
         They say which code runs, what counts as the person's own words, and whose answers the run is made of.
         """
         with self._records.database.read() as session:
-            row = find(session, RunRow, name)
+            row = look(session, RunRow, name)
             anew = self._records.audit.proven(session, f"run:{row.id}", "run_begun_anew")
             created = self._records.audit.proven(session, f"run:{row.id}", "run_created")
             last = self._records.audit.proven(session, f"run:{row.id}", "run_engine_")
@@ -235,13 +234,19 @@ class Runs:
         with self._records.change() as change:
             row = find(change.session, RunRow, run)
             _check_step(row, RunStatus.RUNNING)
-            row.segment += 1
-            row.error = None
-            if worker is None:
-                row.due_at = None
-            note: dict[str, JsonValue] = {"segment": row.segment}
+            segment, due_at = row.segment + 1, row.due_at if worker else None
+            note: dict[str, JsonValue] = {"segment": segment}
             change.note("run_taken_up", f"run:{row.id}", actor=worker or SYSTEM, data=note)
-            move(change, row, RunStatus.RUNNING, reason="", actor=SYSTEM)
+            move(
+                change,
+                row,
+                RunStatus.RUNNING,
+                reason="",
+                actor=SYSTEM,
+                segment=segment,
+                due_at=due_at,
+                error=None,
+            )
             return _run(row)
 
     def put_back(
@@ -251,8 +256,8 @@ class Runs:
         with self._records.change() as change:
             row = find(change.session, RunRow, run)
             _check_step(row, status)
-            row.tries, row.due_at, row.error = row.tries + 1, due_at, error
-            move(change, row, status, reason=reason, actor=SYSTEM)
+            tries = row.tries + 1
+            move(change, row, status, reason=reason, actor=SYSTEM, tries=tries, due_at=due_at, error=error)
             return _run(row)
 
     def count_crash(self, run: str, checkpoint: str | None) -> int:
@@ -285,19 +290,16 @@ class Runs:
         with self._records.change() as change:
             row = find(change.session, RunRow, run)
             _check_step(row, status)
-            if result is not None:
-                row.result = result
-            row.error = error
+            also: dict[str, Any] = {"error": error} | ({} if result is None else {"result": result})
             if status is not RunStatus.RUNNING:
-                row.due_at, row.priority, row.tries = due_at, UNATTENDED, 0
-            move(change, row, status, reason=reason or "", actor=by)
+                also |= {"due_at": due_at, "priority": UNATTENDED, "tries": 0}
+            move(change, row, status, reason=reason or "", actor=by, **also)
             decided = select(GateRow.id).where(
                 col(GateRow.id).in_(gates), col(GateRow.status).not_in(WAITING)
             )
             if gates and change.session.exec(decided).first() is not None:
                 wake(change, row.id, priority=WAITED_FOR)
-            change.session.flush()
-            change.session.refresh(row)
+                change.session.refresh(row)
             return _run(row)
 
     def reopen(self, run: str, *, by: str, reason: str = "") -> Run:
@@ -308,8 +310,7 @@ class Runs:
                 raise RunStatusError(
                     f"run {row.id} is {row.status}; only a failed or stopped one is opened again"
                 )
-            row.error = None
-            move(change, row, RunStatus.QUEUED, reason=reason, actor=by)
+            move(change, row, RunStatus.QUEUED, reason=reason, actor=by, error=None)
             return _run(row)
 
     def set_options(self, run: str, options: dict[str, JsonValue], *, by: str, reason: str) -> Run:
@@ -354,8 +355,7 @@ class Runs:
                     f" the first one again, or let the other one go on: `karkas runs resume {row.id} --switch-engine`"
                 )
             if row.engine is None:
-                row.engine = engine
-                row.changed_at = change.now
+                amend(change.session, row, engine=engine, changed_at=change.now)
                 change.note("run_engine_pinned", f"run:{row.id}", actor=SYSTEM, data={"engine": engine})
             return _run(row)
 
@@ -400,10 +400,12 @@ def _hash(value: JsonValue) -> str:
     return digest_of_bytes(json.dumps(value, sort_keys=True).encode())
 
 
-def move(change: Change, row: RunRow, status: RunStatus, *, reason: str, actor: str) -> None:
-    """Sets a run's status within a transaction, with all that follows from it."""
-    before, row.status, row.reason, row.changed_at = row.status, status, reason, change.now
-    row.finished_at = change.now if status.ended else None
+def move(change: Change, row: RunRow, status: RunStatus, *, reason: str, actor: str, **also: Any) -> None:
+    """Sets a run's status within a transaction, and `also` other columns, with all that follows from it."""
+    before, finished_at = row.status, change.now if status.ended else None
+    also |= {"status": status.value, "reason": reason, "changed_at": change.now, "finished_at": finished_at}
+    if not amend(change.session, row, "status", **also):
+        raise RunStatusError(f"run {row.id} became {row.status} meanwhile")
     data: dict[str, JsonValue] = {"before": before, "after": status.value, "reason": reason}
     change.note("run_moved", f"run:{row.id}", actor=actor, data=data)
     if status is RunStatus.DONE:

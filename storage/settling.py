@@ -3,8 +3,6 @@
 import json
 
 from pydantic import JsonValue
-from sqlalchemy import update
-from sqlmodel import col
 
 from karkas.policies.actions import canonical
 from karkas.policies.errors import VerdictError
@@ -20,7 +18,7 @@ from karkas.storage.decisions import (
     read_gate,
 )
 from karkas.storage.endings import WAITING, wake
-from karkas.storage.records import SYSTEM, Change, Records, fresh_id
+from karkas.storage.records import SYSTEM, Change, Records, amend, fresh_id, put
 from karkas.storage.tables import WAITED_FOR, GateRow, PermitRow
 
 WAITS = {"gate_opened", "gate_reopened", "gate_approved"}
@@ -39,20 +37,18 @@ def settle(
 ) -> None:
     """The one place at which a gate is decided: one conditional UPDATE, so that only one decider wins."""
     # Writers are serialised already; the condition holds even where that is broken from outside.
-    settled = change.session.connection().execute(
-        update(GateRow)
-        .where(col(GateRow.id) == row.id, col(GateRow.status).in_(WAITING))
-        .values(
-            status=status.value,
-            decided_at=change.now,
-            decided_by=by,
-            verdict=verdict,
-            reason=reason,
-            deferred_until=None,
-        )
+    settled = row.status in WAITING and amend(
+        change.session,
+        row,
+        "status",
+        status=status.value,
+        decided_at=change.now,
+        decided_by=by,
+        verdict=verdict,
+        reason=reason,
+        deferred_until=None,
     )
-    change.session.refresh(row)
-    if settled.rowcount != 1:
+    if not settled:
         raise VerdictError(meanwhile(read_gate(records, row)))
     if not status.waits:
         wake(change, row.run, priority=WAITED_FOR)
@@ -81,8 +77,7 @@ def issue(
         changed_at=change.now,
     )
     sign(records, row, verdict=verdict, permit=permit, batch=batch)
-    change.session.add(permit)
-    change.session.flush()
+    put(change.session, permit)
     data: dict[str, JsonValue] = {"gate": row.id, "action": permit.action, "binding": permit.binding}
     change.note("permit_issued", f"permit:{permit.id}", actor=row.decided_by or SYSTEM, data=data)
 

@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 
 from pydantic import JsonValue
 
+from karkas.policies.actions import Digest
 from karkas.policies.errors import StorageError
 from karkas.storage import replay
 from karkas.storage.artifacts import Artifacts, SharedArtifacts
@@ -66,6 +67,8 @@ class Store:
         self.happened, self.doings = Happened(records), Doings(records)
         self.journal, self.purses, self.nights = Journal(records), Purses(records), Nights(records)
         self.checkpoints = Checkpointers(folder, key, database.url)
+        self.prompts: dict[str, Digest] = {}
+        """Texts that agents were asked with and this process has stored: all runs are asked with the same few."""
         self._desk = Desk(database.together, name="store")
         others = {id(self.artifacts), id(self.slots), id(self.locks)}
         mine = [

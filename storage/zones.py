@@ -1,8 +1,9 @@
 """Zones on the record: the level that holds, and the ground (distillate, frame) that it stands on."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlmodel import Session, col, select
@@ -30,6 +31,13 @@ from karkas.storage.tables import AuditRow, ZoneRow
 
 BROKEN = "its row was changed outside karkas, so nothing is taken from it; set the level again"
 
+
+_SEEN = "zones_seen"
+"""What a session knows of zones; many runs ask for the same ones in one transaction."""
+
+_NAMES = select(ZoneRow.name).order_by(ZoneRow.name)
+
+T = TypeVar("T")
 
 LOST = (
     "its row was taken away outside karkas, or the record is broken that would tell, so it begins anew at the"
@@ -71,15 +79,18 @@ class Zones:
 
     def within(self, session: Session, name: str) -> ZoneRecord | None:
         """As `get`, in a transaction that decides by it."""
-        row = session.get(ZoneRow, name)
-        return None if row is None else self._record(session, row)
+
+        def read() -> ZoneRecord | None:
+            row = session.get(ZoneRow, name)
+            return None if row is None else self._record(session, row)
+
+        return _once(session, f"zone {name}", read)
 
     def all(self) -> dict[str, ZoneRecord]:
         with self._records.database.read() as session:
-            return {
-                row.name: self._record(session, row)
-                for row in session.exec(select(ZoneRow).order_by(ZoneRow.name))
-            }
+            names = _once(session, "names", lambda: session.exec(_NAMES).all())
+            found = {name: self.within(session, name) for name in names}
+        return {name: record for name, record in found.items() if record is not None}
 
     def observe(self, zone: Zone, *, known: ZoneRecord | None = None) -> ZoneRecord:
         """Takes a declaration on the record: the first as it stands, later ones only where they tighten. `known` is
@@ -183,10 +194,14 @@ class Zones:
     def ground(self, name: str) -> ZoneGround:
         """What is known of the zone; empty for one that nobody explored."""
         with self._records.database.read() as session:
-            row = session.get(ZoneRow, name)
-            if row is None or not self._holds(session, row):
-                return ZoneGround(name=name)
-            return ZoneGround.model_validate(row, from_attributes=True)
+
+            def read() -> ZoneGround:
+                row = session.get(ZoneRow, name)
+                if row is None or not self._holds(session, row):
+                    return ZoneGround(name=name)
+                return ZoneGround.model_validate(row, from_attributes=True)
+
+            return _once(session, f"ground {name}", read)
 
     def set_distillate(
         self,
@@ -252,6 +267,7 @@ class Zones:
             row = self._existing(change, name)
             was = _sealed(row)
             change.session.delete(row)
+            change.session.info.pop(_SEEN, None)
             change.note("zone_dropped", f"zone:{name}", actor=author, data={"reason": reason, "was": was})
 
     def breaks(self) -> Iterator[str]:
@@ -284,6 +300,7 @@ class Zones:
         row.changed_at = change.now
         row.seal = self._records.key.sign(kept(_sealed(row)).encode())
         change.session.add(row)
+        change.session.info.pop(_SEEN, None)
         change.note(event, f"zone:{row.name}", actor=actor, data=_sealed(row))
         return self._record(change.session, row)
 
@@ -309,6 +326,15 @@ class Zones:
         if not self._holds(session, row):
             return _fallen(row.name)
         return ZoneRecord.model_validate(row, from_attributes=True)
+
+
+def _once(session: Session, key: str, read: Callable[[], T]) -> T:
+    """What `read` gives, which is the same as long as a transaction does not change a zone itself."""
+    seen: dict[str, Any] = session.info.setdefault(_SEEN, {})
+    if key not in seen:
+        seen[key] = read()
+    found: T = seen[key]
+    return found
 
 
 def _fallen(name: str) -> ZoneRecord:

@@ -7,14 +7,13 @@ reads the gate's row and the ledger, never the wake-up, so a checkpoint that is 
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, TypeAlias, cast
 
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
 from karkas.agents.executor import Plan, draft_proposal, edited
-from karkas.policies.actions import Digest, Proposal
+from karkas.policies.actions import Digest
 from karkas.policies.errors import WorkflowError
 from karkas.policies.gates import GateKind, GateStatus
 from karkas.policies.provenance import Material, Origin
@@ -73,15 +72,14 @@ class ActionNodes:
             materials=(asked, *plan.materials),
             name=self.name,
         )
-        digest = await context.stored(context.store.artifacts.put_json, proposal.model_dump(mode="json"))
-        return self._update(turn=turn, proposal=digest, outcome=None)
+        return self._update(turn=turn, proposal=await context.keep(proposal), outcome=None)
 
     async def gate(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
         context, lane = runtime.context, self._lane(state)
         if not lane.get("proposal"):
             return Command(goto=f"{self.name}.done")
         digest = Digest(lane["proposal"])
-        proposal = await self._proposal(context, digest)
+        proposal = await context.proposal(digest)
         gate = await open_action_gate(
             context,
             lane=self.name,
@@ -107,12 +105,9 @@ class ActionNodes:
             return Command(goto=f"{self.name}.wait")
         match gate.verdict:
             case Edit(action=action):
-                proposal = await self._proposal(context, Digest(lane["proposal"]))
+                proposal = await context.proposal(Digest(lane["proposal"]))
                 changed = edited(proposal, action, by=gate.decided_by or "")
-                digest = await context.stored(
-                    context.store.artifacts.put_json, changed.model_dump(mode="json")
-                )
-                update = self._update(proposal=digest, turn=lane.get("turn", 0) + 1)
+                update = self._update(proposal=await context.keep(changed), turn=lane.get("turn", 0) + 1)
                 return Command(goto=f"{self.name}.gate", update=update)
             case Reject(retry=Retry.REVISED, reason=reason) if lane.get("revisions", 0) < self.revisions:
                 update = self._update(feedback=reason, revisions=lane.get("revisions", 0) + 1)
@@ -165,10 +160,6 @@ class ActionNodes:
 
     def _update(self, **lane: Any) -> Update:
         return {"karkas": {self.name: cast("Lane", lane)}}
-
-    @staticmethod
-    async def _proposal(context: Context, digest: Digest) -> Proposal:
-        return Proposal.model_validate(await context.at_once(partial(context.store.artifacts.json, digest)))
 
 
 def as_plan(proposed: Proposed) -> Plan:

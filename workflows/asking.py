@@ -5,9 +5,10 @@ import hmac
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import JsonValue
@@ -30,6 +31,7 @@ from karkas.storage import Lease, Night, NightId, Run, RunId, Store
 from karkas.storage.journal import Entry, Kept
 from karkas.storage.meter import METER, Meter
 from karkas.storage.purses import BYTES, Hold, Share, night_purse, zone_purse
+from karkas.storage.records import Note
 from karkas.workflows.progress import Progress
 
 PROMPT = "prompt_used"
@@ -76,8 +78,10 @@ class RunCaller(Caller):
         self._secret = store.key.derived(b"karkas codes")
         self.begin()
 
-    def begin(self, lease: Lease | None = None) -> None:
-        """The run is taken up now, and what is remembered of it looked up again. Who loses its `lease` asks nothing."""
+    def begin(self, lease: Lease | None = None, run: Run | None = None) -> None:
+        """The run is taken up now, as `run`, and what is remembered of it looked up again. Who loses its `lease` asks
+        nothing.
+        """
         self._lease = lease
         self.began = time.monotonic()
         """From when on its time at work is not counted yet. It does not run while the machine sleeps."""
@@ -86,8 +90,10 @@ class RunCaller(Caller):
         self.bound: Bound | None = None
         """Why a language model was refused a call, so that its answer is not all that it could be."""
         self._taking = asyncio.Lock()
-        self._taken: _TakenUp | None = None
-        self._spent = Spent()
+        fresh = run is not None and run.segment <= 1 and self._night is None
+        self._taken = _TakenUp(run, None, set()) if run is not None and fresh else None
+        self._spent = run.spent if run is not None and fresh else Spent()
+        self._notes: list[Note] = []
         self._under_way: list[int] = []
         self._holds: set[str] = set()
         self._ended = asyncio.Event()
@@ -167,14 +173,21 @@ class RunCaller(Caller):
 
     async def spend(self, spent: Spent, *, hold: str | None = None, answer: Entry | None = None) -> None:
         """Writes down what was spent, with the time at work and the bytes written since the last time."""
+        await self._store.at_once(await self.spending(spent, hold=hold, answer=answer))
+
+    async def spending(
+        self, spent: Spent, *, hold: str | None = None, answer: Entry | None = None
+    ) -> Callable[[], None]:
+        """As `spend`, for whoever writes more than that in one transaction. It has to be called."""
         await self.take_up()
         now, began, written = time.monotonic(), self.began, self._meter.written
         self.began, self._meter.written = now, 0
         spent += Spent(wall_s=now - began, disk_mb=written / BYTES)
         self._spent += spent
+        notes, self._notes = self._notes, []
         purses = [share.purse for share in self._shares()]
-        await self._store.aside(
-            self._store.purses.spend, self.run, spent, purses=purses, hold=hold, answer=answer
+        return partial(
+            self._store.purses.spend, self.run, spent, purses=purses, hold=hold, answer=answer, notes=notes
         )
 
     async def note(self, text: str) -> None:
@@ -315,19 +328,16 @@ class RunCaller(Caller):
         return None
 
     async def _note_prompt(self, request: Request[Any], engine: str, noted: set[tuple[str, str]]) -> None:
+        """It goes on the record with the answer."""
         known = (request.role.value, request.instructions.version)
         if known in noted:
             return
         noted.add(known)
-        role, version = known
-        text = await self._store.aside(self._store.artifacts.put_text, prompt_text(request.instructions))
-        await self._store.aside(
-            self._store.note,
-            PROMPT,
-            f"run:{self.run}",
-            actor=engine,
-            data={"role": role, "version": version, "text": text},
-        )
+        texts, text = self._store.prompts, prompt_text(request.instructions)
+        if text not in texts:
+            texts[text] = await self._store.aside(self._store.artifacts.put_text, text)
+        said: JsonValue = {"role": known[0], "version": known[1], "text": texts[text]}
+        self._notes.append(Note(PROMPT, f"run:{self.run}", engine, said))
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:

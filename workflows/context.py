@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from karkas.agents.sources import Limits
 from karkas.agents.tools import ToolBox, Workspace
+from karkas.policies.actions import Digest, Proposal, canonical
 from karkas.policies.errors import PermitError
 from karkas.policies.zones import ZoneState
 from karkas.server.documents import Document
@@ -53,6 +55,8 @@ class Context:
     """Permits whose tool is at work, which is never interrupted because the run was stopped elsewhere."""
     documents: dict[str, Document] = field(default_factory=dict)
     """Documents of this run that are in memory already, by source id."""
+    proposals: dict[Digest, Proposal] = field(default_factory=dict)
+    """Proposals of this run that are in memory already; the ledger reads the stored ones for itself."""
 
     async def stored(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls a method of the store so that other branches and runs go on while it waits (`Store.aside`)."""
@@ -65,6 +69,19 @@ class Context:
     def expiry(self) -> datetime | None:
         """When a gate that opens now expires."""
         return None if self.expires_in is None else self.store.clock() + self.expires_in
+
+    async def proposal(self, digest: Digest) -> Proposal:
+        if digest not in self.proposals:
+            kept = await self.at_once(partial(self.store.artifacts.json, digest))
+            self.proposals[digest] = Proposal.model_validate(kept)
+        return self.proposals[digest]
+
+    async def keep(self, proposal: Proposal) -> Digest:
+        """Stores a proposal. What is gone on with is what was stored: there 1.0 is 1."""
+        stored = canonical(proposal.model_dump(mode="json"))
+        digest = await self.stored(self.store.artifacts.put, stored)
+        self.proposals[digest] = Proposal.model_validate_json(stored)
+        return digest
 
     async def gate(self, name: str | None, lane: str) -> Gate:
         """The gate that a branch of this run waits at. A checkpoint that names another branch's, or another run's,

@@ -188,9 +188,7 @@ async def _after_crash(context: Context, gate: Gate, permit: Permit) -> Outcome 
 async def proposal_of(context: Context, gate: Gate) -> Proposal:
     if gate.proposal is None:
         raise PermitError(f"gate {gate.id} has no proposal, so there is nothing to execute")
-    return Proposal.model_validate(
-        await context.at_once(partial(context.store.artifacts.json, gate.proposal))
-    )
+    return await context.proposal(gate.proposal)
 
 
 def _lease(context: Context) -> Lease:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from karkas.agents.critic import judge_action
 from karkas.agents.tools import Tool
 from karkas.policies.actions import Action, Digest, Proposal, digest_of_bytes
-from karkas.policies.errors import KarkasError
+from karkas.policies.errors import KarkasError, StorageError
 from karkas.policies.gates import CriticReport, GateKind, GateStatus, PolicyVerdict
 from karkas.policies.judging import critic_releases
 from karkas.policies.permits import Binding
@@ -46,10 +46,11 @@ async def open_action_gate(
     for variant in proposal.variants:
         tool = context.tools[variant.action.tool]
         try:
-            text, binding = await bind(context, tool, variant.action, ruling)
+            text, binding = await asyncio.to_thread(_bound, context, tool, variant.action, ruling, keep=True)
+        except StorageError:
+            raise
         except KarkasError as error:
             return Denied(f"{variant.action.tool} cannot do this: {error}")
-        await context.stored(context.store.artifacts.put_text, text)
         variants.append(ShownVariant(digest=variant.action.digest, shown=binding.shown, binding=binding))
         shown.append(text)
     report = await _critic_report(context, proposal, ruling, shown)
@@ -88,11 +89,14 @@ async def bind(context: Context, tool: Tool, action: Action, ruling: Ruling) -> 
     return await asyncio.to_thread(_bound, context, tool, action, ruling)
 
 
-def _bound(context: Context, tool: Tool, action: Action, ruling: Ruling) -> tuple[str, Binding]:
+def _bound(
+    context: Context, tool: Tool, action: Action, ruling: Ruling, *, keep: bool = False
+) -> tuple[str, Binding]:
     text = tool.show(action, context.workspace)
+    shown = text.encode("utf-8", "surrogatepass")
     return text, Binding(
         action=action.digest,
-        shown=digest_of_bytes(text.encode("utf-8", "surrogatepass")),
+        shown=context.store.artifacts.put(shown) if keep else digest_of_bytes(shown),
         tool_version=tool.version,
         preconditions=tool.preconditions(action, context.workspace),
         policy_version=ruling.version,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import structlog
@@ -101,7 +102,7 @@ async def advance(
         if before.status.ended:
             return before
         context = replace(context, lease=lease, begun=run)
-        context.caller.begin(lease)
+        context.caller.begin(lease, run)
         try:
             async with checkpointer() as saver:
                 compiled = with_checkpointer(graph, fenced(saver, lease.check))
@@ -255,14 +256,14 @@ async def _proceed(
     gate that expired.
     """
     config: Any = {"configurable": {"thread_id": run.id}, "recursion_limit": RECURSION_LIMIT}
-    await context.stored(context.store.gates.wake_due)
-    snapshot = await graph.aget_state(config)
-    if snapshot.metadata is None:
-        step: Any = run.input
-    elif snapshot.interrupts:
-        step = wake_up(snapshot, gates_of(snapshot))
-    else:
-        step = None if snapshot.next or snapshot.tasks else ENDED
+    step: Any = run.input
+    if run.segment > 1:
+        snapshot = await graph.aget_state(config)
+        if snapshot.interrupts:
+            await context.stored(context.store.gates.wake_due)
+            step = wake_up(snapshot, gates_of(snapshot))
+        elif snapshot.metadata is not None:
+            step = None if snapshot.next or snapshot.tasks else ENDED
     while step is not ENDED:
         steps: AsyncIterator[Any] = graph.astream(
             step, config, context=context, durability="sync", stream_mode="updates", subgraphs=True
@@ -271,14 +272,17 @@ async def _proceed(
             if listen is not None:
                 listen(where, update)
         snapshot = await graph.aget_state(config)
-        await context.stored(context.store.gates.wake_due)
-        decided = {
-            gate
-            for gate in gates_of(snapshot)
-            if not (await context.stored(context.store.gates.get, gate)).status.waits
-        }
+        waited_at = gates_of(snapshot)
+        decided = await context.at_once(partial(_decided, context, waited_at)) if waited_at else set()
         step = wake_up(snapshot, decided)
     return snapshot
+
+
+def _decided(context: Context, waited_at: set[str]) -> set[str]:
+    """Those that wait no longer."""
+    gates = context.store.gates
+    gates.wake_due()
+    return {gate for gate in waited_at if not gates.get(gate).status.waits}
 
 
 def gates_of(snapshot: StateSnapshot) -> set[str]:
@@ -309,9 +313,10 @@ async def _leave(
 ) -> Run:
     """Counts the time and records how the run stands; one that was stopped meanwhile stays stopped."""
     runs = context.store.runs
-    await _count_time(context)
+    count_time = await context.caller.spending(Spent())
 
     def leave() -> Run:
+        count_time()
         if context.lease is not None:
             context.lease.check()
         run = runs.get(context.run)
