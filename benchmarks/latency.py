@@ -36,6 +36,7 @@ from langgraph.graph import END, START, StateGraph
 from karkas.agents.critic import judge_action
 from karkas.agents.prompts import instructions
 from karkas.policies.gates import CriticStatus
+from karkas.runner import collect_less
 from karkas.server.asking import Prompt
 from karkas.server.config import ModelsConfig, ModelSettings
 from karkas.server.language.engine import LanguageEngine
@@ -308,7 +309,7 @@ def main() -> None:
     if args.serve:
         asyncio.run(serve(args.latency_ms / 1000))
     else:
-        gc.freeze()  # as the karkas command does
+        collect_less()  # as the karkas command does
         asyncio.run(compare(args.runs, args.rounds, args.latency_ms, args.profile))
 
 

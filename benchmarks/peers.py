@@ -512,7 +512,9 @@ def main() -> None:
         serve(asked.bench_dir)
         return
     if asked.child:
-        gc.freeze()  # as the karkas command does
+        from karkas.runner import collect_less
+
+        collect_less()  # as the karkas command does
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit if limit < 65536 and limit > 0 else 65536, limit))
         asyncio.run(in_project(asked))

@@ -48,7 +48,7 @@ class Desk:
         return await self.ask(call, lapses=lapses)
 
     def ask(self, call: Callable[[], T], *, lapses: bool = False) -> "asyncio.Future[T]":
-        """As `do`, for whoever goes on meanwhile. What is asked is done, and told, in the order in which it is asked."""
+        """As `do`, for whoever goes on meanwhile. What is asked first is done, and told, first."""
         asked = _Asked(call, copy_context(), asyncio.get_running_loop().create_future(), lapses)
         with self._lock:
             self._waiting.append(asked)

@@ -1,7 +1,7 @@
 """How gates and permits end without a person's verdict on them."""
 
 from pydantic import JsonValue
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlmodel import col, select
 
 from karkas.policies.gates import GateStatus
@@ -11,6 +11,11 @@ from karkas.storage.tables import UNATTENDED, GateRow, PermitRow, RunRow
 
 WAITING = [status.value for status in GateStatus if status.waits]
 PARKED = "parked"
+_WAKE = (
+    update(RunRow)
+    .where(col(RunRow.id) == bindparam("of"), col(RunRow.status) == PARKED)
+    .values(due_at=bindparam("now"), priority=bindparam("first"))
+)
 UNUSED = [PermitStatus.APPROVED.value, PermitStatus.CLAIMED.value]
 
 
@@ -52,8 +57,4 @@ def end_run(change: Change, run: str, *, reason: str, actor: str) -> None:
 
 def wake(change: Change, run: str, *, priority: int) -> None:
     """A gate of a parked run waits no longer, so the next worker goes on with it."""
-    change.session.connection().execute(
-        update(RunRow)
-        .where(col(RunRow.id) == run, col(RunRow.status) == PARKED)
-        .values(due_at=change.now, priority=priority)
-    )
+    change.session.connection().execute(_WAKE, {"of": run, "now": change.now, "first": priority})

@@ -25,7 +25,7 @@ from karkas.storage.decisions import (
     stored_actions,
 )
 from karkas.storage.endings import WAITING, close_gate, undecide, void_permit
-from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id, look, put
+from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id, look, look_by, put
 from karkas.storage.runs import RunStatus
 from karkas.storage.settling import (
     issue,
@@ -39,7 +39,6 @@ from karkas.storage.settling import (
 from karkas.storage.tables import GateRow, PermitRow, RunRow
 from karkas.storage.verdicts import Shown, check_alike, give, give_batch, likeness, needed
 
-_OF_KEY = select(GateRow).where(col(GateRow.key) == bindparam("key"))
 _IS_DUE = and_(
     col(GateRow.status).in_(WAITING),
     or_(col(GateRow.expires_at) <= bindparam("at"), col(GateRow.deferred_until) <= bindparam("at")),
@@ -58,9 +57,9 @@ class Gates:
         Raises `PermitError` where the stored proposal is not what the gate would show.
         """
         with self._records.change() as change:
-            row = change.session.scalars(_OF_KEY, {"key": new.key}).first()
-            if row is not None:
-                return read_gate(self._records, row)
+            before = look_by(change.session, GateRow, "key", new.key)
+            if before is not None:
+                return read_gate(self._records, before)
             if new.kind is GateKind.ACTION:
                 stored_actions(self._records.artifacts, new)
             run = look(change.session, RunRow, new.run)

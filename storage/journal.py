@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from sqlalchemy import insert, update
+from sqlalchemy import bindparam, insert, update
 from sqlmodel import col, select
 
 from karkas.storage.keys import SigningKey
@@ -127,11 +127,14 @@ def write(change: Change, secret: bytes, entry: Entry) -> None:
 
 def drop_answers(change: Change, run: str) -> None:
     """The run is done, so nothing of it is asked again."""
-    change.session.connection().execute(
-        update(JournalRow).where(col(JournalRow.run) == run).values(answer=None, learnt=None, seal=None)
-    )
+    change.session.connection().execute(_DROP, {"of": run})
 
 
+_DROP = (
+    update(JournalRow)
+    .where(col(JournalRow.run) == bindparam("of"))
+    .values(answer=None, learnt=None, seal=None)
+)
 _WRITE = insert(Table.metadata.tables["journal"]).inline()
 """Made once: it is executed for every call of a model."""
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, final
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from sqlalchemy import bindparam
 from sqlmodel import col, select
 
 from karkas.policies.actions import Action, Digest
@@ -18,15 +17,12 @@ from karkas.storage.decisions import permit_terms, read_gate, signed_decision, s
 from karkas.storage.grants import Grants
 from karkas.storage.grounds import check_run, lapsed, proven_action, unlike_its_last
 from karkas.storage.leases import Lease
-from karkas.storage.records import SYSTEM, Change, Records, amend, find, look
+from karkas.storage.records import SYSTEM, Change, Records, amend, find, look, look_by
 from karkas.storage.runs import RunId
 from karkas.storage.tables import GateRow, PermitRow
 from karkas.storage.zones import Zones
 
 _MINT = object()
-
-
-_OF_GATE = select(PermitRow).where(col(PermitRow.gate) == bindparam("gate"))
 
 
 class Permit(BaseModel):
@@ -90,7 +86,7 @@ class Ledger:
 
     def for_gate(self, gate: str) -> Permit | None:
         with self._records.database.read() as session:
-            row = session.scalars(_OF_GATE, {"gate": gate}).first()
+            row = look_by(session, PermitRow, "gate", gate)
             return None if row is None else _permit(row)
 
     def lapsed(self, permit: str) -> str | None:
@@ -145,7 +141,12 @@ class Ledger:
             check_run(change, row)
             before = PermitStatus.STARTED if claimed.again else PermitStatus.CLAIMED
             begun = (row.status, row.claims) == (before, claimed.claim) and amend(
-                change.session, row, "status", "claims", status=PermitStatus.STARTED.value, changed_at=change.now
+                change.session,
+                row,
+                "status",
+                "claims",
+                status=PermitStatus.STARTED.value,
+                changed_at=change.now,
             )
             if not begun:
                 raise PermitError(_became(row))

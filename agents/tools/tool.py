@@ -200,6 +200,9 @@ def tool(
     return wrap
 
 
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+
+
 def json_result(value: object) -> dict[str, JsonValue]:
     """A function's return value as a JSON object that can be recorded; what is no JSON goes in as its `repr`.
 
@@ -207,7 +210,7 @@ def json_result(value: object) -> dict[str, JsonValue]:
     """
     if value is None:
         return {}
-    plain = TypeAdapter(Any).dump_python(value, mode="json", fallback=repr)
+    plain = _ANYTHING.dump_python(value, mode="json", fallback=repr)
     result: dict[str, JsonValue] = plain if isinstance(plain, dict) else {"value": plain}
     try:
         canonical(result)

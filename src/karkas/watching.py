@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import structlog
 from opentelemetry.trace import Span
@@ -18,11 +19,17 @@ from karkas.workflows.progress import Progress
 log = structlog.get_logger("karkas.runs")
 
 
+@dataclass
+class Watched:
+    """`told` is seen from other processes too. `left` is the run as it was left; looked up where that is not said."""
+
+    told: Progress
+    left: Run | None = None
+
+
 @contextmanager
-def watched(project: Project, run: Run, progress: Progress) -> Iterator[Progress]:
-    """Around one segment of a run. What is told to the `Progress` that it gives is seen from other processes too; what
-    is logged meanwhile bears the run's id.
-    """
+def watched(project: Project, run: Run, progress: Progress) -> Iterator[Watched]:
+    """Around one segment of a run. What is logged meanwhile bears the run's id."""
     telemetry.start(project.settings.telemetry)
     last = ""
 
@@ -40,15 +47,16 @@ def watched(project: Project, run: Run, progress: Progress) -> Iterator[Progress
         tracing.segment(run.workflow, run=run.id, zone=run.zone, number=number) as span,
     ):
         log.info("run_begun", workflow=run.workflow, zone=run.zone, segment=number)
+        seen = Watched(told)
         try:
-            yield told
+            yield seen
         finally:
-            _tell_end(project, run, span)
+            _tell_end(project, run, span, seen.left)
 
 
-def _tell_end(project: Project, run: Run, span: Span) -> None:
+def _tell_end(project: Project, run: Run, span: Span, left: Run | None) -> None:
     try:
-        left = project.store.runs.get(run.id)
+        left = left or project.store.runs.get(run.id)
     except KarkasError as error:
         log.warning("run_left", error=str(error))
         return

@@ -1,7 +1,6 @@
 """How a run ends on the screen: what became of it, what to do next, and the exit code that says so."""
 
 import asyncio
-import gc
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ def drive(project: "Project", run: "Run", *, quiet: bool = False, patience_s: fl
         from tenacity import retry_if_exception_type, stop_after_delay, wait_fixed
         from tenacity.asyncio import AsyncRetrying
 
-        from karkas.runner import advance
+        from karkas.runner import advance, collect_less
         from karkas.storage import LeaseError
 
         patiently = AsyncRetrying(
@@ -40,7 +39,7 @@ def drive(project: "Project", run: "Run", *, quiet: bool = False, patience_s: fl
             wait=wait_fixed(0.1),
             reraise=True,
         )
-        gc.freeze()  # what the imports made stays; walking it again and again is a sixth of a busy run's time
+        collect_less()
         with _event_loop() as loop, progress.shown(quiet=quiet) as shown:
             attended = run.deadline is None
             return loop.run(patiently(advance, project, run.id, progress=shown, waiting=attended))

@@ -1,7 +1,6 @@
 """A worker's shift: it takes up what is due, beside others on this and other hosts, until it is told to end."""
 
 import asyncio
-import gc
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +15,7 @@ from karkas import notify
 from karkas.policies.budgets import Bound, over, reached
 from karkas.policies.errors import KarkasError
 from karkas.project import Project
-from karkas.runner import advance
+from karkas.runner import advance, collect_less
 from karkas.storage import BuriedError, LeaseError, LeaseLostError, Run, RunStatus
 from karkas.storage.database import database_url
 from karkas.storage.nights import Night
@@ -86,7 +85,7 @@ class Shift:
                 zones=self.project.settings.work.zones,
                 advance=self._advance,
             )
-            gc.freeze()
+            collect_less()
             heart = threading.Thread(target=self._beat, name="karkas-heart", daemon=True)
             heart.start()
             try:
