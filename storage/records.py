@@ -23,7 +23,7 @@ from karkas.storage.database import Database
 from karkas.storage.keys import SigningKey
 from karkas.storage.lastwords import LastWords
 from karkas.storage.locks import Locks
-from karkas.storage.tables import GateRow, GrantRow, PermitRow, RunRow, Table
+from karkas.storage.tables import GateRow, GrantRow, PermitRow, RunRow, Table, table_of
 
 SYSTEM = "karkas"
 """The actor of what no person and no agent did."""
@@ -43,7 +43,7 @@ PREFIXES: dict[Any, tuple[str, str]] = {
 # Said to SQLAlchemy once: making a statement takes longer than the database takes to answer it.
 _BY_ID = {row: select(row).where(col(row.id) == bindparam("id")) for row in PREFIXES}
 _LOOK = {
-    (row, name): select(*row.__table__.c).where(row.__table__.c[name] == bindparam("name"))
+    (row, name): select(*table_of(row).c).where(table_of(row).c[name] == bindparam("name"))
     for row, name in (*((row, "id") for row in PREFIXES), (GateRow, "key"), (PermitRow, "gate"))
 }
 
@@ -118,7 +118,7 @@ def look_by(session: Session, row: type[RowT], column: str, value: str) -> RowT 
 
 def put(session: Session, row: Table) -> None:
     """Inserts a new row, past the session."""
-    table = type(row).__table__
+    table = table_of(type(row))
     session.connection().execute(_insert(table), {one.name: getattr(row, one.name) for one in table.c})
 
 
@@ -126,9 +126,10 @@ def amend(session: Session, row: RowT, *still: str, **values: Any) -> bool:
     """One conditional UPDATE: of a row that in the columns `still` is as it was found. Of several who change it, one
     does; whoever does not is told `False`, and has the row as it is now.
     """
-    statement = _update(type(row).__table__, still, tuple(values))
-    given = {f"old {name}": getattr(row, name) for name in ("id", *still)}
-    given |= {f"new {name}": value for name, value in values.items()}
+    session.flush()
+    statement = _update(table_of(type(row)), still, tuple(values))
+    given = {f"old_{name}": getattr(row, name) for name in ("id", *still)}
+    given |= {f"new_{name}": value for name, value in values.items()}
     if session.connection().execute(statement, given).rowcount != 1:
         session.refresh(row)
         return False
@@ -142,8 +143,8 @@ _insert = lru_cache(insert)
 
 @lru_cache
 def _update(table: SqlTable, still: tuple[str, ...], names: tuple[str, ...]) -> Update:
-    same = [table.c[name] == bindparam(f"old {name}") for name in ("id", *still)]
-    return update(table).where(*same).values({name: bindparam(f"new {name}") for name in names})
+    same = [table.c[name] == bindparam(f"old_{name}") for name in ("id", *still)]
+    return update(table).where(*same).values({name: bindparam(f"new_{name}") for name in names})
 
 
 def _lettered(row: type[RowT], name: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import JsonValue
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, LargeBinary, MetaData, Text
+from sqlalchemy import Table as SqlTable
 from sqlalchemy.orm import declared_attr
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -56,6 +57,11 @@ class Table(SQLModel):
     @declared_attr.directive
     def __tablename__(cls) -> str:  # noqa: N805  # pyright: ignore[reportIncompatibleVariableOverride]
         return cls.__name__.removesuffix("Row").lower()
+
+
+def table_of(row: type[Table]) -> SqlTable:
+    """For statements that go past the session."""
+    return Table.metadata.tables[str(row.__tablename__)]
 
 
 def _json(*, nullable: bool = False) -> Any:

@@ -24,7 +24,7 @@ from karkas.policies.errors import (
     ModelUnavailableError,
     NightOverError,
 )
-from karkas.storage import LeaseLostError, Run, RunStatus
+from karkas.storage import Lease, LeaseLostError, Run, RunStatus, RunStatusError
 from karkas.workflows import failure
 from karkas.workflows.check import check
 from karkas.workflows.context import Context
@@ -43,8 +43,8 @@ SHORT = 200
 ENDED = object()
 """No further step."""
 
-WATCH_S = 1.0
-"""Seconds between looks whether the run was stopped from elsewhere."""
+ACTING_S = 0.25
+"""Seconds between looks whether a stopped run's tool is still at work."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 15.0, 900.0
 """Before a worker goes on with a run that it had to put back: the first time, and at most; doubled each time."""
@@ -108,7 +108,7 @@ async def advance(
                 compiled = with_checkpointer(graph, fenced(saver, lease.check))
                 if before.status is RunStatus.RUNNING:
                     await _count_crash(context, compiled, unattended)
-                snapshot = await _unless_stopped(context, _proceed(context, run, compiled, listen))
+                snapshot = await _unless_stopped(context, lease, _proceed(context, run, compiled, listen))
         except asyncio.CancelledError:
             if lease.held:
                 due_at = context.store.clock() if unattended else None
@@ -202,37 +202,26 @@ class _StoppedElsewhere(Exception):  # noqa: N818
     """The run was stopped while it was at work here."""
 
 
-async def _unless_stopped(context: Context, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives; it is cancelled, and `_StoppedElsewhere` raised, when somebody stops the run meanwhile."""
-    working, watching = asyncio.create_task(work), asyncio.create_task(_until_stopped(context))
+async def _unless_stopped(context: Context, lease: Lease, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; it is cancelled, and `_StoppedElsewhere` raised, when somebody stops the run meanwhile, and
+    no tool is at work: what was begun ends, and its end is recorded. `LeaseLostError` where another process may be at
+    work on the run.
+    """
+    working = asyncio.create_task(work)
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            watching.result()  # raises, where the lease was lost
-            raise _StoppedElsewhere
+        with watch_of(context.store).over(context.run, lease) as stopped:
+            either: tuple[asyncio.Future[Any], ...] = (working, stopped)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            while context.acting and not working.done() and stopped.exception() is None:
+                await asyncio.wait({working}, timeout=ACTING_S)
+            if not working.done():
+                stopped.result()
+                raise _StoppedElsewhere
         return working.result()
     finally:
-        working.cancel()
-        watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
-
-
-async def _until_stopped(context: Context) -> None:
-    """Returns when the run is stopped and no tool is at work: what was begun ends, and its end is recorded. Raises
-    `LeaseLostError` where another process may be at work on the run.
-    """
-    watch = watch_of(context.store)
-    while True:
-        await asyncio.sleep(WATCH_S)
-        if context.lease is not None:
-            context.lease.check()
-        try:
-            stopped = await watch.stopped(context.run, within_s=WATCH_S / 4)
-        except KarkasError as error:
-            log.warning("run_not_watched", run_id=context.run, error=str(error))
-            continue
-        if stopped and not context.acting:
-            return
+        if not working.done():
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
 
 async def _park(context: Context, error: KarkasError) -> Run:
@@ -319,12 +308,15 @@ async def _leave(
         count_time()
         if context.lease is not None:
             context.lease.check()
-        run = runs.get(context.run)
-        if run.status.ended:
-            return run
-        return runs.set_status(
-            context.run, status, reason=reason, error=error, result=result, due_at=due_at, gates=gates
-        )
+        try:
+            return runs.set_status(
+                context.run, status, reason=reason, error=error, result=result, due_at=due_at, gates=gates
+            )
+        except RunStatusError:
+            run = runs.get(context.run)
+            if run.status.ended:
+                return run
+            raise
 
     return await context.at_once(leave)
 

@@ -1,9 +1,19 @@
-"""The watch: whether runs were stopped from elsewhere, asked for all runs of a process at once."""
+"""The watch: whether runs were stopped from elsewhere, or taken away, looked up for all runs of a process at once."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
-from karkas.storage import RunId, Store
+import structlog
+
+from karkas.policies.errors import KarkasError
+from karkas.storage import Lease, LeaseLostError, RunId, Store
+
+log = structlog.get_logger("karkas.runs")
+
+WATCH_S = 1.0
+"""Seconds between two looks."""
 
 
 class Watch:
@@ -11,20 +21,40 @@ class Watch:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._asked: set[RunId] = set()
-        self._looking: asyncio.Task[frozenset[RunId]] | None = None
+        self._watched: dict[RunId, tuple[Lease, asyncio.Future[None]]] = {}
+        self._looking: asyncio.Task[None] | None = None
 
-    async def stopped(self, run: RunId, *, within_s: float) -> bool:
-        """Whether the run is stopped. Whoever asks within the same time gets one answer."""
-        self._asked.add(run)
+    @contextmanager
+    def over(self, run: RunId, lease: Lease) -> Iterator["asyncio.Future[None]"]:
+        """Done when the run is stopped. `LeaseLostError` where another process may be at work on it."""
+        stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watched[run] = lease, stopped
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look(within_s))
-        return run in await asyncio.shield(self._looking)
+            self._looking = asyncio.create_task(self._look())
+        try:
+            yield stopped
+        finally:
+            del self._watched[run]
+            stopped.cancel()
+            if not self._watched:
+                self._looking.cancel()
+                self._looking = None
 
-    async def _look(self, within_s: float) -> frozenset[RunId]:
-        await asyncio.sleep(within_s)
-        asked, self._asked, self._looking = self._asked, set(), None
-        return await self._store.aside(self._store.runs.stopped, frozenset(asked))
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            for lease, stopped in self._watched.values():
+                try:
+                    lease.check()
+                except LeaseLostError as lost:
+                    if not stopped.done():
+                        stopped.set_exception(lost)
+            try:
+                for run in await self._store.aside(self._store.runs.stopped, frozenset(self._watched)):
+                    if run in self._watched and not (stopped := self._watched[run][1]).done():
+                        stopped.set_result(None)
+            except KarkasError as error:
+                log.warning("runs_not_watched", error=str(error))
 
 
 _WATCHES: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Store, Watch]] = WeakKeyDictionary()

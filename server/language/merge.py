@@ -1,6 +1,5 @@
 """Claims that say the same become one with the proofs of all: by rule where words agree, else where a model says so."""
 
-import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from karkas.policies.distillates import Facet
+from karkas.server.language.aside import aside
 from karkas.server.language.listing import PLACES, numbered, stated
 from karkas.server.language.prompt import Asking, Number
 from karkas.server.offline.subjects import key
@@ -78,7 +78,7 @@ class _Seen:
 
 async def merged(asking: Asking, claims: Sequence[DraftClaim]) -> list[DraftClaim]:
     """In the order given; of each set of claims that say the same, the first stays. No span is lost."""
-    seen, groups = await asyncio.to_thread(_alike, claims)
+    seen, groups = await aside(sum(len(one.text) for one in claims), _alike, claims)
     texts = [_shown(group, seen) for group in groups]
     room = await asking.room("merge", max_tokens=_tokens(_PORTION)) if groups else 0
     portions = await asking.portions(texts, room=room, most=max(1, _PORTION // _GROUP))

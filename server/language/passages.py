@@ -4,13 +4,13 @@ Pages derive from the documents, the room and the tokenizer alone: whoever is sh
 same text, which a server then finds in its prefix cache.
 """
 
-import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from karkas.server.documents import Block, BlockKind, Document
+from karkas.server.language.aside import aside
 from karkas.server.language.neutral import UNSEEN, barred, line, neutral
 from karkas.server.language.packing import Count, packed
 from karkas.server.offline.sentences import sentence_spans
@@ -179,7 +179,7 @@ def _occurrences(text: str, words: str, start: int, end: int) -> Iterator[int]:
 async def pages(documents: Sequence[Document], room: int, count: Count) -> tuple[Page, ...]:
     """All that can be cited, in pages of at most `room` tokens; a single passage may be longer."""
     known = tuple(documents)
-    found = await asyncio.to_thread(_all, known)
+    found = await aside(sum(len(one.text) for one in known), _all, known)
     sizes = [_size(one, known[one.document]) for one in found]
 
     def text(begin: int, end: int) -> str:

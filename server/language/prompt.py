@@ -1,7 +1,7 @@
 """One request being answered: its prompts, its portions, what its calls cost, and which of them may fail alone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -124,17 +124,24 @@ class Asking:
 
         if len(items) > 1:
             self.caller.progress(f"{self.request.role}: {what}", total=len(items))
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(ALIVE, len(items))):
-                    group.create_task(worker())
-        except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+        await _at_once(worker, min(ALIVE, len(items)))
         if ended:
             await self.caller.note(
                 f"{self.request.role}: the budget ended after {done} of {len(items)} {what}"
             )
         return found
+
+
+async def _at_once(worker: Callable[[], Coroutine[Any, Any, None]], many: int) -> None:
+    if many == 1:
+        await worker()
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(many):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,11 +1,11 @@
 """What to read next: words rank the many candidates, a model scores the few that are worth its reading."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from karkas.server.language.aside import aside
 from karkas.server.language.neutral import barred, line, spoken
 from karkas.server.language.prompt import Asking, Number
 from karkas.server.offline.scouting import what_next as ranked_by_words
@@ -39,7 +39,8 @@ class Scores(Wire):
 async def what_next(asking: Asking, question: WhatNext) -> ReadNext:
     """The best `at_most`; `relevance` is 0..1. What was not judged stands in the order of words, after the relevant."""
     most = max(_SHOWN * question.at_most, _LEAST)
-    by_words = await asyncio.to_thread(ranked_by_words, question.model_copy(update={"at_most": most}))
+    size = sum(len(one.excerpt) for one in question.candidates)
+    by_words = await aside(size, ranked_by_words, question.model_copy(update={"at_most": most}))
     by_key = {candidate.key: candidate for candidate in question.candidates}
     shown = [by_key[choice.key] for choice in by_words.choices]
     if len(shown) < len(by_key):

@@ -221,7 +221,7 @@ def test_a_server_that_is_down_parks_the_run_and_resuming_goes_on_from_there(ben
 def test_a_run_that_is_stopped_elsewhere_gives_up_its_call_within_seconds_and_stays_stopped(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("karkas.workflows.runs.WATCH_S", 0.01)
+    monkeypatch.setattr("karkas.workflows.watch.WATCH_S", 0.01)
     given_up = []
 
     async def ask_for_ever(_: Any, context: Context) -> None:
@@ -240,7 +240,7 @@ def test_a_run_that_is_stopped_elsewhere_gives_up_its_call_within_seconds_and_st
 def test_a_tool_at_work_ends_and_is_recorded_before_a_stopped_run_is_given_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("karkas.workflows.runs.WATCH_S", 0.01)
+    monkeypatch.setattr("karkas.workflows.watch.WATCH_S", 0.01)
     store, name = bench.project.store, ""
 
     @tool(Effect.REVERSIBLE)
