@@ -30,6 +30,9 @@ _NEWEST_ROW = "audit_last"
 _SAID = "audit_said"
 """What a session knows of subjects: of each the last row of each event. It holds as long as its transaction."""
 
+_SOUND = "audit_sound"
+"""That the log holds the row which the mirror remembers."""
+
 UNSIGNED = "was not signed with this project's key"
 
 
@@ -169,7 +172,9 @@ class Audit:
         """Gives `hear` each row from `begin` to the end, and says what is wrong with that end, or None. Whether the
         rows follow one another is for `hear` to see.
         """
-        mirrored, remembered, last = self._mirrored(), None, None
+        # A transaction looks at the mirror once: what was whole when it began, nobody else changes meanwhile.
+        mirrored = None if _SOUND in session.info else self._mirrored()
+        remembered, last = None, None
         # Of several changes in one transaction a later one hears the earlier ones before the mirror does.
         since = min(begin, mirrored.seq) if isinstance(mirrored, _Head) else begin
         for last in _rows(session, begin=since):
@@ -179,7 +184,12 @@ class Audit:
                 remembered = last.hash
         if last is not None and not self._signed(last):
             return f"{_named(last)} {UNSIGNED}"
-        return next(self._mirror_breaks(mirrored, remembered, last.seq if last else 0), None)
+        if mirrored is None:
+            return None
+        broken = next(self._mirror_breaks(mirrored, remembered, last.seq if last else 0), None)
+        if broken is None:
+            session.info[_SOUND] = True
+        return broken
 
     def wrote(self, row: Noted) -> bool:
         """Whether karkas wrote this row, at this place. Whatever rests on one row has to ask: what somebody appended
