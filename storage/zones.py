@@ -35,7 +35,7 @@ BROKEN = "its row was changed outside karkas, so nothing is taken from it; set t
 _SEEN = "zones_seen"
 """What a session knows of zones; many runs ask for the same ones in one transaction."""
 
-_NAMES = select(ZoneRow.name).order_by(ZoneRow.name)
+_ALL = select(ZoneRow).order_by(ZoneRow.name)
 
 T = TypeVar("T")
 
@@ -88,9 +88,11 @@ class Zones:
 
     def all(self) -> dict[str, ZoneRecord]:
         with self._records.database.read() as session:
-            names = _once(session, "names", lambda: session.exec(_NAMES).all())
-            found = {name: self.within(session, name) for name in names}
-        return {name: record for name, record in found.items() if record is not None}
+
+            def read() -> dict[str, ZoneRecord]:
+                return {row.name: self._record(session, row) for row in session.exec(_ALL)}
+
+            return dict(_once(session, "all", read))
 
     def observe(self, zone: Zone, *, known: ZoneRecord | None = None) -> ZoneRecord:
         """Takes a declaration on the record: the first as it stands, later ones only where they tighten. `known` is

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import structlog
 
 from karkas.policies.errors import KarkasError
-from karkas.storage import Lease, LeaseLostError, RunId, Store
+from karkas.storage import Lease, RunId, Store
 
 log = structlog.get_logger("karkas.runs")
 
@@ -46,15 +46,17 @@ class Watch:
             for lease, stopped in self._watched.values():
                 try:
                     lease.check()
-                except LeaseLostError as lost:
+                except KarkasError as error:
                     if not stopped.done():
-                        stopped.set_exception(lost)
+                        stopped.set_exception(error)
             try:
-                for run in await self._store.aside(self._store.runs.stopped, frozenset(self._watched)):
-                    if run in self._watched and not (stopped := self._watched[run][1]).done():
-                        stopped.set_result(None)
+                found = await self._store.aside(self._store.runs.stopped, frozenset(self._watched))
             except KarkasError as error:
                 log.warning("runs_not_watched", error=str(error))
+                continue
+            for run in found & self._watched.keys():
+                if not (stopped := self._watched[run][1]).done():
+                    stopped.set_result(None)
 
 
 _WATCHES: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Store, Watch]] = WeakKeyDictionary()
