@@ -18,7 +18,7 @@ from karkas.storage.decisions import Gate, read_gate, stored_actions
 from karkas.storage.endings import UNUSED, void_permit
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
 from karkas.storage.settling import issue, put_off_unseen, settle, still_waits, summary
-from karkas.storage.tables import GateRow, GrantRow, PermitRow
+from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow
 from karkas.storage.verdicts import needed
 from karkas.storage.zones import ruled_since
 
@@ -153,14 +153,22 @@ class Grants:
                     yield f"grant {row.id}: {CHANGED}"
 
     def _covering(self, change: Change, gate: Gate) -> StandingGrant | None:
-        """The oldest grant in force that covers the gate's action, with this use counted; None where there is none."""
+        """The oldest grant in force that covers the gate's action, with this use counted; None where there is none.
+
+        The oldest is the one that stands first on the record: clocks are set back, and its rows do not change places.
+        """
         if gate.kind is not GateKind.ACTION or needed(self._records, change, gate) > FEWEST:
             return None
         proposal = stored_actions(self._records.artifacts, gate)
         for row in change.session.exec(
             select(GrantRow)
-            .where(col(GrantRow.zone).in_(gate.zones), col(GrantRow.revoked_at).is_(None))
-            .order_by(col(GrantRow.created_at), col(GrantRow.id))
+            .join(AuditRow, col(AuditRow.subject) == "grant:" + col(GrantRow.id))
+            .where(
+                AuditRow.event == "grant_added",
+                col(GrantRow.zone).in_(gate.zones),
+                col(GrantRow.revoked_at).is_(None),
+            )
+            .order_by(col(AuditRow.seq))
         ).all():
             grant = self._read(change.session, row, change.now)
             terms = grant.terms

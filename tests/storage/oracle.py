@@ -64,7 +64,7 @@ class Oracle:
         self.stopped = False
 
     def covering(self, name: str, now: datetime) -> str | None:
-        """The grant that passes a gate: the oldest in force, for one proposed action that one person decides."""
+        """The grant that passes a gate: the first given that is in force, for one action that one person decides."""
         gate = self.gates[name]
         alone = gate.policy == "propose" and len(gate.actions) == 1 and gate.people == 1
         if gate.status != "open" or gate.due(now) or not alone:

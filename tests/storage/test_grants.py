@@ -144,6 +144,17 @@ def test_a_second_grant_takes_over_where_the_first_is_used_up(
     assert {store.grants.get(one.id).used for one in (first, second)} == {1}
 
 
+def test_of_two_grants_the_one_given_first_is_used_also_where_the_clock_was_set_back(
+    store: Store, give: Give, open_gate: OpenGate, advance: Callable[[timedelta], Any]
+) -> None:
+    first = give()
+    advance(timedelta(hours=-1))
+    second = give()
+    assert second.created_at < first.created_at
+    assert released(store, open_gate())
+    assert [store.grants.get(one.id).used for one in (first, second)] == [1, 0]
+
+
 def test_an_expired_grant_releases_nothing(
     store: Store, give: Give, open_gate: OpenGate, advance: Callable[[timedelta], Any]
 ) -> None:
