@@ -14,7 +14,7 @@ from karkas.queue.blocks import Block, Facts, Heading, Line
 from karkas.queue.outcome import since
 from karkas.report.choices import Choice, choices, decide_first
 from karkas.report.figures import ZoneWork, map_counts, of_run
-from karkas.storage import RunStatus, WaitingLine
+from karkas.storage import RunStatus
 from karkas.storage.waiting import Worked
 
 ABSENT = timedelta(hours=1)
@@ -42,23 +42,25 @@ class Morning(BaseModel):
     choices: tuple[Choice, ...]
 
 
-def look(
-    project: Project, *, begin: datetime | None = None, lines: Sequence[WaitingLine] | None = None
-) -> Morning:
-    """What happened since then, by default since this person's last word on the record. `lines` is all that waits,
-    where it was read already.
-    """
+def news(project: Project) -> Morning | None:
+    """What happened while nobody looked; None where somebody was here lately, or no run has moved since."""
+    begin = _last_here(project)
+    absent = project.store.clock() - begin >= ABSENT
+    return look(project, begin=begin) if absent and _moved(project.store.waiting.worked(begin)) else None
+
+
+def look(project: Project, *, begin: datetime | None = None) -> Morning:
+    """What happened since then, by default since this person's last word on the record."""
     store = project.store
     now = store.clock()
-    begin = begin or store.waiting.last_word(person()) or now - LONGEST
+    begin = begin or _last_here(project)
     works = store.waiting.worked(begin)
     troubled, troubles = store.waiting.troubled(begin, limit=TROUBLES)
-    lines = store.waiting.lines() if lines is None else lines
-    moved = [work for work in works if work.status is not RunStatus.RUNNING]
+    lines = store.waiting.lines()
     return Morning(
         since=begin,
         now=now,
-        is_news=bool(moved) and now - begin >= ABSENT,
+        is_news=now - begin >= ABSENT and _moved(works),
         zones=tuple(_zones(project, works)),
         troubles=tuple(of_run(store.runs.get(run)) for run in troubled),
         more_troubles=troubles - len(troubled),
@@ -67,6 +69,15 @@ def look(
         put_off=sum(line.status is GateStatus.DEFERRED for line in lines),
         choices=tuple(choices(lines))[:FEW],
     )
+
+
+def _last_here(project: Project) -> datetime:
+    """When this person last said anything that is on the record."""
+    return project.store.waiting.last_word(person()) or project.store.clock() - LONGEST
+
+
+def _moved(works: Sequence[Worked]) -> bool:
+    return any(work.status is not RunStatus.RUNNING for work in works)
 
 
 def _zones(project: Project, works: Sequence[Worked]) -> Iterator[ZoneWork]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from karkas.agents.distillate import load
 from karkas.policies.budgets import Spent
 from karkas.policies.errors import KarkasError
 from karkas.policies.gates import GateStatus
@@ -206,6 +205,8 @@ def map_counts(project: Project, zone: str) -> tuple[int | None, int | None]:
     artifact = project.store.zones.ground(zone).distillate_artifact if zone else None
     if artifact is None:
         return None, None
+    from karkas.agents.distillate import load
+
     try:
         distillate = load(project.store.artifacts.text(artifact))
     except KarkasError:
