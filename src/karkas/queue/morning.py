@@ -6,14 +6,15 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
+from karkas.cli.screen import counted
 from karkas.policies.budgets import Spent
 from karkas.policies.gates import GateStatus
 from karkas.project import Project, person
 from karkas.queue import keys
-from karkas.queue.blocks import Block, Facts, Heading, Line
+from karkas.queue.blocks import Block, Facts, Heading, Line, Tone
 from karkas.queue.outcome import since
 from karkas.report.choices import Choice, choices, decide_first
-from karkas.report.figures import ZoneWork, map_counts, of_run
+from karkas.report.figures import ZoneWork, counted_under, map_counts, of_run
 from karkas.storage import RunStatus
 from karkas.storage.waiting import Worked
 
@@ -81,8 +82,8 @@ def _moved(works: Sequence[Worked]) -> bool:
 
 
 def _zones(project: Project, works: Sequence[Worked]) -> Iterator[ZoneWork]:
-    for zone in sorted({work.zone for work in works}):
-        its = [work for work in works if work.zone == zone]
+    for zone in sorted({counted_under(work.zone, work.workflow) for work in works}):
+        its = [work for work in works if counted_under(work.zone, work.workflow) == zone]
         explored = any(work.workflow == "explore" for work in its)
         claims, conflicts = map_counts(project, zone) if explored else (None, None)
         runs = Counter[str]()
@@ -104,11 +105,15 @@ def page(found: Morning) -> tuple[Block, ...]:
 
 def _page(found: Morning) -> Iterator[Block]:
     yield Line(f"since {found.since.astimezone():%Y-%m-%d %H:%M}, {since(found.now - found.since)} ago")
+    if failed := sum(night.runs.get(RunStatus.FAILED, 0) for night in found.zones):
+        yield Line(
+            f"{counted(failed, 'run')} failed; why stands below, and in karkas runs list", Tone.WARNING
+        )
     yield from decide_first(found.choices, waits=found.waits, put_off=found.put_off)
     yield Heading("What happened")
     if not found.zones:
         yield Line("no run was at work")
-    yield Facts(tuple((night.zone or "no zone", _night(night)) for night in found.zones))
+    yield Facts(tuple((night.zone, _night(night)) for night in found.zones))
     yield Line(f"{found.performed:,} {'action was' if found.performed == 1 else 'actions were'} performed")
     if found.troubles:
         yield Heading("What needs a look")
