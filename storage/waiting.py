@@ -5,7 +5,7 @@ A line is read without proving its gate, so nothing is decided by one: whoever d
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -66,12 +66,18 @@ class Waiting:
         query = self._query().where(col(GateRow.status).in_(WAITING))
         if run is not None:
             query = query.where(col(GateRow.run) == run)
-        return self._read(query.order_by(col(GateRow.opened_at), col(GateRow.id)), zone, limit)
+        query = query.order_by(col(GateRow.opened_at), col(GateRow.id))
+        return list(self._read(query, zone, limit, run))[:limit]
+
+    def each(self) -> Iterator[WaitingLine]:
+        """All that waits, in no order, for whoever keeps few of many. It holds a session open until the last."""
+        return self._read(self._query().where(col(GateRow.status).in_(WAITING)))
 
     def decided(self, *, zone: str | None = None, limit: int = 200) -> list[WaitingLine]:
         """What no longer waits, the last decided first."""
         query = self._query().where(col(GateRow.status).not_in(WAITING))
-        return self._read(query.order_by(col(GateRow.decided_at).desc(), col(GateRow.id)), zone, limit)
+        query = query.order_by(col(GateRow.decided_at).desc(), col(GateRow.id))
+        return list(self._read(query, zone, limit))[:limit]
 
     def count(self) -> int:
         """How many gates wait for a person."""
@@ -165,16 +171,17 @@ class Waiting:
             col(GateRow.approvals),
         )
 
-    def _read(self, query: Any, zone: str | None, limit: int | None) -> list[WaitingLine]:
+    def _read(
+        self, query: Any, zone: str | None = None, limit: int | None = None, run: str | None = None
+    ) -> Iterator[WaitingLine]:
         with self._records.database.read() as session:
             counting = select(col(GateRow.run), func.count()).where(col(GateRow.status).in_(WAITING))
+            counting = counting if run is None else counting.where(col(GateRow.run) == run)
             counted = dict(session.connection().execute(counting.group_by(col(GateRow.run))).fetchall())
             query = query.limit(limit) if zone is None else query
             rows = session.connection().execute(query.execution_options(yield_per=PORTION))
-            found = [_line(row, counted) for row in rows]
-        if zone is None:
-            return found
-        return [line for line in found if zone in line.zones][:limit]
+            found = (_line(row, counted) for row in rows)
+            yield from found if zone is None else (line for line in found if zone in line.zones)
 
 
 def _moved(since: datetime) -> tuple[Any, ...]:

@@ -7,9 +7,11 @@ NARROWEST = 4
 
 
 def length(text: str) -> int:
+    if text.isascii():
+        return len(text)
     from rich.cells import cell_len
 
-    return len(text) if text.isascii() else cell_len(text)
+    return cell_len(text)
 
 
 def fold(text: str, width: int) -> list[str]:

@@ -1,5 +1,6 @@
 """What stands first in the queue, and what frees the most in the morning."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,11 @@ def line(number: int, **fields: Any) -> WaitingLine:
 
 
 def ids(lines: list[WaitingLine]) -> list[list[str]]:
-    return [[one.id for one in group.lines] for group in order.grouped(lines)]
+    return [[one.id for one in group.lines] for group in groups(lines)]
+
+
+def groups(lines: list[WaitingLine]) -> list[order.Group]:
+    return order.grouped(lines, Counter(map(order.kind_of, lines)))
 
 
 def test_what_blocks_most_stands_first_then_what_waits_longest() -> None:
@@ -38,8 +43,7 @@ def test_what_blocks_most_stands_first_then_what_waits_longest() -> None:
 
 def test_a_group_is_of_one_zone_and_one_effect() -> None:
     lines = [line(1), line(2, zones=("post",)), line(3, effect="irreversible"), line(4)]
-    groups = order.grouped(lines)
-    assert [group.title for group in groups] == [
+    assert [group.title for group in groups(lines)] == [
         "lab / reversible (2)", "post / reversible (1)", "lab / irreversible (1)",
     ]  # fmt: skip
 

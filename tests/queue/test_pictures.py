@@ -25,7 +25,7 @@ from karkas.policies.permits import Binding
 from karkas.policies.provenance import ArgumentOrigin, Origin, Place
 from karkas.policies.zones import ControlLevel
 from karkas.project import Project
-from karkas.storage import NewGate, RunId, RunStatus, ShownVariant
+from karkas.storage import NewGate, RunId, RunStatus, ShownVariant, WaitingLine
 
 from .conftest import Open, at, queue, text, until
 
@@ -183,9 +183,13 @@ async def whole(pilot: Pilot[None]) -> None:
     await pilot.press(*["J"] * 11)
 
 
+def waiting(pilot: Pilot[None]) -> list[WaitingLine]:
+    return queue(pilot).project.store.waiting.lines()
+
+
 async def letter(pilot: Pilot[None]) -> None:
     await over(pilot)
-    (gate,) = (line.id for line in queue(pilot)._lines if line.effect == "irreversible")
+    (gate,) = (line.id for line in waiting(pilot) if line.effect == "irreversible")
     await at(pilot, gate)
     await pilot.press("pagedown", "a")
     await until(pilot, lambda: "yes, do it" in text(pilot))
@@ -193,7 +197,7 @@ async def letter(pilot: Pilot[None]) -> None:
 
 async def batch(pilot: Pilot[None]) -> None:
     await over(pilot)
-    for line in queue(pilot)._lines[1:4]:
+    for line in waiting(pilot)[1:4]:
         await at(pilot, line.id)
         await pilot.press("space")
     await pilot.press("A")

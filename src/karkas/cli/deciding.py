@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from karkas.cli import ending, screen
-from karkas.queue.outcome import put_off, so_far
+from karkas.queue.outcome import ELSEWHERE, put_off, so_far
 from karkas.storage import LeaseError
 
 if TYPE_CHECKING:
@@ -48,7 +48,5 @@ def go_on(project: "Project", run: "Run", *, quiet: bool) -> "Run | None":
         return ending.drive(project, run, quiet=quiet, patience_s=PATIENCE_S)
     except LeaseError:
         if not quiet:
-            screen.say(
-                f"run {run.id} is at work in another process, which goes on from here when it gets there"
-            )
+            screen.say(f"run {run.id}: {ELSEWHERE}")
         return None

@@ -8,6 +8,8 @@ from karkas.policies.verdicts import possible
 from karkas.queue.outcome import since, so_far, taken_back, until
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from karkas.project import Project
     from karkas.queue.blocks import Block
     from karkas.storage import Gate, WaitingLine
@@ -15,12 +17,12 @@ if TYPE_CHECKING:
 COLUMNS = ("gate", "zone", "level", "what", "waits", "run")
 
 
-def waiting_row(project: "Project", line: "WaitingLine") -> tuple[str, ...]:
+def waiting_row(project: "Project", line: "WaitingLine", now: "datetime") -> tuple[str, ...]:
     """A gate that waits, as the list's query gives it."""
     waits = (
         until(line.deferred_until)
         if line.status.value == "deferred" and line.deferred_until is not None
-        else since(project.store.clock() - line.opened_at)
+        else since(now - line.opened_at)
     )
     if line.approvals and (said := so_far(project.store.gates.get(line.id))):
         waits = f"{waits}, {said}"

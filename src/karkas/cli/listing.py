@@ -25,7 +25,8 @@ def print_list(
         gates = store.gates.list(status=status, zone=zone)
         screen.as_json([gateview.as_json(project, gate) for gate in gates])
         return
-    rows = [gateview.waiting_row(project, line) for line in store.waiting.lines(zone=zone)]
+    now = store.clock()
+    rows = [gateview.waiting_row(project, line, now) for line in store.waiting.lines(zone=zone)]
     decided = store.waiting.decided(zone=zone, limit=LAST) if everything else []
     rows += [gateview.decided_row(project, line) for line in decided]
     if not rows:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from karkas.cli.options import JsonOption, ProjectOption, group, open_project
+from karkas.cli.options import JsonOption, ProjectOption, group, open_project, uncollected
 from karkas.policies.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,13 +39,8 @@ def queue(
 
             print_list(opened)
             return
-        import gc
-
-        gc.disable()  # what the imports make stays; walking it while it grows is a tenth of the time until it shows
-        from karkas.queue.app import run
-
-        gc.freeze()
-        gc.enable()
+        with uncollected():
+            from karkas.queue.app import run
         run(opened)
 
 

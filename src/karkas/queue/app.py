@@ -18,24 +18,26 @@ from karkas.policies.errors import KarkasError
 from karkas.policies.gates import GateKind
 from karkas.policies.rendering import visible_line
 from karkas.project import Project, person
-from karkas.queue import keys, morning, order, outcome
-from karkas.queue.asking import Reading, Words
+from karkas.queue import keys, morning, outcome
+from karkas.queue.asking import Reading
 from karkas.queue.bar import Bar
 from karkas.queue.deciding import changed
 from karkas.queue.gatelist import GateList
-from karkas.queue.lifetime import alone, while_it_stands
+from karkas.queue.lifetime import while_it_stands
+from karkas.queue.listed import Listed, listed
+from karkas.queue.moves import Moves
 from karkas.queue.page import Page
 from karkas.queue.standing import Reader, Sheet
 from karkas.queue.verdicts import Verdicts
 from karkas.queue.works import Ended, Works
 from karkas.report import figures
-from karkas.storage import RunStatus, WaitingLine
+from karkas.storage import RunStatus
 
 POLL_S = 1.0
 WAKE_EVERY = 5
 """Looks between two at what is due; a look at the time itself costs a transaction."""
 AGE_EVERY = 30
-"""Looks after which the list is drawn anew though nothing happened: waiting times grow."""
+"""Looks after which the same list is drawn anew though nothing happened: waiting times grow."""
 WIDE, SMALLEST = 100, (60, 16)
 
 
@@ -47,7 +49,7 @@ class Told(Message):
         self.ended = ended
 
 
-class QueueScreen(Verdicts):
+class QueueScreen(Moves, Verdicts):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(key.key, key.action, key.label, show=False) for key in keys.KEYS
     ]
@@ -77,8 +79,7 @@ class QueueScreen(Verdicts):
         self.works = Works(project, self._tell)
         self.sheet: Sheet | None = None
         self.reader = Reader(project)
-        self._lines: list[WaitingLine] = []
-        self._filter = order.Filter()
+        self._listed = Listed([], 0, 0, 0)
         self._pulse = -1
         self._looks = 0
         self._said = self._came = ""
@@ -108,8 +109,7 @@ class QueueScreen(Verdicts):
 
     def on_mount(self) -> None:
         self.gates.focus()
-        self._look()
-        self.set_interval(POLL_S, self._look)
+        self._watch()
 
     def on_resize(self, event: events.Resize) -> None:
         width, height = event.size
@@ -120,7 +120,7 @@ class QueueScreen(Verdicts):
             f" {height}. Make it larger, or press q: karkas queue list and karkas queue show work in any."
         )
         self.query_one("#parts").set_class(width >= WIDE, "wide")
-        self._banner()
+        self.banner()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """On a terminal that shows nothing, nothing can be decided; nor while another key is being answered."""
@@ -128,8 +128,13 @@ class QueueScreen(Verdicts):
 
     # What is shown
 
-    @work(exclusive=True, group="look")
+    @work(group="look")
     @while_it_stands
+    async def _watch(self) -> None:
+        while True:
+            await self._look()
+            await asyncio.sleep(POLL_S)
+
     async def _look(self) -> None:
         """Looks whether anything happened, and shows it where it did."""
         self._looks += 1
@@ -138,7 +143,10 @@ class QueueScreen(Verdicts):
             if self._looks % WAKE_EVERY == 1:
                 await self._wake()
             pulse = await asyncio.to_thread(store.waiting.pulse)
-            if pulse == self._pulse and self._looks % AGE_EVERY:
+            if pulse == self._pulse:
+                if self._looks % AGE_EVERY == 0:
+                    self.gates.grow_older(store.clock())
+                    await self._head()
                 return
             await self.refresh_list()
             first, self._pulse = self._pulse < 0, pulse
@@ -157,42 +165,38 @@ class QueueScreen(Verdicts):
     @while_it_stands
     async def _news(self) -> None:
         """What happened while nobody looked is told first, once the list stands."""
-        found = await asyncio.to_thread(morning.look, self.project, lines=self._lines)
-        if found.is_news:
+        found = await asyncio.to_thread(morning.news, self.project)
+        if found is not None:
             await self.app.push_screen_wait(Reading("karkas queue: the morning", morning.page(found)))
 
-    async def refresh_list(self, *, keep: bool = True) -> None:
-        """Lists anew. With `keep` a gate that is looked at stays in its line, though it waits no more."""
-        waiting = self.project.store.waiting
-        decided = self._filter.name == order.DECIDED
-        self._lines = await asyncio.to_thread(waiting.decided if decided else waiting.lines)
-        running = await asyncio.to_thread(self.project.store.runs.list, status=RunStatus.RUNNING)
+    async def refresh_list(self, *, keep: bool = True, also: str | None = None) -> None:
+        """Lists anew. With `keep` a gate that is looked at stays in its line, though it waits no more; `also` is listed
+        whatever the filter.
+        """
+        self._listed = await asyncio.to_thread(
+            listed, self.project.store.waiting, self.filter, self.room, also=also
+        )
         await self._recheck()
         self._fill(keep=keep)
-        self._head(len(running))
+        await self._head()
 
     def _fill(self, *, keep: bool) -> None:
-        kept = [line for line in self._lines if self._filter.keeps(line)]
-        groups = (
-            [order.Group((), "decided", later=False, lines=tuple(kept))]
-            if self._filter.name == order.DECIDED
-            else order.grouped(kept)
-        )
         looked_at = self.gates.line(self.gates.gate) if keep else None
         if looked_at is not None and self.sheet is not None and self.sheet.gate.id == looked_at.id:
             looked_at = looked_at._replace(status=self.sheet.gate.status)
-        self.gates.fill(groups, self.project.store.clock(), keep=looked_at)
+        found = self._listed
+        self.gates.fill(found.groups, self.project.store.clock(), more=found.more, keep=looked_at)
         if not self.gates.ids:
             self._empty()
 
-    def _head(self, running: int) -> None:
-        waits = [line for line in self._lines if line.status.waits]
-        parts = [f"karkas queue  {self.project.root.name}", f"{len(waits):,} wait"]
-        if grave := sum(line.effect == "irreversible" for line in waits):
-            parts.append(f"{grave:,} irreversible")
+    async def _head(self) -> None:
+        running = await asyncio.to_thread(self.project.store.runs.list, status=RunStatus.RUNNING)
+        parts = [f"karkas queue  {self.project.root.name}", f"{self._listed.waits:,} wait"]
+        if self._listed.irreversible:
+            parts.append(f"{self._listed.irreversible:,} irreversible")
         if running:
-            parts.append(f"{running} at work")
-        if told := self._filter.told:
+            parts.append(f"{len(running)} at work")
+        if told := self.filter.told:
             parts.append(f"only: {told}")
         self.query_one("#head", Bar).say(visible_line("  ".join(parts)))
 
@@ -202,15 +206,14 @@ class QueueScreen(Verdicts):
 
     def _empty(self) -> None:
         self.sheet = None
-        only = self._filter.told
-        self.page.show(morning.nothing(filtered=only))
-        self._banner()
+        self.page.show(morning.nothing(filtered=self.filter.told))
+        self.banner()
 
     @on(GateList.Chosen)
     def _chosen(self) -> None:
         self.sheet = None
         self._undoable = False
-        self._banner()
+        self.banner()
         if self.gates.gate is not None:
             self._read(self.gates.gate)
 
@@ -232,7 +235,7 @@ class QueueScreen(Verdicts):
         if self.sheet is None or self.sheet.gate.id != sheet.gate.id:
             self._undoable, self._came = False, ""
         self.sheet = sheet
-        self._banner()
+        self.banner()
         if not sheet.gate.status.waits:
             self._look_back(sheet)
 
@@ -245,7 +248,7 @@ class QueueScreen(Verdicts):
         if self.sheet is sheet:
             self._undoable = undoable
             self._came = came[-1] if came and came[-1].startswith("taken back") else ": ".join(came)
-            self._banner()
+            self.banner()
 
     async def _recheck(self) -> None:
         """Whether the gate that is shown still is as it was shown; the text stays where it is either way."""
@@ -265,7 +268,7 @@ class QueueScreen(Verdicts):
             self.say(f"{now.id} is {changed(now)}; n: the next gate")
         self.show_sheet(Sheet(now, sheet.run, sheet.proposal, sheet.blocks))
 
-    def _banner(self) -> None:
+    def banner(self) -> None:
         """Above the decision: which gate it is, how it stands, and how much of it can be seen."""
         first, last, rows = self.page.seen
         if self.sheet is None:
@@ -280,14 +283,17 @@ class QueueScreen(Verdicts):
         self.query_one("#banner", Bar).say(text, seen if self.sheet is not None else "")
         possible = self.sheet.possible if self.sheet is not None else ()
         offered = keys.offered(
-            possible, undo=self._undoable, marked=len(self.gates.marked), frame=self.is_frame()
+            possible,
+            undo=self._undoable,
+            marked=len(self.gates.marked),
+            frame=self.sheet is not None and self.sheet.gate.kind is GateKind.FRAME,
         )
         self.query_one("#keys", Bar).say(offered)
 
     @on(Page.Moved)
     def _moved(self) -> None:
         if self.is_mounted:
-            self._banner()
+            self.banner()
 
     def say(self, text: str) -> None:
         """The last thing that happened; it stays until the next."""
@@ -311,75 +317,6 @@ class QueueScreen(Verdicts):
             self.say(figures.of_run(ended.run))
         await self.refresh_list()
         await self.follow(ended.id)
-
-    # Keys that decide nothing
-
-    def action_next(self) -> None:
-        if not self.gates.step(1):
-            self.say("this is the last gate")
-
-    def action_previous(self) -> None:
-        if not self.gates.step(-1):
-            self.say("this is the first gate")
-
-    def action_page_down(self) -> None:
-        self.page.scroll_page_down(animate=False)
-
-    def action_page_up(self) -> None:
-        self.page.scroll_page_up(animate=False)
-
-    def action_line_down(self) -> None:
-        self.page.scroll_down(animate=False)
-
-    def action_line_up(self) -> None:
-        self.page.scroll_up(animate=False)
-
-    def action_widen(self) -> None:
-        parts = self.query_one("#parts")
-        parts.toggle_class("whole")
-        (self.page if parts.has_class("whole") else self.gates).focus()
-
-    async def action_filter(self) -> None:
-        self._filter = self._filter.next()
-        await self.refresh_list(keep=False)
-
-    async def action_zone(self) -> None:
-        line = self.gates.line(self.gates.gate)
-        zone = line.zones[0] if line is not None and line.zones and self._filter.zone is None else None
-        self._filter = order.Filter(self._filter.name, zone, self._filter.search)
-        await self.refresh_list(keep=False)
-
-    @alone
-    async def action_search(self) -> None:
-        question = "List only gates with this text in id, zone, title, level or run"
-        words = await self.app.push_screen_wait(Words(question, hint="Esc lists all again", ending=SEARCHING))
-        self._filter = order.Filter(self._filter.name, self._filter.zone, (words or "").strip())
-        await self.refresh_list(keep=False)
-
-    def action_help(self) -> None:
-        self.app.push_screen(Reading("karkas queue: the keys", morning.helping()))
-
-    @alone
-    async def action_morning(self) -> None:
-        found = await asyncio.to_thread(morning.look, self.project)
-        await self.app.push_screen_wait(Reading("karkas queue: the morning", morning.page(found)))
-
-    def action_mark(self) -> None:
-        self.gates.toggle_mark()
-        self._banner()
-
-    async def show_gate(self, gate: str) -> None:
-        await self.refresh_list()
-        if not self.gates.go_to(gate):
-            self._filter = order.Filter()
-            await self.refresh_list(keep=False)
-            self.gates.go_to(gate)
-
-    def is_frame(self) -> bool:
-        return self.sheet is not None and self.sheet.gate.kind is GateKind.FRAME
-
-
-SEARCHING = "Enter lists. Esc lists all again"
 
 
 class QueueApp(App[None]):

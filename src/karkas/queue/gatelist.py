@@ -43,24 +43,34 @@ class GateList(ScrollView, can_focus=True, inherit_bindings=False):
     class Chosen(Message):
         """The cursor is at another gate now."""
 
+    class Ended(Message):
+        """The cursor would go on, and behind the last line there are more gates."""
+
     def __init__(self, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
         self._rows: list[str | WaitingLine] = []
         self._at: dict[str, int] = {}
         self.gate: str | None = None
         self.marked: set[str] = set()
+        self._more = 0
         self.now = datetime.min  # noqa: DTZ901 - replaced with every fill
 
-    def fill(self, groups: Sequence[Group], now: datetime, *, keep: WaitingLine | None = None) -> None:
-        """Lists other gates. `keep` stays in its place as what it was, where it is under the cursor and gone."""
+    def fill(
+        self, groups: Sequence[Group], now: datetime, *, more: int = 0, keep: WaitingLine | None = None
+    ) -> None:
+        """Lists other gates, `more` of which are left out at the end. `keep` stays in its place as what it was, where
+        it is under the cursor and gone.
+        """
         before = self._at.get(self.gate or "")
-        self.now = now
+        self.now, self._more = now, more
         self._rows = []
         for group in groups:
             self._rows += [group.title, *group.lines]
         there = {row.id for row in self._rows if isinstance(row, WaitingLine)}
         if keep is not None and keep.id == self.gate and keep.id not in there:
             self._rows.insert(min(before if before is not None else 0, len(self._rows)), keep)
+        if more:
+            self._rows.append(f"{more:,} more; go on to list them")
         self._at = {row.id: at for at, row in enumerate(self._rows) if isinstance(row, WaitingLine)}
         self.marked &= set(self._at)
         self.virtual_size = Size(self.scrollable_content_region.width, len(self._rows))
@@ -86,10 +96,18 @@ class GateList(ScrollView, can_focus=True, inherit_bindings=False):
         if self.gate not in self._at:
             return False
         at = ids.index(self.gate) + by
+        if at == len(ids) and self._more:
+            self.post_message(self.Ended())
+            return True
         if not 0 <= at < len(ids):
             return False
         self._choose(ids[at])
         return True
+
+    def grow_older(self, now: datetime) -> None:
+        """Draws the same lines with the time that they wait now."""
+        self.now = now
+        self.refresh()
 
     def go_to(self, gate: str) -> bool:
         if gate in self._at:

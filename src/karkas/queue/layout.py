@@ -20,6 +20,7 @@ FURTHER = "↳"
 RULE = "│"
 """Stands between a number and its line of the text that is decided on, and nowhere else at the beginning of a row."""
 NAMES = 12
+"""Cells for the names of facts; longer ones get up to a third of the width."""
 
 
 def rows(blocks: Iterable[Block], width: int) -> list[Row]:
@@ -53,13 +54,15 @@ def _rows(block: Block, width: int) -> Iterator[Row]:
             assert_never(never)
 
 
-def _facts(pairs: Iterable[tuple[str, Sequence[str]]], width: int) -> Iterator[Row]:
+def _facts(pairs: Sequence[tuple[str, Sequence[str]]], width: int) -> Iterator[Row]:
+    longest = max((cells.length(name) for name, _ in pairs), default=0)
+    names = max(NAMES, min(longest, width // 3))
     for name, values in pairs:
-        label = cells.fit(name, NAMES)
+        label = cells.fit(name, names)
         for value in values:
-            for one in cells.wrap(visible_line(value), max(width - NAMES - 1, cells.NARROWEST)):
+            for one in cells.wrap(visible_line(value), max(width - names - 1, cells.NARROWEST)):
                 yield (label, "bold"), (f" {one}", "")
-                label = " " * NAMES
+                label = " " * names
 
 
 def _hanging(text: str, width: int, tone: Tone) -> Iterator[Row]:

@@ -2,10 +2,16 @@
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from textual.css.query import NoMatches
 from textual.screen import Screen
+
+from karkas.project import Project
+
+if TYPE_CHECKING:
+    from karkas.queue.gatelist import GateList
+    from karkas.queue.page import Page
 
 P = ParamSpec("P")
 ScreenT = TypeVar("ScreenT", bound=Screen[Any])
@@ -13,10 +19,28 @@ WorkingT = TypeVar("WorkingT", bound="Working")
 
 
 class Working(Screen[None]):
-    """A screen whose keys may take a while."""
+    """A screen whose keys may take a while, and what they find there."""
 
+    project: Project
     busy = False
     """Whether a key is still being answered."""
+
+    @property
+    def gates(self) -> "GateList":
+        raise NotImplementedError
+
+    @property
+    def page(self) -> "Page":
+        raise NotImplementedError
+
+    def say(self, text: str) -> None:
+        raise NotImplementedError
+
+    def banner(self) -> None:
+        raise NotImplementedError
+
+    async def refresh_list(self, *, keep: bool = True, also: str | None = None) -> None:
+        raise NotImplementedError
 
 
 def while_it_stands(

@@ -6,15 +6,16 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
+from karkas.cli.screen import counted
 from karkas.policies.budgets import Spent
 from karkas.policies.gates import GateStatus
 from karkas.project import Project, person
 from karkas.queue import keys
-from karkas.queue.blocks import Block, Facts, Heading, Line
+from karkas.queue.blocks import Block, Facts, Heading, Line, Tone
 from karkas.queue.outcome import since
 from karkas.report.choices import Choice, choices, decide_first
-from karkas.report.figures import ZoneWork, map_counts, of_run
-from karkas.storage import RunStatus, WaitingLine
+from karkas.report.figures import ZoneWork, counted_under, map_counts, of_run
+from karkas.storage import RunStatus
 from karkas.storage.waiting import Worked
 
 ABSENT = timedelta(hours=1)
@@ -42,23 +43,25 @@ class Morning(BaseModel):
     choices: tuple[Choice, ...]
 
 
-def look(
-    project: Project, *, begin: datetime | None = None, lines: Sequence[WaitingLine] | None = None
-) -> Morning:
-    """What happened since then, by default since this person's last word on the record. `lines` is all that waits,
-    where it was read already.
-    """
+def news(project: Project) -> Morning | None:
+    """What happened while nobody looked; None where somebody was here lately, or no run has moved since."""
+    begin = _last_here(project)
+    absent = project.store.clock() - begin >= ABSENT
+    return look(project, begin=begin) if absent and _moved(project.store.waiting.worked(begin)) else None
+
+
+def look(project: Project, *, begin: datetime | None = None) -> Morning:
+    """What happened since then, by default since this person's last word on the record."""
     store = project.store
     now = store.clock()
-    begin = begin or store.waiting.last_word(person()) or now - LONGEST
+    begin = begin or _last_here(project)
     works = store.waiting.worked(begin)
     troubled, troubles = store.waiting.troubled(begin, limit=TROUBLES)
-    lines = store.waiting.lines() if lines is None else lines
-    moved = [work for work in works if work.status is not RunStatus.RUNNING]
+    lines = store.waiting.lines()
     return Morning(
         since=begin,
         now=now,
-        is_news=bool(moved) and now - begin >= ABSENT,
+        is_news=now - begin >= ABSENT and _moved(works),
         zones=tuple(_zones(project, works)),
         troubles=tuple(of_run(store.runs.get(run)) for run in troubled),
         more_troubles=troubles - len(troubled),
@@ -69,9 +72,18 @@ def look(
     )
 
 
+def _last_here(project: Project) -> datetime:
+    """When this person last said anything that is on the record."""
+    return project.store.waiting.last_word(person()) or project.store.clock() - LONGEST
+
+
+def _moved(works: Sequence[Worked]) -> bool:
+    return any(work.status is not RunStatus.RUNNING for work in works)
+
+
 def _zones(project: Project, works: Sequence[Worked]) -> Iterator[ZoneWork]:
-    for zone in sorted({work.zone for work in works}):
-        its = [work for work in works if work.zone == zone]
+    for zone in sorted({counted_under(work.zone, work.workflow) for work in works}):
+        its = [work for work in works if counted_under(work.zone, work.workflow) == zone]
         explored = any(work.workflow == "explore" for work in its)
         claims, conflicts = map_counts(project, zone) if explored else (None, None)
         runs = Counter[str]()
@@ -93,11 +105,15 @@ def page(found: Morning) -> tuple[Block, ...]:
 
 def _page(found: Morning) -> Iterator[Block]:
     yield Line(f"since {found.since.astimezone():%Y-%m-%d %H:%M}, {since(found.now - found.since)} ago")
+    if failed := sum(night.runs.get(RunStatus.FAILED, 0) for night in found.zones):
+        yield Line(
+            f"{counted(failed, 'run')} failed; why stands below, and in karkas runs list", Tone.WARNING
+        )
     yield from decide_first(found.choices, waits=found.waits, put_off=found.put_off)
     yield Heading("What happened")
     if not found.zones:
         yield Line("no run was at work")
-    yield Facts(tuple((night.zone or "no zone", _night(night)) for night in found.zones))
+    yield Facts(tuple((night.zone, _night(night)) for night in found.zones))
     yield Line(f"{found.performed:,} {'action was' if found.performed == 1 else 'actions were'} performed")
     if found.troubles:
         yield Heading("What needs a look")

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
+from typing import NamedTuple
 
 from karkas.policies.gates import GateKind, GateStatus
 from karkas.storage import WaitingLine
@@ -46,34 +48,43 @@ def effect_of(line: WaitingLine) -> str:
             return line.kind.value
 
 
-@dataclass(frozen=True)
-class Group:
-    """Gates of the same zones and effect. `later` holds what was put off, of any zone."""
+class Kind(NamedTuple):
+    """What gates of one group have in common. `later` is what was put off, of any zone."""
 
     zones: tuple[str, ...]
     effect: str
     later: bool
-    lines: tuple[WaitingLine, ...]
 
     @property
     def title(self) -> str:
-        if self.later:
-            return f"put off ({len(self.lines):,})"
-        return f"{', '.join(self.zones) or 'no zone'} / {self.effect} ({len(self.lines):,})"
+        return "put off" if self.later else f"{', '.join(self.zones) or 'no zone'} / {self.effect}"
 
 
-def grouped(lines: Iterable[WaitingLine]) -> list[Group]:
-    """Groups in the order of their first gate; within a group what blocks most, then what waits longest."""
-    found: dict[tuple[tuple[str, ...], str, bool], list[WaitingLine]] = {}
-    for line in sorted(lines, key=_urgency):
-        later = line.status is GateStatus.DEFERRED
-        key = ((), "", True) if later else (line.zones, effect_of(line), False)
-        found.setdefault(key, []).append(line)
-    return [Group(*key, lines=tuple(its)) for key, its in found.items()]
+def kind_of(line: WaitingLine) -> Kind:
+    if line.status is GateStatus.DEFERRED:
+        return Kind((), "", later=True)
+    return Kind(line.zones, effect_of(line), later=False)
 
 
-def _urgency(line: WaitingLine) -> tuple[int, float, str]:
-    return blocks(line), line.opened_at.timestamp(), line.id
+@dataclass(frozen=True)
+class Group:
+    title: str
+    lines: tuple[WaitingLine, ...]
+
+
+def grouped(lines: Iterable[WaitingLine], number: Mapping[Kind, int]) -> list[Group]:
+    """Groups in the order of their first gate; within a group what blocks most, then what waits longest.
+
+    `number` says how many gates there are of each kind, of which `lines` may be the first.
+    """
+    found: dict[Kind, list[WaitingLine]] = {}
+    for line in sorted(lines, key=urgency):
+        found.setdefault(kind_of(line), []).append(line)
+    return [Group(f"{kind.title} ({number[kind]:,})", tuple(its)) for kind, its in found.items()]
+
+
+def urgency(line: WaitingLine) -> tuple[int, datetime, str]:
+    return blocks(line), line.opened_at, line.id
 
 
 FILTERS: Mapping[str, Callable[[WaitingLine], bool]] = {

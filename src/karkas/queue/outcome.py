@@ -8,6 +8,8 @@ from karkas.project import Project
 from karkas.storage import Gate
 
 MINUTES, HOURS = 60, 48
+ELSEWHERE = "decided and on the record; a worker has the run in hand, and goes on with it by itself"
+"""Where a run is not taken up here after a decision, since another process is at work on it."""
 
 
 def put_off(gate: Gate) -> str | None:

@@ -13,6 +13,7 @@ from karkas.queue import consequences, grounds
 from karkas.queue.blocks import Beside, Block, Command, Facts, Heading, Line, Quote, Shown
 from karkas.queue.outcome import became, by_two, put_off, so_far
 from karkas.storage import Gate, Run, ShownVariant
+from karkas.storage.records import SYSTEM
 
 BUILT_IN = {"write_file", "edit_file", "run_command"}
 """Tools whose text has a mark of its own on each line that may be somebody's words; a user's preview may have none."""
@@ -112,7 +113,7 @@ class Reader:
         if came := became(self._project, gate):
             yield "became", tuple(came)
         yield "zone", (", ".join(gate.zones) or "none that is declared",)
-        yield "level", (_level(gate),)
+        yield "level", (_level(gate), *self._fallen(gate))
         why = tuple(one for one in gate.policy.reasons if one != gate.level_why)
         yield "policy", (gate.policy.verdict.value, *why)
         yield "run", (f"{run.id}, {run.workflow}{f', {gate.lane}' if gate.lane else ''}",)
@@ -125,6 +126,16 @@ class Reader:
             yield "reason", (gate.reason,)
         if again := self._superseded(gate):
             yield "asks again", (again,)
+
+    def _fallen(self, gate: Gate) -> Iterator[str]:
+        """Why this is asked at all, where one action took a zone out of autonomy: many gates may have that cause."""
+        store = self._project.store
+        for zone in gate.zones if gate.status.waits and gate.kind is GateKind.ACTION else ():
+            record = store.zones.get(zone)
+            falls = [one for one in store.audit.log(subject=f"zone:{zone}") if one.event == "zone_level_fell"]
+            if falls and record is not None and record.author == SYSTEM:
+                yield f"zone {zone} left autonomy at {falls[-1].at.astimezone():%Y-%m-%d %H:%M}: {record.reason}"
+                yield f'to restore it: karkas zone set {zone} --level autonomous --reason "..."'
 
     def _superseded(self, gate: Gate) -> str | None:
         """Why an earlier gate of the same action asks again here."""

@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from textual.app import SuspendNotSupported
 
@@ -24,10 +23,6 @@ from karkas.queue.standing import Sheet
 from karkas.queue.works import Works
 from karkas.storage import Gate
 
-if TYPE_CHECKING:
-    from karkas.queue.gatelist import GateList
-    from karkas.queue.page import Page
-
 NOT_SHOWN = "no gate is shown yet, so nothing was decided"
 YES = "y"
 FRESH_S = 1.0
@@ -37,26 +32,11 @@ FRESH_S = 1.0
 class Verdicts(Working):
     """What the deciding keys do; the screen shows what comes of it."""
 
-    project: Project
     works: Works
     sheet: Sheet | None
     _fresh: tuple[str, float] = ("", 0.0)
     _undoable = False
     _edited: str | None = None
-
-    @property
-    def gates(self) -> "GateList":
-        raise NotImplementedError
-
-    def say(self, text: str) -> None:
-        raise NotImplementedError
-
-    @property
-    def page(self) -> "Page":
-        raise NotImplementedError
-
-    async def refresh_list(self, *, keep: bool = True) -> None:
-        raise NotImplementedError
 
     async def show_gate(self, gate: str) -> None:
         raise NotImplementedError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from karkas.policies.errors import KarkasError
 from karkas.project import Project
+from karkas.queue.outcome import ELSEWHERE
 from karkas.storage import LeaseError, Run
 
 if TYPE_CHECKING:
@@ -76,9 +77,7 @@ class Works:
         try:
             ended = Ended(run, await self._patiently(run))
         except LeaseError:
-            ended = Ended(
-                run, None, "it is at work in another process, which goes on from here when it gets there"
-            )
+            ended = Ended(run, None, ELSEWHERE)
         except KarkasError as error:
             ended = Ended(run, None, str(error))
         except asyncio.CancelledError:

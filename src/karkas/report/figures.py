@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from karkas.agents.distillate import load
 from karkas.policies.budgets import Spent
 from karkas.policies.errors import KarkasError
 from karkas.policies.gates import GateStatus
@@ -154,8 +153,8 @@ def worked(project: Project, since: datetime) -> list[Run]:
 
 
 def work_by_zone(project: Project, runs: Sequence[Run], spent: Mapping[str, Spent]) -> Iterator[ZoneWork]:
-    for zone in sorted({run.zone or "" for run in runs}):
-        its = [run for run in runs if (run.zone or "") == zone]
+    for zone in sorted({counted_under(run.zone, run.workflow) for run in runs}):
+        its = [run for run in runs if counted_under(run.zone, run.workflow) == zone]
         claims, conflicts = (
             map_counts(project, zone) if any(run.workflow == "explore" for run in its) else (None, None)
         )
@@ -202,10 +201,17 @@ def stop_of(run: Run) -> str:
     return str(stop).replace("_", " ") if stop else run.reason.split("\n", 1)[0]
 
 
+def counted_under(zone: str | None, workflow: str) -> str:
+    """A run's zone; a user's workflow has none before its gates, so its runs are counted under its name."""
+    return zone or workflow
+
+
 def map_counts(project: Project, zone: str) -> tuple[int | None, int | None]:
     artifact = project.store.zones.ground(zone).distillate_artifact if zone else None
     if artifact is None:
         return None, None
+    from karkas.agents.distillate import load
+
     try:
         distillate = load(project.store.artifacts.text(artifact))
     except KarkasError:
@@ -220,7 +226,7 @@ def _run(
     return RunFigures(
         run=run.id,
         workflow=run.workflow,
-        zone=run.zone or "",
+        zone=counted_under(run.zone, run.workflow),
         status=run.status,
         stop=stop_of(run),
         spent=spent,
