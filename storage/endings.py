@@ -6,11 +6,11 @@ from sqlmodel import col, select
 
 from karkas.policies.gates import GateStatus
 from karkas.policies.permits import PermitStatus, step
+from karkas.policies.runs import RunStatus
 from karkas.storage.records import SYSTEM, Change
 from karkas.storage.tables import UNATTENDED, GateRow, PermitRow, RunRow
 
 WAITING = [status.value for status in GateStatus if status.waits]
-PARKED = "parked"
 UNUSED = [PermitStatus.APPROVED.value, PermitStatus.CLAIMED.value]
 
 
@@ -54,6 +54,6 @@ def wake(change: Change, run: str, *, priority: int) -> None:
     """A gate of a parked run waits no longer, so the next worker goes on with it."""
     change.session.connection().execute(
         update(RunRow)
-        .where(col(RunRow.id) == run, col(RunRow.status) == PARKED)
+        .where(col(RunRow.id) == run, col(RunRow.status) == RunStatus.PARKED.value)
         .values(due_at=change.now, priority=priority)
     )

@@ -150,6 +150,18 @@ def worker(*args: str) -> "Iterator[subprocess.Popen[str]]":
         process.communicate()
 
 
+@contextmanager
+def telling(out: Path, *args: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """`karkas` in a process of its own, which says what it says in a file; it is killed at the end, if it still lives."""
+    with out.open("wb") as file:
+        process = subprocess.Popen([KARKAS, *args], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def until(holds: Callable[[], object], *, within_s: float = 60.0) -> None:
     give_up = time.monotonic() + within_s
     while not holds():

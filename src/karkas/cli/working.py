@@ -120,6 +120,7 @@ def _work(shift: Shift, *, json: bool) -> Over:
     thread = threading.Thread(target=run, name="karkas-shift")
     with _stopping(shift), progress.beside_lines(quiet=json) as shown:
         shift.tell = _as_json if json else partial(_told, shift.project, shown.say)
+        shift.held_up = partial(_held_up, shift.project, ending.print_error if json else shown.say)
         thread.start()
         while thread.is_alive():
             thread.join(REDRAW_S)
@@ -138,6 +139,11 @@ def _as_json(run: "Run") -> None:
 def _told(project: "Project", say: Callable[[str], None], run: "Run") -> None:
     zone = f" {run.zone}" if run.zone else ""
     say(f"{project.store.clock().astimezone():%H:%M:%S} {run.id} {run.workflow}{zone}: {_stands(run)}")
+
+
+def _held_up(project: "Project", say: Callable[[str], None], why: str) -> None:
+    told = f"held up, nothing is lost: {why}" if why else "goes on"
+    say(f"{project.store.clock().astimezone():%H:%M:%S} {told}")
 
 
 @contextmanager
