@@ -99,6 +99,7 @@ def test_of_a_run_that_was_begun_before_only_what_it_spent_since_counts(
     assert zone.spent.tokens == 20
     assert zone.spent.model_calls == 1
     assert zone.spent.sources == 0, "they were read before"
+    assert [one.spent for one in morning.look(project, begin=since).zones] == [zone.spent]
     assert look(project, since=evening - timedelta(hours=9)).spent.tokens == 2_020
 
 
@@ -118,11 +119,18 @@ def test_tokens_add_up_over_time_and_cost_what_the_price_says(
     assert zone.cost == found.cost
 
 
-def test_the_morning_and_the_report_say_the_same(project: Project, advance: Advance) -> None:
-    advance("explore")
+def test_the_morning_and_the_report_say_the_same(
+    project: Project, advance: Advance, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [advance("explore"), advance("write")]
+    begin = project.store.clock()
+    project.store.runs.take_up(before[1].id)
+    answer(before[0].id, 10)
+    answer(advance("explore").id, 100)
     advance("breaks")
-    begin = project.store.clock() - timedelta(hours=8)
+    later(project, monkeypatch, timedelta(minutes=1))
     found, told = look(project, since=begin), morning.look(project, begin=begin)
+    assert {zone.zone: zone.spent.tokens for zone in told.zones} == {"courier": 220, "lab": 0}
     assert told.troubles == found.troubles
     assert [(one.zone, one.runs, one.spent, one.claims) for one in told.zones] == [
         (one.zone, one.runs, one.spent, one.claims) for one in found.zones

@@ -214,7 +214,11 @@ def test_two_processes_never_spend_more_than_a_nights_tokens_and_one_call(
     ]
     assert [worker.stdout and worker.stdout.readline() for worker in workers] == ["ready\n"] * 2
     for worker in workers:
-        worker.communicate("\n", timeout=120)
+        assert worker.stdin is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    for worker in workers:
+        worker.communicate(timeout=120)
     assert [worker.returncode for worker in workers] == [0, 0]
     spent = [store.runs.get(run.id).spent.tokens for run in runs]
     assert min(spent) > 0

@@ -14,6 +14,7 @@ from karkas.queue.blocks import Block, Facts, Heading, Line
 from karkas.queue.outcome import since
 from karkas.report.choices import Choice, choices, decide_first
 from karkas.report.figures import ZoneWork, map_counts, of_run
+from karkas.report.spending import worked_since
 from karkas.storage import RunStatus, WaitingLine
 from karkas.storage.waiting import Worked
 
@@ -51,7 +52,7 @@ def look(
     store = project.store
     now = store.clock()
     begin = begin or store.waiting.last_word(person()) or now - LONGEST
-    works = store.waiting.worked(begin)
+    works = worked_since(project, begin)
     troubled, troubles = store.waiting.troubled(begin, limit=TROUBLES)
     lines = store.waiting.lines() if lines is None else lines
     moved = [work for work in works if work.status is not RunStatus.RUNNING]
