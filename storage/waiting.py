@@ -116,8 +116,8 @@ class Waiting:
         return [(GateId(gate), RunId(run)) for gate, run in found]
 
     def worked(self, since: datetime) -> list[Worked]:
-        """The runs that were taken up and changed since then, added up by the database: how many there are, and what
-        those spent that were begun since. What others spent since stands in no row (`report.spending`).
+        """The runs that changed since then and were taken up, or failed, added up by the database: how many there are,
+        and what those spent that were begun since. What others spent since stands in no row (`report.spending`).
         """
         kinds = (col(RunRow.zone), col(RunRow.workflow), col(RunRow.status))
         begun = col(RunRow.created_at) >= since
@@ -190,7 +190,8 @@ class Waiting:
 
 
 def _moved(since: datetime) -> tuple[Any, ...]:
-    return col(RunRow.changed_at) >= since, col(RunRow.segment) > 0
+    begun = sqlalchemy.or_(col(RunRow.segment) > 0, col(RunRow.status) == RunStatus.FAILED.value)
+    return col(RunRow.changed_at) >= since, begun
 
 
 @lru_cache(maxsize=1024)

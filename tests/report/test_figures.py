@@ -9,6 +9,8 @@ from karkas import runner
 from karkas.policies.verdicts import Approve, Edit, Reject
 from karkas.project import Project
 from karkas.queue import morning
+from karkas.queue.blocks import Line
+from karkas.report import text
 from karkas.report.figures import Figures, look
 from karkas.storage import RunStatus
 
@@ -75,6 +77,19 @@ def test_a_failure_is_told_with_its_reason(project: Project, advance: Advance) -
     (trouble,) = night(project).troubles
     assert trouble.startswith(f"run {run.id}: failed")
     assert "no courier here" in trouble
+    assert next(iter(text.lines(night(project)))) == Line(f"1 run failed: karkas runs show {run.id}")
+
+
+def test_a_run_that_failed_before_it_was_ever_taken_up_is_told_too(project: Project) -> None:
+    run = project.store.runs.create("act", zone="lab")
+    project.store.runs.create("act", zone="lab")
+    project.store.runs.set_status(run.id, RunStatus.FAILED, error="its file is gone")
+    found = night(project)
+    assert found.failed == (run.id,)
+    assert [zone.runs for zone in found.zones] == [{"failed": 1}]
+    told = morning.look(project, begin=project.store.clock() - timedelta(hours=8))
+    assert [zone.runs for zone in told.zones] == [{"failed": 1}]
+    assert "its file is gone" in told.troubles[0]
 
 
 def test_what_broke_off_and_was_resumed_is_told(project: Project, advance: Advance) -> None:

@@ -33,8 +33,13 @@ def test_a_night_does_what_is_queued_and_ends(root: Path, opened: Callable[[], P
     with (root / "karkas.toml").open("a") as file:
         file.write("\n[work]\nretries = 0\n")
     night = command("night")
-    assert night.code == 0, night.err
-    assert "all that was queued is done or waits: " in night.out
+    assert night.code == 1, night.err
+    told = night.out.splitlines()
+    failed = opened().store.runs.list(status=RunStatus.FAILED)[0].id
+    assert f"1 run failed: karkas runs show {failed}" in told
+    summary = told[told.index(f"1 run failed: karkas runs show {failed}") + 1]
+    assert summary.startswith("all that was queued was worked off: ")
+    assert "RuntimeError: its own fault" in told[-1]
     assert "1 done" in night.out
     assert "1 failed" in night.out
     assert sorted(seen()) == ["begins a", "ends a", "fails c"]
@@ -89,7 +94,7 @@ def test_runs_of_a_file_that_is_gone_fail_and_the_night_goes_on(
     (lost,) = queue(project, "steps", "lost")
     (root / "flows.py").rename(root / "moved.py")
     kept = begin(project, "moved.py:steps", {"name": "kept"}, due_at=project.store.clock())
-    assert command("night").code == 0
+    assert command("night").code == 1
     assert standing(project, [lost, kept]) == [RunStatus.FAILED, RunStatus.DONE]
     assert "flows.py" in (project.store.runs.get(lost.id).error or "")
 

@@ -63,6 +63,8 @@ class Shift:
     """Is told why nothing can be done just now, and "" when it goes on; from other threads too."""
     doing: dict[str, str] = field(default_factory=dict)
     """What each run at work here is doing."""
+    told_by: str = ""
+    """The signal that told it to end."""
     trouble: str = ""
     """Why nothing can be done just now."""
     _tasks: "dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Task[Run]]]" = field(default_factory=dict)
