@@ -94,7 +94,7 @@ def work(project: "Project", *, places: int | None, metrics_port: int | None, js
         )
     _work(shift, json=json)
     if not json:
-        screen.say("stopped; what was at work is queued again")
+        screen.say(f"stopped by {shift.told_by}; what was at work is queued again")
 
 
 def list_workers(project: "Project", *, json: bool) -> None:
@@ -152,8 +152,7 @@ def _as_json(run: "Run") -> None:
 
 
 def _told(project: "Project", say: Callable[[str], None], run: "Run") -> None:
-    zone = f" {run.zone}" if run.zone else ""
-    say(f"{project.store.clock().astimezone():%H:%M:%S} {run.id} {run.workflow}{zone}: {_stands(run)}")
+    say(f"{project.store.clock().astimezone():%H:%M:%S} {_stands(run)}")
 
 
 def _held_up(project: "Project", say: Callable[[str], None], why: str) -> None:
@@ -198,8 +197,10 @@ def _doing(shift: Shift) -> str:
 
 
 def _stands(run: "Run") -> str:
-    told = run.reason or (run.error or "").split("\n", 1)[0]
-    return f"{run.status.value}{f', {told}' if told else ''}"
+    zone = f" {run.zone}" if run.zone else ""
+    told = [part.split("\n", 1)[0] for part in (run.reason, run.error) if part]
+    how = f", {': '.join(told)}" if told else ""
+    return f"{run.id} {run.workflow}{zone}: {run.status.value}{how}"
 
 
 def _why(over: Over, night: "Night", shift: Shift) -> str:
@@ -227,6 +228,6 @@ def _tell(night: "Night", why: str, runs: "list[Run]", *, left: int, waiting: in
     if left:
         screen.say(f"{screen.counted(left, 'run')} left for the next night")
     for run in (*failed, *stuck):
-        screen.line(f"  {run.id} {run.workflow} {run.zone or ''}: {_stands(run)}")
+        screen.line(f"  {_stands(run)}")
     if waiting:
         screen.say(f"{waiting:,} {'gate waits' if waiting == 1 else 'gates wait'} for you: karkas queue")

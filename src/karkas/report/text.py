@@ -41,12 +41,12 @@ def lines(found: Figures) -> Iterator[Block]:
         )
     if found.by_person:
         yield Line(f"decided by {_counts(found.by_person)}")
+    if found.resumed:
+        yield Heading("Taken up more than once")
+        yield from (Line(f"- {one}") for one in found.resumed)
     if found.troubles:
         yield Heading("What needs a look")
         yield from (Line(f"- {one}") for one in found.troubles)
-    if found.resumed:
-        yield Heading("Broken off and resumed")
-        yield from (Line(f"- {one}") for one in found.resumed)
 
 
 def _zone(zone: ZoneFigures) -> Iterator[str]:
