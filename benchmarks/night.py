@@ -70,8 +70,8 @@ def suspended(process: "subprocess.Popen[bytes]", *, after_s: float, for_s: floa
 
 
 def told(root: Path) -> bool:
-    """Prints what came of it; whether something is wrong."""
-    wrong = False
+    """Prints what came of it, and what is wrong; whether something is."""
+    wrong = list[str]()
     with Project.open(root) as project:
         store = project.store
         print(
@@ -84,7 +84,10 @@ def told(root: Path) -> bool:
             verified = not karkas(
                 root, "distillate", "verify", f"zones/{run.zone}.distillate.yaml", check=False
             )
-            wrong |= not verified or run.status.value not in {"parked", "done"}
+            if not verified:
+                wrong.append(f"the distillate of {run.zone} does not verify")
+            if run.status.value not in {"parked", "done"}:
+                wrong.append(f"run {run.id} is {run.status}: {run.error or run.reason}")
             spent = run.spent
             print(
                 f"{run.zone or '':12} {run.status:8} {stop!s:20} {run.segment:8} {spent.model_calls:6}"
@@ -97,7 +100,11 @@ def told(root: Path) -> bool:
         print(
             f"model answers {sum(kept.values()):,}, asked for again {twice}; breaks of the record {len(breaks)}"
         )
-        return wrong or bool(twice) or bool(breaks)
+        wrong += [f"{twice} answers were asked for again"] if twice else []
+        wrong += breaks
+        for one in wrong:
+            print(f"wrong: {one}")
+        return bool(wrong)
 
 
 def karkas(root: Path, *args: str, check: bool = True) -> int:

@@ -56,16 +56,37 @@ class Spent(BaseModel):
         )
 
 
+class Whose(StrEnum):
+    """Of which budget a bound is, or of which end."""
+
+    RUN = "run"
+    NIGHT = "night"
+    ZONE = "zone"
+
+
+class Owner(NamedTuple):
+    """Whose a budget is, and how people are told so."""
+
+    whose: Whose
+    words: str
+
+
+RUN, NIGHT = Owner(Whose.RUN, "the run"), Owner(Whose.NIGHT, "the night")
+
+
 class Bound(NamedTuple):
-    """A bound that is reached. Many runs share those of nights and zones, so they do not count against one run."""
+    """A bound that is reached."""
 
     reason: StopReason
     what: str
     """For people: "tokens of the night"."""
-    shared: bool = False
+    whose: Whose = Whose.RUN
 
+    @property
+    def shared(self) -> bool:
+        """Many runs share those of nights and zones, so they do not count against one run."""
+        return self.whose is not Whose.RUN
 
-RUN, NIGHT = "the run", "the night"
 
 NAMED = {"wall_s": "time at work", "model_calls": "model calls", "disk_mb": "disk space"}
 
@@ -79,20 +100,24 @@ def exhausted(budget: Budget | SharedBudget, spent: Spent) -> str | None:
     return None
 
 
-def reached(budget: Budget | SharedBudget, spent: Spent, *, whose: str = RUN) -> Bound | None:
+def reached(budget: Budget | SharedBudget, spent: Spent, *, owner: Owner = RUN) -> Bound | None:
     """The first bound of this budget that is reached."""
     name = exhausted(budget, spent)
     if name is None:
         return None
-    return Bound(StopReason.BUDGET, f"{NAMED.get(name, name)} of {whose}", isinstance(budget, SharedBudget))
+    return Bound(StopReason.BUDGET, f"{NAMED.get(name, name)} of {owner.words}", owner.whose)
 
 
 def over(*, deadline: datetime | None, until: datetime | None, now: datetime) -> Bound | None:
     """Whether the run's deadline or the night's end has passed; the earlier of both where both have."""
     night = until is not None and now >= until
     if deadline is not None and now >= deadline and not (night and until is not None and until < deadline):
-        return Bound(StopReason.DEADLINE, f"deadline of {RUN}")
-    return Bound(StopReason.DEADLINE, f"end of {NIGHT}", shared=True) if night else None
+        return Bound(StopReason.DEADLINE, f"deadline of {RUN.words}")
+    return end_of_night() if night else None
+
+
+def end_of_night() -> Bound:
+    return Bound(StopReason.DEADLINE, f"end of {NIGHT.words}", NIGHT.whose)
 
 
 def must_stop(

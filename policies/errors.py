@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from karkas.policies.budgets import Whose
+
 
 class KarkasError(Exception):
     """karkas could not go on."""
@@ -116,6 +118,10 @@ class BudgetReachedError(EngineError):
 
 class NightOverError(BudgetReachedError):
     """What a night, or a zone's day, may spend is spent, or the night has ended; the run goes on in the next one."""
+
+    def __init__(self, message: str, whose: Whose) -> None:
+        super().__init__(message)
+        self.whose = whose
 
 
 class RequestRejectedError(EngineError):

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 30
 """How long a transaction waits for another writer before it gives up."""
 
+SILENT_SECONDS = 20
+"""After that PostgreSQL ends the session of a writer that asks nothing: its host is stopped or has vanished, and all
+others wait for it. Shorter than what they wait.
+"""
+
 WRITER_LOCK = 0x6B61726B6173
 """The PostgreSQL advisory lock that every writing transaction takes first ("karkas" in ASCII)."""
 
@@ -313,6 +318,11 @@ def _says(statement: str) -> Callable[[PoolProxiedConnection], None]:
     return begin
 
 
+_TURN = text(
+    "SELECT set_config('idle_in_transaction_session_timeout', :silent, true), pg_advisory_xact_lock(:key)"
+)
+
+
 def _postgres_engines(url: URL) -> tuple[Engine, Engine]:
     """For what reads, and for what writes."""
     options = {
@@ -330,7 +340,7 @@ def _postgres_engines(url: URL) -> tuple[Engine, Engine]:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         if connection.get_execution_options().get("karkas_write", False):
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+            connection.execute(_TURN, {"key": WRITER_LOCK, "silent": f"{SILENT_SECONDS}s"})
 
     # A reader sees one state of the store, as on SQLite; a writer must see what was there when its turn came.
     reading = engine.execution_options(isolation_level="REPEATABLE READ")

@@ -6,14 +6,14 @@ from sqlmodel import col, select
 
 from karkas.policies.gates import GateStatus
 from karkas.policies.permits import PermitStatus, step
+from karkas.policies.runs import RunStatus
 from karkas.storage.records import SYSTEM, Change
 from karkas.storage.tables import UNATTENDED, GateRow, PermitRow, RunRow
 
 WAITING = [status.value for status in GateStatus if status.waits]
-PARKED = "parked"
 _WAKE = (
     update(RunRow)
-    .where(col(RunRow.id) == bindparam("of"), col(RunRow.status) == PARKED)
+    .where(col(RunRow.id) == bindparam("of"), col(RunRow.status) == RunStatus.PARKED.value)
     .values(due_at=bindparam("now"), priority=bindparam("first"))
 )
 UNUSED = [PermitStatus.APPROVED.value, PermitStatus.CLAIMED.value]

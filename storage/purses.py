@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import BindParameter, Row, bindparam, delete, func, insert, select, update
 from sqlmodel import col
 
-from karkas.policies.budgets import NIGHT, Bound, SharedBudget, Spent, StopReason, reached
+from karkas.policies.budgets import Bound, Owner, SharedBudget, Spent, end_of_night, reached
+from karkas.policies.runs import RunStatus
 from karkas.storage.journal import Entry, secret_of, write
 from karkas.storage.records import Change, Note, Records
 from karkas.storage.tables import HoldRow, PurseRow, Table
 
-RUNNING = "running"
 BYTES = 1_000_000
 """Of a megabyte."""
 
@@ -23,8 +23,7 @@ class Share:
 
     purse: str
     budget: SharedBudget
-    whose: str
-    """For people: "the night", "zone lora"."""
+    owner: Owner
 
     @property
     def bounded(self) -> bool:
@@ -131,8 +130,8 @@ class Purses:
         if share.purse.startswith(NIGHTS):
             night = {"of": share.purse.removeprefix(NIGHTS)}
             if change.session.connection().execute(_OPEN, night).first() is None:
-                return Bound(StopReason.DEADLINE, f"end of {NIGHT}", shared=True)
-        return reached(share.budget, spent, whose=share.whose)
+                return end_of_night()
+        return reached(share.budget, spent, owner=share.owner)
 
     def _held(self, change: Change, purse: str) -> Spent:
         held = _HELD["night" if purse.startswith(NIGHTS) else "zone"]
@@ -154,7 +153,9 @@ _RELEASE = delete(_HOLDS).where(_HOLDS.c.id == _OF)
 _HELD = {
     name: select(func.count(), func.coalesce(func.sum(_HOLDS.c.tokens), 0))
     .select_from(_HOLDS.join(_RUN, _RUN.c.id == _HOLDS.c.run))
-    .where(_HOLDS.c[name] == _OF, _RUN.c.status == RUNNING, _RUN.c.segment == _HOLDS.c.segment)
+    .where(
+        _HOLDS.c[name] == _OF, _RUN.c.status == RunStatus.RUNNING.value, _RUN.c.segment == _HOLDS.c.segment
+    )
     for name in ("night", "zone")
 }
 _PAID = ("tokens", "cached_tokens", "model_calls", "disk_bytes")

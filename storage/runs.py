@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, NewType
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -15,6 +14,7 @@ from sqlmodel import Session, col, func, select
 from karkas.policies.actions import digest_of_bytes
 from karkas.policies.budgets import Budget, Spent
 from karkas.policies.errors import AuditError, EngineChangedError, KernelError
+from karkas.policies.runs import RunStatus as RunStatus  # noqa: PLC0414  it is told from here too
 from karkas.storage.audit import newest
 from karkas.storage.endings import WAITING, end_run, wake
 from karkas.storage.journal import drop_answers
@@ -23,19 +23,6 @@ from karkas.storage.records import SYSTEM, Change, Records, amend, find, fresh_i
 from karkas.storage.tables import UNATTENDED, WAITED_FOR, GateRow, RunRow, storable
 
 RunId = NewType("RunId", str)
-
-
-class RunStatus(StrEnum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    PARKED = "parked"
-    DONE = "done"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-    @property
-    def ended(self) -> bool:
-        return self in {RunStatus.DONE, RunStatus.FAILED, RunStatus.STOPPED}
 
 
 NEXT: dict[RunStatus, frozenset[RunStatus]] = {

@@ -122,9 +122,15 @@ class Waiting:
         return [(GateId(gate), RunId(run)) for gate, run in found]
 
     def worked(self, since: datetime) -> list[Worked]:
-        """The runs that were taken up and changed since then, added up by the database."""
+        """The runs that changed since then and were taken up, or failed, added up by the database: how many there are,
+        and what those spent that were begun since. What others spent since stands in no row (`report.spending`).
+        """
         kinds = (col(RunRow.zone), col(RunRow.workflow), col(RunRow.status))
-        spent = [func.sum(col(RunRow.spent)[name].as_float()) for name in Spent.model_fields]
+        begun = col(RunRow.created_at) >= since
+        spent = [
+            func.sum(sqlalchemy.case((begun, col(RunRow.spent)[name].as_float()), else_=0.0))
+            for name in Spent.model_fields
+        ]
         query = sqlalchemy.select(*kinds, func.count(), *spent).where(*_moved(since)).group_by(*kinds)
         with self._records.database.read() as session:
             rows = session.connection().execute(query.order_by(*kinds)).all()
@@ -140,6 +146,12 @@ class Waiting:
             )
             for zone, workflow, status, runs, *sums in map(tuple[Any, ...], rows)
         ]
+
+    def begun_before(self, since: datetime) -> list[RunId]:
+        """Those of them that were begun earlier."""
+        query = select(RunRow.id).where(*_moved(since), col(RunRow.created_at) < since)
+        with self._records.database.read() as session:
+            return [RunId(name) for name in session.exec(query)]
 
     def troubled(self, since: datetime, *, limit: int) -> tuple[list[RunId], int]:
         """The runs that failed or parked for a reason since then, the newest first, and how many there are."""
@@ -185,7 +197,8 @@ class Waiting:
 
 
 def _moved(since: datetime) -> tuple[Any, ...]:
-    return col(RunRow.changed_at) >= since, col(RunRow.segment) > 0
+    begun = sqlalchemy.or_(col(RunRow.segment) > 0, col(RunRow.status) == RunStatus.FAILED.value)
+    return col(RunRow.changed_at) >= since, begun
 
 
 @lru_cache(maxsize=1024)

@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, update
 from sqlmodel import col, delete, or_, select
 
 from karkas.policies.errors import StorageError
+from karkas.policies.runs import RunStatus
 from karkas.storage.leases import lease_name
 from karkas.storage.locks import FileLocks, Lock
 from karkas.storage.records import SYSTEM, Records
-from karkas.storage.runs import RunStatus
 from karkas.storage.sessions import TRUST_S, SessionLock, SessionLocks, now_s
 from karkas.storage.tables import RunRow, WorkerRow
 

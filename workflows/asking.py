@@ -17,9 +17,11 @@ from karkas.policies.budgets import (
     NIGHT,
     Bound,
     Budget,
+    Owner,
     SharedBudget,
     Spent,
     StopReason,
+    Whose,
     day_of,
     must_stop,
     reached,
@@ -132,7 +134,8 @@ class RunCaller(Caller):
         if self.bound is None:
             return BudgetReachedError()
         if self.bound.shared:
-            return NightOverError(f"reached: {self.bound.what}; the run goes on when there is more to spend")
+            told = f"reached: {self.bound.what}; the run goes on when there is more to spend"
+            return NightOverError(told, self.bound.whose)
         return BudgetReachedError(
             f"reached: {self.bound.what}; begin it anew with more (`[budgets]` in karkas.toml)"
         )
@@ -261,7 +264,7 @@ class RunCaller(Caller):
             if share.budget.disk_mb is not None:
                 spent = await asyncio.to_thread(self._store.purses.spent, share.purse)
                 disk = SharedBudget(disk_mb=share.budget.disk_mb)
-                if (bound := reached(disk, spent, whose=share.whose)) is not None:
+                if (bound := reached(disk, spent, owner=share.owner)) is not None:
                     return bound
         return None
 
@@ -308,7 +311,7 @@ class RunCaller(Caller):
         shares = [Share(night_purse(night.id), night.budget, NIGHT)] if night is not None else []
         if zone is not None and (budget := self._zones.get(zone)) is not None:
             day = day_of(self._store.clock().astimezone())
-            shares.append(Share(zone_purse(zone, day), budget, f"the day of zone {zone}"))
+            shares.append(Share(zone_purse(zone, day), budget, Owner(Whose.ZONE, f"the day of zone {zone}")))
         return shares
 
     async def _reserve(self, name: str, tokens: int) -> str | None:

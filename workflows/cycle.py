@@ -87,7 +87,7 @@ async def scout(state: ExploreState, runtime: Runtime[Context]) -> dict[str, obj
     )
     bound = context.caller.bound or context.caller.limit() or await context.caller.shared_limit()
     if bound is not None and bound.shared and cycle == 1:
-        raise NightOverError(f"{bound.what}, before anything was read")
+        raise NightOverError(f"{bound.what}, before anything was read", bound.whose)
     if context.caller.bound is not None:
         chosen = []  # nobody may read them any more, so they are not called read
     ended = 0
@@ -129,7 +129,7 @@ async def summarizer(state: ExploreState, runtime: Runtime[Context]) -> dict[str
     resolved, bound = await _distilled(context, state, documents)
     over = context.caller.bound
     if over is not None and over.shared and not (pool.claims or resolved.claims):
-        raise NightOverError(f"{over.what}, before anything was found")
+        raise NightOverError(f"{over.what}, before anything was found", over.whose)
     known = {(claim.facet, claim.subject.casefold()) for claim in pool.claims}
     new = [claim for claim in resolved.claims if (claim.facet, claim.subject.casefold()) not in known]
     ids = {claim.id for claim in pool.claims}

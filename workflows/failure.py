@@ -33,7 +33,12 @@ def of_run(error: BaseException) -> str:
 
 
 def of_storage(error: BaseException) -> bool:
-    """Whether it is the store that failed, and not the run: a full disk, a lost database, a checkpoint not written."""
+    """Whether it is the store that failed, and not the run: a full disk, a lost database, a checkpoint not written.
+    What the store refuses for what it is, such as a value that is too long, it would refuse for ever.
+    """
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    if "DataError" in {one.__name__ for one in type(cause).__mro__}:
+        return False
     if isinstance(error, StorageError | sqlite3.Error):
         return not isinstance(error, AuditError)
     if isinstance(error, OSError):

@@ -52,7 +52,6 @@ class RunQueue:
         """Takes up to `places` runs at once in each worker, of a zone in `zones` at most so many over all workers."""
         from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
-        logging.getLogger("dbos").setLevel(logging.ERROR)
         _read_no_pickles()
         self._zones = zones
         config: DBOSConfig = {
@@ -62,14 +61,17 @@ class RunQueue:
             "system_database_engine": _engine(folder, url),
             "dbos_system_schema": SCHEMA,
             "use_listen_notify": False,
-            "console_log_level": "ERROR",
+            "log_level": "ERROR",
             "serializer": DBOSPortableJSONSerializer(),
         }
-        self._dbos = DBOS
-        DBOS(config=config)
+        self._dbos, self._worker = DBOS, worker
+        self._here: Any = DBOS(config=config)
+        self._stranded: set[str] = set()
+        _log_with_the_rest()
         _register(advance)
         DBOS.listen_queues([ALL, *(_zone(name) for name in zones)])
         DBOS.launch()
+        _wait_for_no_database(self._here)
         DBOS.register_queue(
             ALL, worker_concurrency=places, polling_interval_sec=POLL_S, on_conflict="always_update"
         )
@@ -103,12 +105,18 @@ class RunQueue:
         return {_run(one.workflow_id) for one in self._list(status=LIVE)}
 
     def take_over(self, alive: Callable[[], Collection[str]]) -> list[str]:
-        """Queues again what workers are at work on that do not live any more; gives the runs."""
+        """Queues again what workers are at work on that do not live any more, and what this one is said to be at work
+        on and is not, since its end could not be written; gives the runs.
+        """
         pending = self._list(status=["PENDING"])
         if not pending:
             return []
         living = alive()  # asked afterwards, since a worker joins before it takes anything up
-        left = [one for one in pending if one.executor_id not in living]
+        here = set(self._here._active_workflows_set.activeList())  # noqa: SLF001
+        mine = {one.workflow_id for one in pending if one.executor_id == self._worker}
+        before, self._stranded = self._stranded, mine - here
+        stranded = before & self._stranded  # at the first look it may be about to begin
+        left = [one for one in pending if one.executor_id not in living or one.workflow_id in stranded]
         if left:
             self._dbos.resume_workflows([one.workflow_id for one in left])
         return sorted({_run(one.workflow_id) for one in left})
@@ -163,6 +171,21 @@ def _read_no_pickles() -> None:
 
     vars(DefaultSerializer)["deserialize"]  # a KeyError where another version of DBOS does it elsewhere
     DefaultSerializer.deserialize = refused  # type: ignore[assignment, method-assign]
+
+
+def _log_with_the_rest() -> None:
+    """DBOS prints on the terminal, also with tracebacks, what is of use in the log and of none to a person."""
+    logger = logging.getLogger("dbos")
+    logger.handlers[:], logger.propagate = [], True
+
+
+def _wait_for_no_database(dbos: Any) -> None:
+    """DBOS would stand still and try again, up to a minute apart, while the database is away: who is told nothing can
+    say nothing, and cannot be ended.
+    """
+    database = dbos._sys_db  # noqa: SLF001
+    vars(database)["_retry_connection_errors"]  # a KeyError where another version of DBOS does it elsewhere
+    database._retry_connection_errors = False  # noqa: SLF001
 
 
 def _zone(name: str | None) -> str:

@@ -15,7 +15,7 @@ from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 
-from karkas.policies.budgets import NIGHT, Spent, day_after
+from karkas.policies.budgets import Spent, Whose, day_after
 from karkas.policies.errors import (
     EngineChangedError,
     KarkasError,
@@ -133,10 +133,19 @@ async def advance(
 async def _count_crash(
     context: Context, graph: CompiledStateGraph[Any, Any, Any, Any], unattended: Unattended | None
 ) -> None:
-    """Raises `CrashedError` where whoever is at work on the run keeps dying at one step: it may be the run's doing."""
+    """Raises `CrashedError` where whoever is at work on the run keeps dying at one step: it may be the run's doing. A
+    worker that lives let go of it, because the store failed it.
+    """
+    store = context.store
+    taken_up = await context.stored(
+        partial(store.happened.events, "run_taken_up", subjects={f"run:{context.run}"})
+    )
+    before = taken_up[-2].actor if len(taken_up) > 1 else None
+    if before in {one.id for one in await context.stored(store.workers.all)}:
+        return
     snapshot = await graph.aget_state({"configurable": {"thread_id": context.run}})
     checkpoint = snapshot.config.get("configurable", {}).get("checkpoint_id")
-    times = await context.stored(context.store.runs.count_crash, context.run, checkpoint)
+    times = await context.stored(store.runs.count_crash, context.run, checkpoint)
     if unattended and times >= unattended.crashes:
         raise CrashedError(
             f"whoever was at work on it died {times} times in a row at the same step ({', '.join(snapshot.next)});"
@@ -153,10 +162,10 @@ async def _put_back(context: Context, run: Run, error: Exception, unattended: Un
             log.warning("run_paused", run_id=run.id, reason=str(error), until=at.isoformat())
             reason = f"{error}; it goes on by itself, tried again at {at.astimezone():%H:%M:%S}"
             status, why = RunStatus.PARKED, None
-        case NightOverError():
+        case NightOverError(whose=whose):
             # The night's end ends this worker's shift, so the next night takes it up; a zone has its next day.
             now = context.store.clock()
-            at = now if NIGHT in str(error) else day_after(now.astimezone())
+            at = now if whose is Whose.NIGHT else day_after(now.astimezone())
             log.info("run_put_off", run_id=run.id, reason=str(error), until=at.isoformat())
             return await _leave(context, RunStatus.QUEUED, reason=str(error), due_at=at)
         case _StoppedElsewhere() | ModelNeededError() | EngineChangedError() | KernelError() | CrashedError():

@@ -49,6 +49,9 @@ def log_to(folder: Path) -> None:
 
     path = folder / FILE
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    logging.raiseExceptions = (
+        False  # a log on a full disk is no reason to print tracebacks among what is told
+    )
     handler = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace", delay=True)
     handler.addFilter(lambda record: _event(record).get("event") != DOING)
     for one in (handler, RunLogs(path.parent)):

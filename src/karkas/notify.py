@@ -23,6 +23,7 @@ from karkas.policies.gates import GateStatus
 from karkas.policies.rendering import visible_line
 from karkas.project import Project
 from karkas.report.prices import money
+from karkas.report.text import first_line, many
 from karkas.settings import NotifySettings, Occasion
 from karkas.storage import Run, RunStatus, WaitingLine
 from karkas.storage.records import SYSTEM
@@ -74,7 +75,9 @@ def morning(project: Project, figures: "Figures") -> None:
     except KarkasError as error:
         log.warning("notification_not_sent", error=str(error))
         return
-    _send(settings, Message(f"karkas: the morning of {_name(project)}", "\n".join(_told(figures))))
+    failed = f", {many(len(figures.failed), 'run')} failed" if figures.failed else ""
+    title = f"karkas: the morning of {_name(project)}{failed}"
+    _send(settings, Message(title, "\n".join(_told(figures))))
 
 
 def troubles(settings: NotifySettings, environ: Mapping[str, str] = os.environ) -> Iterator[str]:
@@ -169,11 +172,14 @@ def _message(project: Project, gates: list[WaitingLine], runs: list[Run]) -> Mes
 
 
 def _told(found: "Figures") -> Iterator[str]:
+    if first := first_line(found.failed, found.stuck):
+        yield first
     claims = sum(zone.new_claims for zone in found.zones)
-    yield f"{len(found.runs):,} runs, {claims:,} new claims, {found.performed:,} actions performed"
+    done = many(found.performed, "action")
+    yield f"{many(len(found.runs), 'run')}, {many(claims, 'new claim')}, {done} performed"
     cost = "" if found.cost is None else f", cost {money(found.cost)}"
     yield f"{found.spent.tokens:,} tokens{cost}"
-    yield f"{found.waits:,} gates wait for you, {len(found.troubles):,} runs need a look"
+    yield f"{many(found.waits, 'gate')} {'waits' if found.waits == 1 else 'wait'} for you"
     for number, choice in enumerate(found.choices[:FEW], start=1):
         yield f"{number}. {_safe(choice.what)}"
     yield "karkas queue, karkas report"

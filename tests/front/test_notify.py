@@ -180,6 +180,15 @@ def test_the_morning_is_sent_with_its_figures(project: Project, inbox: Inbox) ->
     assert "2 gates wait for you" in message["message"]
 
 
+def test_the_morning_begins_with_what_failed(project: Project, inbox: Inbox) -> None:
+    run = project.store.runs.create("act", zone="lab")
+    project.store.runs.set_status(run.id, RunStatus.FAILED, error="it broke")
+    notify.morning(project, look(project, since=project.store.clock() - timedelta(hours=8)))
+    (message,) = inbox
+    assert message["title"] == "karkas: the morning of project, 1 run failed"
+    assert message["message"].startswith(f"1 run failed: karkas runs show {run.id}")
+
+
 def test_only_what_was_asked_for_is_told(project: Project, inbox: Inbox) -> None:
     told = NotifySettings(urls=(VARIABLE,), on=(Occasion.FAILED,))
     project.settings = project.settings.model_copy(update={"notify": told})

@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from karkas.policies.budgets import (
+    NIGHT,
     Budget,
     SharedBudget,
     Spent,
     StopReason,
+    Whose,
     day_of,
     exhausted,
     must_stop,
@@ -78,7 +80,8 @@ def test_the_earlier_end_stops_first_and_then_whatever_is_spent(
     if ends:
         assert bound is not None
         assert bound.reason is StopReason.DEADLINE
-        of_night = bound.what == "end of the night"
+        of_night = bound.whose is Whose.NIGHT
+        assert (bound.what == "end of the night") is of_night
         assert bound.shared is of_night
         assert (night if of_night else deadline) == min(ends)
     else:
@@ -88,7 +91,7 @@ def test_the_earlier_end_stops_first_and_then_whatever_is_spent(
 
 @given(st.builds(SharedBudget, tokens=st.none() | counts, model_calls=st.none() | counts), spent)
 def test_what_many_share_names_whose_it_is_and_counts_nothing_else(budget: SharedBudget, sum_: Spent) -> None:
-    bound = reached(budget, sum_, whose="the night")
+    bound = reached(budget, sum_, owner=NIGHT)
     names = [name for name in ("tokens", "model_calls") if getattr(budget, name) is not None]
     full = [name for name in names if getattr(sum_, name) >= getattr(budget, name)]
     assert (bound is not None) is bool(full)

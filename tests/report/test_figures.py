@@ -9,6 +9,8 @@ from karkas import runner
 from karkas.policies.verdicts import Approve, Edit, Reject
 from karkas.project import Project
 from karkas.queue import morning
+from karkas.queue.blocks import Line
+from karkas.report import text
 from karkas.report.figures import Figures, look
 from karkas.storage import RunStatus
 
@@ -75,6 +77,19 @@ def test_a_failure_is_told_with_its_reason(project: Project, advance: Advance) -
     (trouble,) = night(project).troubles
     assert trouble.startswith(f"run {run.id}: failed")
     assert "no courier here" in trouble
+    assert next(iter(text.lines(night(project)))) == Line(f"1 run failed: karkas runs show {run.id}")
+
+
+def test_a_run_that_failed_before_it_was_ever_taken_up_is_told_too(project: Project) -> None:
+    run = project.store.runs.create("act", zone="lab")
+    project.store.runs.create("act", zone="lab")
+    project.store.runs.set_status(run.id, RunStatus.FAILED, error="its file is gone")
+    found = night(project)
+    assert found.failed == (run.id,)
+    assert [zone.runs for zone in found.zones] == [{"failed": 1}]
+    told = morning.look(project, begin=project.store.clock() - timedelta(hours=8))
+    assert [zone.runs for zone in told.zones] == [{"failed": 1}]
+    assert "its file is gone" in told.troubles[0]
 
 
 def test_what_broke_off_and_was_resumed_is_told(project: Project, advance: Advance) -> None:
@@ -99,6 +114,7 @@ def test_of_a_run_that_was_begun_before_only_what_it_spent_since_counts(
     assert zone.spent.tokens == 20
     assert zone.spent.model_calls == 1
     assert zone.spent.sources == 0, "they were read before"
+    assert [one.spent for one in morning.look(project, begin=since).zones] == [zone.spent]
     assert look(project, since=evening - timedelta(hours=9)).spent.tokens == 2_020
 
 
@@ -118,11 +134,18 @@ def test_tokens_add_up_over_time_and_cost_what_the_price_says(
     assert zone.cost == found.cost
 
 
-def test_the_morning_and_the_report_say_the_same(project: Project, advance: Advance) -> None:
-    advance("explore")
+def test_the_morning_and_the_report_say_the_same(
+    project: Project, advance: Advance, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [advance("explore"), advance("write")]
+    begin = project.store.clock()
+    project.store.runs.take_up(before[1].id)
+    answer(before[0].id, 10)
+    answer(advance("explore").id, 100)
     advance("breaks")
-    begin = project.store.clock() - timedelta(hours=8)
+    later(project, monkeypatch, timedelta(minutes=1))
     found, told = look(project, since=begin), morning.look(project, begin=begin)
+    assert {zone.zone: zone.spent.tokens for zone in told.zones} == {"courier": 220, "lab": 0}
     assert told.troubles == found.troubles
     assert [(one.zone, one.runs, one.spent, one.claims) for one in told.zones] == [
         (one.zone, one.runs, one.spent, one.claims) for one in found.zones

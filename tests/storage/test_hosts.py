@@ -1,7 +1,12 @@
 """Several hosts, each with a folder of its own, one PostgreSQL and one signing key."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +15,18 @@ from sqlalchemy import text
 
 from karkas.policies.errors import NotFoundError, StorageError
 from karkas.policies.verdicts import Approve
-from karkas.storage import Gate, Run, Store
+from karkas.storage import Gate, Run, Store, database
+
+WRITER = """
+import sys
+from pathlib import Path
+from karkas.storage import Store, database
+database.SILENT_SECONDS = 2
+with Store.open(Path(sys.argv[1]), url=sys.argv[2]) as store:
+    with store.database.write():
+        print("writes", flush=True)
+        sys.stdin.readline()
+"""
 
 
 @pytest.fixture
@@ -97,4 +113,29 @@ def test_a_host_with_another_key_takes_no_part(here: Store, tmp_path: Path, url:
     SigningKey.create(folder / "signing.key")
     with Store.open(folder, url=url) as stranger, pytest.raises(StorageError, match="copy that of the host"):
         stranger.workers.join(1)
+    assert here.verify() == []
+
+
+def test_a_host_that_vanishes_in_the_middle_of_a_write_holds_nobody_up_for_long(
+    here: Store, folder: Path, url: str | None
+) -> None:
+    assert database.SILENT_SECONDS < database.BUSY_SECONDS, "or all others would give up before"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(folder), str(url)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "writes\n"
+        os.kill(writer.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        here.runs.create("act")
+        assert time.monotonic() - began < 10
+    finally:
+        os.kill(writer.pid, signal.SIGCONT)
+        _, said = writer.communicate("\n", timeout=30)
+    assert "nothing was half written" in said
     assert here.verify() == []

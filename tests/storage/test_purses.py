@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from karkas.policies.budgets import SharedBudget, Spent, StopReason
+from karkas.policies.budgets import NIGHT, Owner, SharedBudget, Spent, StopReason, Whose
 from karkas.policies.errors import NotFoundError
 from karkas.storage import Night, Run, RunStatus, Store
 from karkas.storage.journal import Entry
@@ -19,13 +19,15 @@ from karkas.storage.purses import Hold, Share, night_purse, zone_purse
 SPEND = """
 import sys, random, secrets, time
 from pathlib import Path
-from karkas.policies.budgets import Bound, Spent
+from karkas.policies.budgets import NIGHT, Bound, Spent
 from karkas.storage import Store
 from karkas.storage.purses import Hold, Share, night_purse
 folder, url, run, night = sys.argv[1:]
 with Store.open(Path(folder), url=url or None) as store:
-    share = Share(night_purse(night), store.nights.get(night).budget, "the night")
+    share = Share(night_purse(night), store.nights.get(night).budget, NIGHT)
     segment = store.runs.get(run).segment
+    print("ready", flush=True)
+    sys.stdin.readline()
     while True:
         tokens = random.randint(1, 100)
         hold = Hold(secrets.token_hex(8), run, segment, tokens)
@@ -45,8 +47,11 @@ def night(store: Store) -> Night:
     return store.nights.open(budget=SharedBudget(tokens=100))
 
 
+DAY = Owner(Whose.ZONE, "the day of zone lora")
+
+
 def of(night: Night) -> Share:
-    return Share(night_purse(night.id), night.budget, "the night")
+    return Share(night_purse(night.id), night.budget, NIGHT)
 
 
 def running(store: Store) -> Run:
@@ -72,23 +77,23 @@ def test_what_is_under_way_counts_and_what_has_ended_leaves_its_place(store: Sto
     store.purses.spend(run.id, Spent(tokens=30, model_calls=1), purses=[share.purse], hold="b")
     store.purses.spend(run.id, Spent(tokens=70, model_calls=1), purses=[share.purse], hold="c")
     bound = store.purses.reserve(hold(run, "d"), [share])
-    assert bound == (StopReason.BUDGET, "tokens of the night", True)
+    assert bound == (StopReason.BUDGET, "tokens of the night", Whose.NIGHT)
     assert store.nights.get(night.id).spent == Spent(tokens=100, model_calls=2)
     assert held(store) == 0
 
 
 def test_every_purse_must_have_something_left_and_all_are_paid_from(store: Store, night: Night) -> None:
     run = running(store)
-    zone = Share(zone_purse("lora", "2026-03-01"), SharedBudget(model_calls=1), "the day of zone lora")
+    zone = Share(zone_purse("lora", "2026-03-01"), SharedBudget(model_calls=1), DAY)
     shares = [of(night), zone]
     assert store.purses.reserve(hold(run, "a", 1), shares) is True
     assert store.purses.reserve(hold(run, "b", 1), shares) is False
     spent = Spent(tokens=7, cached_tokens=3, model_calls=1, disk_mb=0.25)
     store.purses.spend(run.id, spent, purses=[share.purse for share in shares], hold="a")
     bound = store.purses.reserve(hold(run, "b", 1), shares)
-    assert bound == (StopReason.BUDGET, "model calls of the day of zone lora", True)
+    assert bound == (StopReason.BUDGET, "model calls of the day of zone lora", Whose.ZONE)
     assert store.purses.spent(zone.purse) == store.purses.spent(of(night).purse) == spent
-    another_day = Share(zone_purse("lora", "2026-03-02"), zone.budget, zone.whose)
+    another_day = Share(zone_purse("lora", "2026-03-02"), zone.budget, DAY)
     assert store.purses.reserve(hold(run, "b", 1), [of(night), another_day]) is True
 
 
@@ -117,7 +122,7 @@ def test_a_night_that_is_closed_allows_nothing_and_holds_nothing(store: Store, n
     assert store.purses.reserve(hold(run, "b"), [of(night)]) == (
         StopReason.DEADLINE,
         "end of the night",
-        True,
+        Whose.NIGHT,
     )
     # What was under way is paid for all the same.
     store.purses.spend(run.id, Spent(tokens=50, model_calls=1), purses=[of(night).purse], hold="a")
@@ -199,10 +204,22 @@ def test_two_processes_never_spend_more_than_a_nights_tokens_and_one_call(
     night = store.nights.open(budget=SharedBudget(tokens=3000))
     runs = [running(store) for _ in range(2)]
     workers = [
-        subprocess.Popen([sys.executable, "-c", SPEND, str(store.folder), url or "", run.id, night.id])
+        subprocess.Popen(
+            [sys.executable, "-c", SPEND, str(store.folder), url or "", run.id, night.id],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for run in runs
     ]
-    assert [worker.wait(120) for worker in workers] == [0, 0]
+    assert [worker.stdout and worker.stdout.readline() for worker in workers] == ["ready\n"] * 2
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    for worker in workers:
+        worker.communicate(timeout=120)
+    assert [worker.returncode for worker in workers] == [0, 0]
     spent = [store.runs.get(run.id).spent.tokens for run in runs]
     assert min(spent) > 0
     assert 3000 <= sum(spent) == store.nights.get(night.id).spent.tokens < 3100

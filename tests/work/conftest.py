@@ -1,5 +1,7 @@
 """A real project with a user's workflows in it, and workers as processes of their own."""
 
+import os
+import secrets
 import subprocess
 import sys
 import time
@@ -9,12 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from karkas.project import Project
+from karkas.runner import begin
+from karkas.storage import Run, RunStatus
 
 NOW = datetime(2026, 11, 30, 22, 59, 30, tzinfo=UTC)
 KARKAS = Path(sys.executable).with_name("karkas")
+POSTGRES = os.environ.get("KARKAS_TEST_POSTGRES_URL")
+needs_postgres = pytest.mark.skipif(POSTGRES is None, reason="KARKAS_TEST_POSTGRES_URL is not set")
+on_both = pytest.mark.parametrize(
+    "stored", ["sqlite", pytest.param("postgresql", marks=needs_postgres)], indirect=True
+)
+"""For a test that is to hold on SQLite and on PostgreSQL; the others run on SQLite."""
 FLOW = r'''
 import asyncio
 from pathlib import Path
@@ -60,10 +72,30 @@ asks.add_edge(START, "colour").add_edge("colour", END)
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def database() -> Iterator[str]:
+    """A new database in PostgreSQL."""
+    assert POSTGRES is not None
+    name = f"karkas_test_{secrets.token_hex(4)}"
+    with psycopg.connect(POSTGRES, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}".encode())
+    yield make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(POSTGRES, autocommit=True) as server:
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def stored(request: pytest.FixtureRequest) -> str:
+    """What karkas.toml says of where the record is kept; see `on_both`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return ""
+    return f'[storage]\nurl = "{request.getfixturevalue("database")}"\n'
+
+
+@pytest.fixture
+def root(tmp_path: Path, stored: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
     root.mkdir()
-    (root / "karkas.toml").write_text("[zones.notes]\nunderstanding = 3\n")
+    (root / "karkas.toml").write_text(f"[zones.notes]\nunderstanding = 3\n{stored}")
     Project.init(root).close()
     (root / "flows.py").write_text(FLOW)
     monkeypatch.chdir(root)
@@ -82,6 +114,15 @@ def opened(root: Path) -> Iterator[Callable[[], Project]]:
     yield open_
     for project in projects:
         project.close()
+
+
+def queue(project: Project, flow: str, *names: str, zone: str | None = None) -> list[Run]:
+    now = project.store.clock()
+    return [begin(project, f"flows.py:{flow}", {"name": name}, zone=zone, due_at=now) for name in names]
+
+
+def standing(project: Project, runs: list[Run]) -> list[RunStatus]:
+    return [project.store.runs.get(run.id).status for run in runs]
 
 
 class Ended(NamedTuple):
@@ -107,6 +148,18 @@ def worker(*args: str) -> "Iterator[subprocess.Popen[str]]":
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def telling(out: Path, *args: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """`karkas` in a process of its own, which says what it says in a file; it is killed at the end, if it still lives."""
+    with out.open("wb") as file:
+        process = subprocess.Popen([KARKAS, *args], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def until(holds: Callable[[], object], *, within_s: float = 60.0) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from langgraph.graph import END, START
 from langgraph.types import StateSnapshot
+from sqlalchemy.exc import DataError
 from tests.workflows.conftest import Bench
 
 from karkas.policies.errors import ModelNeededError, ModelUnavailableError, StorageError, UsageError
@@ -98,6 +99,24 @@ def test_a_store_that_cannot_be_written_is_no_fault_of_the_run(bench: Bench, err
     store = bench.project.store
     assert [one.id for one in store.runs.due(store.clock())] == [run.id]
     assert bench.advance(context, failing.graph, unattended=WORKER).status is RunStatus.DONE
+
+
+@pytest.mark.parametrize("error", [sqlite3.DataError("too big"), StorageError("refused")])
+def test_what_the_store_refuses_for_what_it_is_is_the_runs_fault(bench: Bench, error: Exception) -> None:
+    if isinstance(error, StorageError):
+        error.__cause__ = DataError("INSERT", {}, sqlite3.DataError("too big"))
+    _, context = bench.begin((failing := Failing(error)).graph)
+    assert bench.advance(context, failing.graph, unattended=WORKER).status is RunStatus.QUEUED
+
+
+def test_a_worker_that_lives_did_not_die_at_a_run_that_the_store_failed_again_and_again(bench: Bench) -> None:
+    me = Unattended(bench.project.store.workers.join(1).id, crashes=3)
+    failing = Failing(*(StorageError("the database is away") for _ in range(5)))
+    _, context = bench.begin(failing.graph)
+    for _ in range(5):
+        with pytest.raises(StorageError):
+            bench.advance(context, failing.graph, unattended=me)
+    assert bench.advance(context, failing.graph, unattended=me).status is RunStatus.DONE
 
 
 def test_a_run_at_which_its_workers_die_again_and_again_is_given_up(bench: Bench) -> None:

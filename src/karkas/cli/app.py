@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from karkas.cli import exits, failures
+from karkas.cli.lasting import open_standard_streams
 
 
 class Room(NamedTuple):
@@ -193,6 +194,7 @@ def karkas(
 
 def main() -> None:
     """The entry point of the `karkas` command."""
+    open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets its escape, not a crash.
         if isinstance(stream, io.TextIOWrapper):

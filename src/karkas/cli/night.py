@@ -33,7 +33,8 @@ def night(
     that fails is tried again and then marked, and neither stops the night. When it ends, explorations end with what
     they have, in a valid file that says what stopped them; all else goes on the next night. Nothing asks you anything.
 
-    Exits 0 when all is done, 3 when gates wait for you, 4 when the end or the budget cut something short. In the
+    Its last words begin with what failed. Exits 0 when all is done, 1 when a run failed, 3 when gates wait for you, 4
+    when the end or the budget cut something short. It outlasts its terminal where it was begun with nohup. In the
     morning: karkas queue.
 
     \b

@@ -31,7 +31,7 @@ def beside_lines(*, quiet: bool = False) -> Iterator[Shown]:
 
 
 def _above(console: "Console", text: str) -> None:
-    console.print(visible_line(text), soft_wrap=True)
+    console.print(visible_line(text))
 
 
 @contextmanager

@@ -129,7 +129,8 @@ def _below(found: "Live") -> Iterator[str]:
     rate = "" if found.rate is None else f"; {found.rate:,.0f} tokens/s"
     costs = [run.cost for run in found.runs if run.cost is not None]
     cost = f"; these cost {money(sum(costs))}" if costs else ""
-    yield f"runs     {counts or 'none'}{rate}{cost}"
+    failed = "; karkas runs list --status failed" if found.counts.get("failed") else ""
+    yield f"runs     {counts or 'none'}{rate}{cost}{failed}"
     alive = sum(one.alive for one in found.workers)
     gone = [one.name for one in found.workers if not one.alive]
     yield f"workers  {alive} alive" + (f", not heard of: {', '.join(gone)}" if gone else "")

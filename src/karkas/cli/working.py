@@ -5,17 +5,22 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 import typer
 
 from karkas import notify, telemetry
 from karkas.cli import ending, exits, progress, screen
+from karkas.cli.lasting import lasting
+from karkas.policies.errors import KarkasError
+from karkas.policies.runs import RunStatus
 from karkas.project import person
-from karkas.report.figures import look
+from karkas.report.figures import is_stuck, look, worked
+from karkas.report.text import first_line
 from karkas.work.shift import Over, Shift
 
 if TYPE_CHECKING:
@@ -23,9 +28,12 @@ if TYPE_CHECKING:
     from karkas.storage import Run
     from karkas.storage.nights import Night
 
+log = structlog.get_logger("karkas.work")
+
 REDRAW_S = 0.5
 
 
+@lasting()
 def night(
     project: "Project", *, until: datetime | None, budget_tokens: int | None, places: int | None, json: bool
 ) -> None:
@@ -38,12 +46,16 @@ def night(
     if not json:
         end = f" until {until:%a %H:%M}" if until else ""
         screen.say(f"night{end}: {shift.places} runs at once; Ctrl-C ends it, and nothing is lost")
-    over = Over.STOPPED
     try:
         over = _work(shift, json=json)
-    finally:
-        closed = project.store.nights.close(opened.id, why=over.value)
-    runs = [run for run in project.store.runs.list(changed_since=opened.opened_at) if run.segment]
+    except BaseException as error:
+        log.error("night_broken_off", night=opened.id, error=repr(error))  # noqa: TRY400
+        with suppress(KarkasError):
+            project.store.nights.close(opened.id, why=f"broken off: {type(error).__name__}")
+        raise
+    closed = project.store.nights.close(opened.id, why=over.value)
+    log.info("night_ended", night=opened.id, why=over.value, told_by=shift.told_by or None)
+    runs = worked(project, opened.opened_at)
     left = len(project.store.runs.due(project.store.clock()))
     waiting = project.store.waiting.count()
     if json:
@@ -56,10 +68,12 @@ def night(
             }
         )
     else:
-        _tell(closed, over, runs, left=left, waiting=waiting)
+        _tell(closed, _why(over, closed, shift), runs, left=left, waiting=waiting)
     notify.morning(project, look(project, since=opened.opened_at))
     if over is Over.STOPPED:
         raise typer.Exit(exits.INTERRUPTED)
+    if any(run.status is RunStatus.FAILED for run in runs):
+        raise typer.Exit(exits.FAILED)
     cut = left or any(ending.exit_code(run) == exits.STOPPED for run in runs)
     if cut and over in {Over.DEADLINE, Over.BUDGET}:
         raise typer.Exit(exits.STOPPED)
@@ -67,6 +81,7 @@ def night(
         raise typer.Exit(exits.PARKED)
 
 
+@lasting()
 def work(project: "Project", *, places: int | None, metrics_port: int | None, json: bool) -> None:
     shift = _shift(project, places)
     if metrics_port is not None:
@@ -79,7 +94,7 @@ def work(project: "Project", *, places: int | None, metrics_port: int | None, js
         )
     _work(shift, json=json)
     if not json:
-        screen.say("stopped; what was at work is queued again")
+        screen.say(f"stopped by {shift.told_by}; what was at work is queued again")
 
 
 def list_workers(project: "Project", *, json: bool) -> None:
@@ -120,6 +135,7 @@ def _work(shift: Shift, *, json: bool) -> Over:
     thread = threading.Thread(target=run, name="karkas-shift")
     with _stopping(shift), progress.beside_lines(quiet=json) as shown:
         shift.tell = _as_json if json else partial(_told, shift.project, shown.say)
+        shift.held_up = partial(_held_up, shift.project, ending.print_error if json else shown.say)
         thread.start()
         while thread.is_alive():
             thread.join(REDRAW_S)
@@ -136,24 +152,32 @@ def _as_json(run: "Run") -> None:
 
 
 def _told(project: "Project", say: Callable[[str], None], run: "Run") -> None:
-    zone = f" {run.zone}" if run.zone else ""
-    say(f"{project.store.clock().astimezone():%H:%M:%S} {run.id} {run.workflow}{zone}: {_stands(run)}")
+    say(f"{project.store.clock().astimezone():%H:%M:%S} {_stands(run)}")
+
+
+def _held_up(project: "Project", say: Callable[[str], None], why: str) -> None:
+    told = f"held up, nothing is lost: {why}" if why else "goes on"
+    say(f"{project.store.clock().astimezone():%H:%M:%S} {told}")
 
 
 @contextmanager
 def _stopping(shift: Shift) -> Iterator[None]:
     """The first signal ends the shift in order; what was begun ends first. A second one is the terminal's own."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
+    # One that is ignored stays so: `nohup`, and shells in the background, ask for that.
+    before = {
+        number: handler for number in numbers if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+    }
 
     def stop(number: int, _: object) -> None:
         if number == signal.SIGINT and sys.stdout.isatty():
             print()  # after the terminal's ^C
+        shift.told_by = signal.Signals(number).name
         shift.stop()
         for one, handler in before.items():
             signal.signal(one, handler)
 
-    for number in numbers:
+    for number in before:
         signal.signal(number, stop)
     try:
         yield
@@ -173,25 +197,37 @@ def _doing(shift: Shift) -> str:
 
 
 def _stands(run: "Run") -> str:
-    told = run.reason or (run.error or "").split("\n", 1)[0]
-    return f"{run.status.value}{f', {told}' if told else ''}"
+    zone = f" {run.zone}" if run.zone else ""
+    told = [part.split("\n", 1)[0] for part in (run.reason, run.error) if part]
+    how = f", {': '.join(told)}" if told else ""
+    return f"{run.id} {run.workflow}{zone}: {run.status.value}{how}"
 
 
-def _tell(night: "Night", over: Over, runs: "list[Run]", *, left: int, waiting: int) -> None:
-    why = {
-        Over.DRAINED: "all that was queued is done or waits",
-        Over.DEADLINE: "the night is over",
-        Over.BUDGET: "the night's budget is spent",
-        Over.STOPPED: "interrupted; nothing is lost, `karkas night` goes on",
-    }[over]
-    counted = Counter(run.status.value for run in runs if run.status.ended or run.status.value == "parked")
+def _why(over: Over, night: "Night", shift: Shift) -> str:
+    match over:
+        case Over.DRAINED:
+            return "all that was queued was worked off"
+        case Over.DEADLINE:
+            return f"the night is over, it was {night.until.astimezone():%H:%M}" if night.until else "over"
+        case Over.BUDGET:
+            return "the night's budget is spent"
+        case Over.STOPPED:
+            return f"ended by {shift.told_by}; nothing is lost, `karkas night` goes on"
+
+
+def _tell(night: "Night", why: str, runs: "list[Run]", *, left: int, waiting: int) -> None:
+    """Says first what a tired person must not miss."""
+    failed = [run for run in runs if run.status is RunStatus.FAILED]
+    stuck = [run for run in runs if is_stuck(run)]
+    if first := first_line([run.id for run in failed], [run.id for run in stuck]):
+        screen.say(first, style="bold red")
+    counted = Counter(run.status.value for run in runs if run.status.ended or run.status is RunStatus.PARKED)
     counts = ", ".join(f"{number:,} {status}" for status, number in counted.items()) or "nothing was done"
     tokens = f"; {night.spent.tokens:,} tokens" if night.spent.tokens else ""
     screen.say(f"{why}: {counts}{tokens}")
     if left:
         screen.say(f"{screen.counted(left, 'run')} left for the next night")
-    for run in runs:
-        if run.status.value == "failed":
-            screen.line(f"  {run.id} failed: karkas runs show {run.id}")
+    for run in (*failed, *stuck):
+        screen.line(f"  {_stands(run)}")
     if waiting:
         screen.say(f"{waiting:,} {'gate waits' if waiting == 1 else 'gates wait'} for you: karkas queue")

@@ -15,6 +15,7 @@ from karkas.queue.blocks import Block, Facts, Heading, Line, Tone
 from karkas.queue.outcome import since
 from karkas.report.choices import Choice, choices, decide_first
 from karkas.report.figures import ZoneWork, counted_under, map_counts, of_run
+from karkas.report.spending import worked_since
 from karkas.storage import RunStatus
 from karkas.storage.waiting import Worked
 
@@ -55,7 +56,7 @@ def look(project: Project, *, begin: datetime | None = None) -> Morning:
     store = project.store
     now = store.clock()
     begin = begin or _last_here(project)
-    works = store.waiting.worked(begin)
+    works = worked_since(project, begin)
     troubled, troubles = store.waiting.troubled(begin, limit=TROUBLES)
     lines = store.waiting.lines()
     return Morning(

@@ -100,6 +100,9 @@ class Figures(_Figures):
     gates: GateCounts
     by_person: dict[str, int]
     """Decisions by who made them."""
+    failed: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
+    """Runs that wait for more than a decision."""
     troubles: tuple[str, ...]
     resumed: tuple[str, ...]
     performed: int
@@ -135,6 +138,8 @@ def look(project: Project, *, since: datetime, until: datetime | None = None) ->
         cycles=tuple(cycles),
         gates=_sum(by_zone.values()),
         by_person=dict(by_person.most_common()),
+        failed=tuple(run.id for run in runs if run.status is RunStatus.FAILED),
+        stuck=tuple(run.id for run in runs if is_stuck(run)),
         troubles=tuple(troubles(runs)),
         resumed=tuple(_resumed(told)),
         performed=store.waiting.performed(since),
@@ -148,8 +153,9 @@ def look(project: Project, *, since: datetime, until: datetime | None = None) ->
 
 
 def worked(project: Project, since: datetime) -> list[Run]:
-    """The runs that were at work since then."""
-    return [run for run in project.store.runs.list(changed_since=since) if run.segment]
+    """The runs that were at work since then, or failed without ever having been: their file was gone, say."""
+    moved = project.store.runs.list(changed_since=since)
+    return [run for run in moved if run.segment or run.status is RunStatus.FAILED]
 
 
 def work_by_zone(project: Project, runs: Sequence[Run], spent: Mapping[str, Spent]) -> Iterator[ZoneWork]:
@@ -172,6 +178,11 @@ def troubles(runs: Iterable[Run]) -> Iterator[str]:
     for run in runs:
         if run.error or (run.reason and run.status is RunStatus.PARKED):
             yield of_run(run)
+
+
+def is_stuck(run: Run) -> bool:
+    """Whether it neither goes on by itself nor after a decision."""
+    return run.status is RunStatus.PARKED and bool(run.reason) and run.due_at is None
 
 
 def of_run(run: Run) -> str:

@@ -8,6 +8,7 @@ from karkas.policies.rendering import visible_line
 from karkas.report import charts
 from karkas.report.figures import Figures
 from karkas.report.prices import money
+from karkas.report.text import first_line
 
 LONGEST = 400
 """Characters of what others wrote."""
@@ -30,7 +31,12 @@ def page(found: Figures, *, title: str = "karkas") -> str:
     ]
     environment.globals["as_money"] = money
     template = environment.get_template("report.html")
-    return template.render(found=found, title=title, plots=[one for one in plots if one[1] is not None])
+    return template.render(
+        found=found,
+        title=title,
+        first_line=first_line(found.failed, found.stuck),
+        plots=[one for one in plots if one[1] is not None],
+    )
 
 
 def _shown(value: object) -> object:

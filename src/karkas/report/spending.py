@@ -9,6 +9,7 @@ from karkas.policies.budgets import Spent
 from karkas.project import Project
 from karkas.storage import Run, RunStatus
 from karkas.storage.happened import CYCLE
+from karkas.storage.waiting import Worked
 
 POINTS = 200
 """Of a line in a plot."""
@@ -58,6 +59,21 @@ def spent_between(
             cycles=sum(one.at >= since for one in cycles),
         )
     return found
+
+
+def worked_since(project: Project, since: datetime) -> list[Worked]:
+    """The runs that were at work since then by zone, workflow and status, with what they spent since, by the same count
+    as `spent_between`; the database adds up all that can be.
+    """
+    store = project.store
+    works = {(work.zone, work.workflow, work.status): work for work in store.waiting.worked(since)}
+    earlier = [store.runs.get(name) for name in store.waiting.begun_before(since)]
+    spent = spent_between(project, earlier, since)
+    for run in earlier:
+        kind = run.zone or "", run.workflow, run.status
+        if kind in works:
+            works[kind] = works[kind]._replace(spent=works[kind].spent + spent[run.id])
+    return list(works.values())
 
 
 def _worked_s(project: Project, runs: Sequence[Run], since: datetime, until: datetime) -> dict[str, float]:

@@ -32,6 +32,8 @@ GRACE_S = 600.0
 """How long what is at work may take to end with what it has, once the night is over."""
 ENDING_S = 30.0
 """How long a run may take to let go when the worker is told to end: a tool that was begun is waited for."""
+LONGEST_REST_S = 30.0
+"""Before a run is taken up again that the store failed, or that somebody else was at work on."""
 AT_MOST = 1000
 """Runs that are queued ahead; the rest follow when these have gone."""
 
@@ -56,10 +58,14 @@ class Shift:
     drain: bool = False
     """Ends when nothing is left to do before the night's end."""
     tell: Callable[[Run], None] = lambda _: None
+    held_up: Callable[[str], None] = lambda _: None
+    """Is told why nothing can be done just now, and "" when it goes on; from other threads too."""
     doing: dict[str, str] = field(default_factory=dict)
     """What each run at work here is doing."""
+    told_by: str = ""
+    """The signal that told it to end."""
     trouble: str = ""
-    """Why nothing can be taken up just now."""
+    """Why nothing can be done just now."""
     _tasks: "dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Task[Run]]]" = field(default_factory=dict)
     _not_before: dict[str, tuple[float, int]] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
@@ -67,6 +73,8 @@ class Shift:
     _winding_up: threading.Event = field(default_factory=threading.Event)
     _gone: threading.Event = field(default_factory=threading.Event)
     _buried: BuriedError | None = None
+    _troubled: set[str] = field(default_factory=set)
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def stop(self) -> None:
         """Ends it soon: what is at work here is queued again, and goes on where it was. For signal handlers."""
@@ -104,30 +112,47 @@ class Shift:
         while not self._gone.wait(BEAT_S):
             try:
                 self.project.store.workers.beat()
+                self._goes_on("beat")
             except BuriedError as error:
                 self._buried = error
                 self._stop.set()
                 return
             except Exception as error:  # noqa: BLE001  it is tried again, and the others count the silence
-                log.warning("worker_not_heard", error=str(error))
+                self._is_held_up("beat", error)
 
     def _loop(self, queue: RunQueue) -> Over:
         while not self._stop.is_set():
             try:
                 over = self._tick(queue)
-                self.trouble = ""
-            except Exception as error:
+                self._goes_on("tick")
+            except Exception as error:  # noqa: BLE001
                 # A full disk, a database that is away: it passes or a person mends it, and the night goes on.
-                over, told = None, str(error).split("\n", 1)[0] or type(error).__name__
-                if told != self.trouble:
-                    log.exception("worker_held_up")
-                self.trouble = told
+                over = None
+                self._is_held_up("tick", error)
             if over is not None:
                 return over
             self._stop.wait(TICK_S)
         if self._buried is not None:
             raise self._buried
         return Over.STOPPED
+
+    def _is_held_up(self, at: str, error: Exception) -> None:
+        with self._mutex:
+            first = not self._troubled
+            self._troubled.add(at)
+            if first:
+                self.trouble = str(error).split("\n", 1)[0] or type(error).__name__
+                log.error("worker_held_up", at=at, exc_info=error)
+                self.held_up(self.trouble)
+
+    def _goes_on(self, at: str) -> None:
+        with self._mutex:
+            if at in self._troubled:
+                self._troubled.remove(at)
+                if not self._troubled:
+                    self.trouble = ""
+                    log.info("worker_goes_on")
+                    self.held_up("")
 
     def _tick(self, queue: RunQueue) -> Over | None:
         store, now = self.project.store, self.project.store.clock()
@@ -237,7 +262,7 @@ class Shift:
 
     def _pause(self, name: str) -> None:
         _, tries = self._not_before.get(name, (0.0, 0))
-        self._not_before[name] = monotonic() + pause_s(tries) / 3, tries + 1
+        self._not_before[name] = monotonic() + min(pause_s(tries) / 3, LONGEST_REST_S), tries + 1
 
     def _progress(self, name: str) -> Callable[..., None]:
         def shown(doing: str, /, *, done: int = 0, total: int | None = None) -> None:
