@@ -263,12 +263,14 @@ async def _proceed(
         elif snapshot.metadata is not None:
             step = None if snapshot.next or snapshot.tasks else ENDED
     while step is not ENDED:
+        # Subgraphs are told of as they go on, by a task a step: only where somebody listens.
+        told = listen is not None
         steps: AsyncIterator[Any] = graph.astream(
-            step, config, context=context, durability="sync", stream_mode="updates", subgraphs=True
+            step, config, context=context, durability="sync", stream_mode="updates", subgraphs=told
         )
-        async for where, update in steps:
+        async for update in steps:
             if listen is not None:
-                listen(where, update)
+                listen(*update)
         snapshot = await graph.aget_state(config)
         waited_at = gates_of(snapshot)
         decided = await context.at_once(partial(_decided, context, waited_at)) if waited_at else set()
