@@ -126,7 +126,7 @@ class Runs:
                 budget=(budget or Budget()).model_dump(mode="json"),
                 spent=Spent().model_dump(mode="json"),
                 deadline=deadline,
-                status=RunStatus.QUEUED,
+                status=RunStatus.QUEUED.value,
                 created_at=change.now,
                 changed_at=change.now,
                 due_at=due_at,

@@ -72,7 +72,7 @@ def issue(
         variant=index,
         action=variant.digest,
         binding=variant.binding.model_dump(mode="json"),
-        status=PermitStatus.APPROVED,
+        status=PermitStatus.APPROVED.value,
         issued_at=change.now,
         changed_at=change.now,
     )
