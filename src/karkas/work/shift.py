@@ -100,7 +100,7 @@ class Shift:
                 return self._loop(queue)
             finally:
                 self._let_go()
-                queue.close(patience_s=0)
+                queue.close(patience_s=1)  # what was just being taken up sees that it is over, and leaves
                 self._gone.set()
                 heart.join()
         finally:
