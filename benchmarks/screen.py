@@ -11,9 +11,10 @@ For each number, in a project of its own with that many gates waiting (each with
 - `decision`  from there until the gate under the cursor can be read whole, in s;
 - `rss`       the most memory that the screen had, in MB, after going down 200 gates, and more than with the fewest.
 
-Promised: 10,000 gates cost the screen no more than a fifth of a second and 40 MB over what 10 do, whatever lies in
-them. The list is one query over a few columns; only what is looked at is read. Most of the time until the first screen
-is that of importing, about a second of processor; aimed at is under a second on a machine that does nothing else.
+Promised: 10,000 gates cost the screen no more than a fifth of a second and 20 MB over what 10 do, whatever lies in
+them. The list is one query over a few columns of which the most urgent lines are kept; only what is looked at is read,
+and with ten gates there is less to look at. SQLite keeps up to 2 MB of pages a connection. Most of the time until the
+first screen is that of importing; aimed at is under a second on a machine that does nothing else.
 """
 
 import argparse
@@ -162,6 +163,8 @@ def main() -> None:
     )
     parser.add_argument("--gates", type=int, action="append")
     numbers = parser.parse_args().gates or [10, 1_000, 10_000]
+    # Where nothing compiled is kept, each start compiles karkas anew, which on nobody's machine it does.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     names = ("gates", "lines ms", "list s", "first s", "cpu s", "decision s", "rss MB", "more")
     print("".join(f"{name:>11}" for name in names))
     fewest = None
@@ -169,6 +172,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder) / "project"
             fill(root, number)
+            screen_of(root)  # which compiles what the next ones import
             lines, listed = lines_ms(root), list_s(root)
             found = [screen_of(root) for _ in range(3)]
         first, used, decision, peak = (statistics.median(column) for column in zip(*found, strict=True))

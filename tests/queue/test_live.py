@@ -1,7 +1,6 @@
 """What appears by itself, what others decide, and that no key lands on another gate than the one that is shown."""
 
 import asyncio
-from unittest.mock import AsyncMock
 
 import pytest
 from textual import events
@@ -39,7 +38,7 @@ async def test_the_loser_of_two_queues_is_told_by_whom_and_when(
 ) -> None:
     gate = await begun(begin, "single")
     async with opened() as pilot:
-        monkeypatch.setattr(queue(pilot), "_look", AsyncMock())
+        monkeypatch.setattr(queue(pilot), "_look", lambda: None)
         project.store.gates.decide(gate, Reject(reason="no"), by="bob")
         await pilot.press("a")
         await until(pilot, lambda: "rejected already: decided by bob at" in said(pilot))
@@ -106,7 +105,7 @@ async def test_a_gate_that_changed_under_the_eyes_is_not_decided(
 
     gate = await begun(begin, "single")
     async with opened() as pilot:
-        monkeypatch.setattr(queue(pilot), "_look", AsyncMock())
+        monkeypatch.setattr(queue(pilot), "_look", lambda: None)
         later = project.store.clock() + timedelta(hours=1)
         project.store.gates.decide(gate, Defer(until=later), by="bob")
         await pilot.press("a")

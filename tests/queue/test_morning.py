@@ -14,6 +14,7 @@ from karkas.policies.budgets import Spent
 from karkas.policies.verdicts import Approve
 from karkas.project import Project, person
 from karkas.queue import morning
+from karkas.queue.blocks import Line
 from karkas.storage import RunStatus
 
 from .conftest import Begin, Open, text, until
@@ -76,6 +77,8 @@ def test_a_night_of_many_runs_is_added_up_and_its_troubles_are_few(project: Proj
         else:
             runs.set_status(run.id, RunStatus.FAILED, error=f"it broke {number}")
     found = morning.look(project, begin=begin)
+    headline = next(line for line in morning.page(found)[1:] if isinstance(line, Line))
+    assert headline.text.startswith("25 runs failed")
     courier, lab = found.zones
     assert (courier.runs, lab.runs) == ({"done": 1, "failed": 13}, {"done": 2, "failed": 12})
     assert courier.spent + lab.spent == Spent(wall_s=14.0, tokens=sum(range(1, 29)), model_calls=28)
@@ -94,6 +97,12 @@ async def test_the_screen_opens_on_the_news_and_esc_leads_to_the_queue(
         await pilot.press("a", "enter")
         await until(pilot, lambda: f"{gate.id} action, open" in text(pilot))
     assert project.store.gates.get(gate.id).status.waits
+
+
+def test_runs_of_a_users_workflow_stand_under_its_name(project: Project, begin: Begin) -> None:
+    begin("single")
+    found = morning.look(project, begin=project.store.clock() - timedelta(hours=8))
+    assert [(one.zone, one.runs) for one in found.zones] == [("flows.py:single", {"parked": 1})]
 
 
 def test_the_plain_morning_says_the_same(explored: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.message import Message
 from textual.widgets import Static
+from textual.worker import Worker
 
 from karkas.policies.errors import KarkasError
 from karkas.policies.gates import GateKind
@@ -82,6 +83,7 @@ class QueueScreen(Moves, Verdicts):
         self._listed = Listed([], 0, 0, 0)
         self._pulse = -1
         self._looks = 0
+        self._looking: Worker[None] | None = None
         self._said = self._came = ""
 
     def _tell(self, ended: Ended | None) -> None:
@@ -109,7 +111,8 @@ class QueueScreen(Moves, Verdicts):
 
     def on_mount(self) -> None:
         self.gates.focus()
-        self._watch()
+        self._poll()
+        self.set_interval(POLL_S, self._poll)
 
     def on_resize(self, event: events.Resize) -> None:
         width, height = event.size
@@ -128,13 +131,13 @@ class QueueScreen(Moves, Verdicts):
 
     # What is shown
 
+    def _poll(self) -> None:
+        """Begins another look once the last is over; where each cut off the one before, none that is slow would end."""
+        if self._looking is None or self._looking.is_finished:
+            self._looking = self._look()
+
     @work(group="look")
     @while_it_stands
-    async def _watch(self) -> None:
-        while True:
-            await self._look()
-            await asyncio.sleep(POLL_S)
-
     async def _look(self) -> None:
         """Looks whether anything happened, and shows it where it did."""
         self._looks += 1
