@@ -170,7 +170,10 @@ def long(store: Store) -> Store:
     return store
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=min(settings.default.max_examples, 2_000),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_whatever_is_done_to_a_longer_log_is_found(
     long: Store, tamper: Callable[..., None], data: st.DataObject
