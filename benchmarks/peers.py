@@ -349,7 +349,7 @@ class Karkas:
             store.runs.set_engine(run, str(like.engine))
             for role in ("scout", "summarizer", "executor", "critic"):
                 store.note("prompt_used", f"run:{run}", actor=str(like.engine), data={"role": role})
-                store.runs.add_spent(run, budget)
+                store.purses.spend(run, budget)
             new = store.gates.open(NewGate(**shown | {"key": f"{run}:{number}", "run": run}))
             assert gate.critic is not None
             store.gates.pass_by_critic(new.id, gate.critic)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NewType
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, func, select
 
 from karkas.policies.actions import digest_of_bytes
@@ -78,11 +78,6 @@ class Run(BaseModel):
 
 _STOPPED = select(RunRow.id).where(
     col(RunRow.id).in_(bindparam("runs", expanding=True)), RunRow.status == RunStatus.STOPPED.value
-)
-_SPEND = (
-    update(RunRow)
-    .where(col(RunRow.id) == bindparam("run"))
-    .values(spent=bindparam("total"), changed_at=bindparam("now"))
 )
 
 _WHOLE = re.compile(r"r-[0-9a-f]{12}")
@@ -321,14 +316,6 @@ class Runs:
                 self.proven(run.id)
             except AuditError as error:
                 yield str(error)
-
-    def add_spent(self, run: str, spent: Spent) -> Run:
-        with self._records.change() as change:
-            row = find(change.session, RunRow, run)
-            total = Spent.model_validate(row.spent) + spent
-            values = {"run": row.id, "total": total.model_dump(mode="json"), "now": change.now}
-            change.session.connection().execute(_SPEND, values)
-            return _run(row).model_copy(update={"spent": total, "changed_at": change.now})
 
     def set_engine(self, run: str, engine: str) -> Run:
         """Pins the engine of a run, so that a resumed run does not mix two; `EngineChangedError` where another one is

@@ -254,6 +254,7 @@ async def _proceed(
     gate that expired.
     """
     config: Any = {"configurable": {"thread_id": run.id}, "recursion_limit": RECURSION_LIMIT}
+    snapshot: StateSnapshot | None = None
     step: Any = run.input
     if run.segment > 1:
         snapshot = await graph.aget_state(config)
@@ -262,7 +263,7 @@ async def _proceed(
             step = wake_up(snapshot, gates_of(snapshot))
         elif snapshot.metadata is not None:
             step = None if snapshot.next or snapshot.tasks else ENDED
-    while step is not ENDED:
+    while snapshot is None or step is not ENDED:
         # Subgraphs are told of as they go on, by a task a step: only where somebody listens.
         told = listen is not None
         steps: AsyncIterator[Any] = graph.astream(

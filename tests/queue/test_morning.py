@@ -70,7 +70,7 @@ def test_a_night_of_many_runs_is_added_up_and_its_troubles_are_few(project: Proj
         run = runs.create("act", zone="lab" if number % 2 else "courier")
         if number:
             runs.take_up(run.id)
-        runs.add_spent(run.id, Spent(wall_s=0.5, tokens=number, model_calls=1))
+        project.store.purses.spend(run.id, Spent(wall_s=0.5, tokens=number, model_calls=1))
         runs.set_status(run.id, RunStatus.RUNNING)
         if number < 4:
             runs.set_status(run.id, RunStatus.DONE)

@@ -60,7 +60,7 @@ def open_gates(project: Project, now: list[datetime]) -> None:
         now[0] += timedelta(minutes=37)
         begun = store.runs.create(workflow, zone=zone, input={"task": "keep the retries documented"})
         store.runs.take_up(begun.id)
-        store.runs.add_spent(begun.id, Spent(wall_s=412.0, tokens=81_204, model_calls=37))
+        store.purses.spend(begun.id, Spent(wall_s=412.0, tokens=81_204, model_calls=37))
         store.runs.set_status(begun.id, status)
         return begun.id
 

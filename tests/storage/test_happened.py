@@ -33,8 +33,8 @@ def test_something_is_noted_once_in_a_while_whoever_notes_it(store: Store) -> No
 def test_runs_and_what_they_spent_are_summed_in_the_database(store: Store) -> None:
     assert store.happened.totals() == Spent()
     first, second = store.runs.create("explore"), store.runs.create("act")
-    store.runs.add_spent(first.id, Spent(wall_s=1.5, tokens=10, model_calls=2))
-    store.runs.add_spent(second.id, Spent(wall_s=2.0, tokens=5, cycles=1))
+    store.purses.spend(first.id, Spent(wall_s=1.5, tokens=10, model_calls=2))
+    store.purses.spend(second.id, Spent(wall_s=2.0, tokens=5, cycles=1))
     store.runs.set_status(first.id, RunStatus.STOPPED)
     assert store.happened.totals() == Spent(wall_s=3.5, tokens=15, model_calls=2, cycles=1)
     assert store.happened.runs_by_status() == {"queued": 1, "stopped": 1}

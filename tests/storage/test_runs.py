@@ -82,7 +82,7 @@ def test_what_threads_spend_adds_up(store: Store) -> None:
 
     def spend(_: int) -> None:
         for _ in range(5):
-            store.runs.add_spent(run.id, Spent(tokens=3, wall_s=0.5))
+            store.purses.spend(run.id, Spent(tokens=3, wall_s=0.5))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(spend, range(8)))

@@ -130,7 +130,7 @@ def test_a_deadline_ends_the_calls_and_sources_and_cycles_do_not(bench: Bench) -
     assert ask(late, THOUSAND) == [False]
     assert late.cut is StopReason.DEADLINE
     read = caller_of(bench, budget=Budget(sources=1, cycles=1))
-    bench.project.store.runs.add_spent(read.run, Spent(sources=5, cycles=5))
+    bench.project.store.purses.spend(read.run, Spent(sources=5, cycles=5))
     assert ask(read, THOUSAND) == [True]
 
 

@@ -6,10 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-import structlog
-
-log = structlog.get_logger("karkas.cli")
-
 
 class Lasting:
     """A stream that is let go of at its first fault; what is written to it after that is lost."""
@@ -34,11 +30,13 @@ class Lasting:
             self._lose(error)
 
     def _lose(self, error: OSError) -> None:
+        import structlog
+
         number = self._stream.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, number)
         os.close(nowhere)
-        log.warning("output_lost", stream=number, error=str(error))
+        structlog.get_logger("karkas.cli").warning("output_lost", stream=number, error=str(error))
 
 
 @contextmanager
