@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -18,14 +18,20 @@ from karkas.agents.tools import tool
 from karkas.policies.actions import Effect
 from karkas.policies.budgets import Budget, Spent, StopReason
 from karkas.policies.distillates import EngineInfo
-from karkas.policies.errors import EngineChangedError, ModelNeededError, ModelUnavailableError
+from karkas.policies.errors import (
+    EngineChangedError,
+    ModelNeededError,
+    ModelUnavailableError,
+    StorageError,
+)
 from karkas.policies.gates import CriticStatus
 from karkas.policies.permits import PermitStatus
 from karkas.policies.verdicts import Approve
 from karkas.server.offline import OfflineEngine
 from karkas.server.protocol import Request, Role, Usage
 from karkas.server.questions import JudgeAction, Judged, Review, Reviewed
-from karkas.storage import AuditEntry, Run, RunStatus
+from karkas.storage import AuditEntry, Run, RunId, RunStatus
+from karkas.storage.runs import Runs
 from karkas.workflows.asking import RunCaller
 from karkas.workflows.context import Context
 from karkas.workflows.define import Workflow
@@ -237,6 +243,32 @@ def test_a_run_that_is_stopped_elsewhere_gives_up_its_call_within_seconds_and_st
     assert given_up == [run.id]
 
 
+def test_a_watch_that_met_an_unforeseen_fault_goes_on_watching(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One watches all runs of a process: without it nobody could stop any of them for the rest of the night."""
+    monkeypatch.setattr("karkas.workflows.watch.WATCH_S", 0.01)
+    look, faults, ended = Runs.stopped, iter([RuntimeError("a bug")]), []
+
+    def faulty(runs: Runs, watched: Collection[RunId]) -> frozenset[RunId]:
+        for fault in faults:
+            raise fault
+        return look(runs, watched)
+
+    async def wait(_: Any, context: Context) -> None:
+        await asyncio.sleep(0.1)
+        context.store.runs.set_status(context.run, RunStatus.STOPPED, by="ada")
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), 3)
+        except BaseException as error:
+            ended.append(type(error))
+            raise
+
+    monkeypatch.setattr(Runs, "stopped", faulty)
+    bench.run(in_one_node(wait))
+    assert ended == [asyncio.CancelledError]
+
+
 def test_a_tool_at_work_ends_and_is_recorded_before_a_stopped_run_is_given_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,3 +366,24 @@ def test_a_critic_that_cannot_be_asked_never_passes_and_never_parks_the_run(
     run, _ = bench.run(in_one_node(criticise))
     assert run.status is RunStatus.DONE
     assert statuses == [status]
+
+
+def test_what_could_not_be_put_on_the_record_with_an_answer_is_put_there_with_what_comes_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A language model was asked with that prompt, whatever came of the answer."""
+    caller = caller_of(bench)
+
+    async def calls() -> None:
+        assert await caller.before(SCRIPTED, QUESTION)
+        with monkeypatch.context() as fault:
+            fault.setattr(bench.project.store.database, "write", full)
+            with pytest.raises(StorageError):
+                await caller.after(Usage(prompt_tokens=10))
+        await caller.spend(Spent())
+
+    def full() -> None:
+        raise StorageError("the disk is full")
+
+    asyncio.run(calls())
+    assert len(events(bench, caller.run, "prompt_used")) == 1
