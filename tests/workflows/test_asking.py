@@ -30,7 +30,7 @@ from karkas.policies.verdicts import Approve
 from karkas.server.offline import OfflineEngine
 from karkas.server.protocol import Request, Role, Usage
 from karkas.server.questions import JudgeAction, Judged, Review, Reviewed
-from karkas.storage import AuditEntry, Run, RunId, RunStatus
+from karkas.storage import AuditEntry, Lease, LeaseLostError, Run, RunId, RunStatus
 from karkas.storage.runs import Runs
 from karkas.workflows.asking import RunCaller
 from karkas.workflows.context import Context
@@ -293,6 +293,42 @@ def test_a_tool_at_work_ends_and_is_recorded_before_a_stopped_run_is_given_up(
     permit = store.ledger.for_gate(gate.id)
     assert permit is not None
     assert permit.status is PermitStatus.COMMITTED
+
+
+def test_a_tool_at_work_in_a_stopped_run_is_given_up_once_the_lease_is_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person may open the run again, and another process go on with it."""
+    monkeypatch.setattr("karkas.workflows.watch.WATCH_S", 0.01)
+    monkeypatch.setattr("karkas.workflows.runs.ACTING_S", 0.01)
+    store, name, given_up = bench.project.store, "", []
+
+    def lost(_: Lease) -> None:
+        raise LeaseLostError
+
+    @tool(Effect.REVERSIBLE)
+    async def ring(bell: str) -> str:
+        store.runs.set_status(name, RunStatus.STOPPED, by="ada")
+        await asyncio.sleep(0.2)
+        monkeypatch.setattr(Lease, "check", lost)
+        try:
+            await asyncio.sleep(2)
+        except asyncio.CancelledError:
+            given_up.append(bell)
+            raise
+        return f"rang {bell}"
+
+    bench.project.register(ring)
+    graph = Workflow(zones=("notes",))
+    graph.add_action("ring", lambda _: call("ring", bell="small"))
+    graph.add_edge(START, "ring").add_edge("ring", END)
+    run, context = bench.begin(graph)
+    name = run.id
+    bench.advance(context, graph)
+    store.gates.decide(bench.the_gate().id, Approve(), by="ada")
+    with pytest.raises(LeaseLostError):
+        bench.advance(context, graph)
+    assert given_up == ["small"]
 
 
 def test_a_run_begun_by_another_engine_parks_until_a_person_switches(bench: Bench) -> None:
