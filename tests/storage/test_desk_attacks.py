@@ -210,7 +210,7 @@ async def test_what_one_call_changes_of_a_zone_the_next_one_of_its_transaction_j
     def judge() -> tuple[int | None, int]:
         store.note("looked", "zone:lora", actor="karkas")
         known = store.zones.get("lora")
-        return known and known.understanding, store.zones.all()["lora"].understanding
+        return known.understanding if known else None, store.zones.all()["lora"].understanding
 
     def tighten() -> None:
         store.zones.observe(Zone(name="lora", understanding=2))
