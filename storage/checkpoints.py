@@ -61,7 +61,8 @@ class Checkpointers:
             opened = self._file
             if opened is None or not opened.is_at(path):
                 opened = await asyncio.to_thread(self._opened, path)
-            yield opened
+            async with opened.for_one() as saver:
+                yield saver
         except sqlite3.DatabaseError as error:
             raise StorageError(
                 f"the checkpoints {path} cannot be used: {error}; restore them from a backup, or move the file away"

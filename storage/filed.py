@@ -1,10 +1,11 @@
 """LangGraph's checkpoints in a SQLite file, for all runs of a process: what they write at once is one transaction."""
 
 import asyncio
+import copy
 import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +46,18 @@ class SqliteCheckpoints(SqliteSaver):
         """Whether this is still the file at `path`."""
         return _identity(path) == self._file
 
+    @asynccontextmanager
+    async def for_one(self) -> "AsyncIterator[SqliteCheckpoints]":
+        """The same for one user, who alone is told that a write of theirs failed. Who is let go of writes no more."""
+        mine = copy.copy(self)
+        mine._writing = defaultdict(list)  # noqa: SLF001
+        try:
+            yield mine
+        except BaseException:
+            with suppress(Exception):  # what failed first is told
+                await self._desk.do(lambda: None)  # done when all that was asked before is
+            raise
+
     def close(self) -> None:
         self._desk.close()
         self.conn.close()
@@ -74,8 +87,9 @@ class SqliteCheckpoints(SqliteSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """Nobody waits for it: whoever reads or writes this run's next checkpoint does."""
+        """Nobody waits for it: whoever reads or writes this run's next checkpoint does, or ends with an error."""
         written = self._desk.ask(partial(self.put_writes, config, writes, task_id, task_path))
+        written.add_done_callback(_heard)
         self._writing[_thread(config)].append(written)
 
     async def alist(
@@ -113,6 +127,12 @@ class SqliteCheckpoints(SqliteSaver):
         if not self.conn.in_transaction:  # some faults make SQLite undo all of it
             raise sqlite3.OperationalError("the transaction was broken off")
         self.conn.commit()
+
+
+def _heard(written: "asyncio.Future[None]") -> None:
+    """Whoever ended with an error was told of that one; asyncio need not tell of this one too."""
+    if not written.cancelled():
+        written.exception()
 
 
 def _thread(config: RunnableConfig) -> str:

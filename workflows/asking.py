@@ -5,7 +5,7 @@ import hmac
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -176,11 +176,16 @@ class RunCaller(Caller):
 
     async def spend(self, spent: Spent, *, hold: str | None = None, answer: Entry | None = None) -> None:
         """Writes down what was spent, with the time at work and the bytes written since the last time."""
-        await self._store.at_once(await self.spending(spent, hold=hold, answer=answer))
+        write = await self.spending(spent, hold=hold, answer=answer)
+        try:
+            await self._store.at_once(write)
+        except Exception:
+            self._notes = write.keywords["notes"] + self._notes
+            raise
 
     async def spending(
         self, spent: Spent, *, hold: str | None = None, answer: Entry | None = None
-    ) -> Callable[[], None]:
+    ) -> "partial[None]":
         """As `spend`, for whoever writes more than that in one transaction. It has to be called."""
         await self.take_up()
         now, began, written = time.monotonic(), self.began, self._meter.written

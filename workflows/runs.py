@@ -223,6 +223,7 @@ async def _unless_stopped(context: Context, lease: Lease, work: Coroutine[Any, A
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             while context.acting and not working.done() and stopped.exception() is None:
                 await asyncio.wait({working}, timeout=ACTING_S)
+                lease.check()
             if not working.done():
                 stopped.result()
                 raise _StoppedElsewhere

@@ -46,13 +46,16 @@ class Watch:
             for lease, stopped in self._watched.values():
                 try:
                     lease.check()
-                except KarkasError as error:
+                except Exception as error:  # noqa: BLE001  it is told to that run, and the others stay watched
                     if not stopped.done():
                         stopped.set_exception(error)
             try:
                 found = await self._store.aside(self._store.runs.stopped, frozenset(self._watched))
             except KarkasError as error:
                 log.warning("runs_not_watched", error=str(error))
+                continue
+            except Exception:  # nobody else watches
+                log.exception("runs_not_watched")
                 continue
             for run in found & self._watched.keys():
                 if not (stopped := self._watched[run][1]).done():

@@ -1,6 +1,7 @@
 import asyncio
 import sqlite3
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, ClassVar, NotRequired, TypedDict
 
@@ -9,6 +10,8 @@ import pytest
 
 from karkas.policies.errors import AuditError, StorageError
 from karkas.storage import open_checkpointer
+from karkas.storage.checkpoints import Checkpointers
+from karkas.storage.database import database_url
 from karkas.storage.filed import SqliteCheckpoints
 from karkas.storage.keys import KEY, SigningKey
 
@@ -109,3 +112,80 @@ async def test_a_checkpoint_under_another_projects_key_is_not_read(folder: Path)
     async with open_checkpointer(folder) as saver:
         with pytest.raises(AuditError):
             await saver.aget_tuple(config)
+
+
+WRITES: Any = {"configurable": {"thread_id": "r-1", "checkpoint_ns": "", "checkpoint_id": "1"}}
+
+
+def opened(folder: Path) -> Checkpointers:
+    return Checkpointers(folder, SigningKey.load(folder / KEY), database_url(folder, None))
+
+
+async def test_whoever_looks_at_a_run_does_not_take_the_fault_from_whoever_is_at_work_on_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the run would go on without what was not written: without that it waits at a gate, it looks done."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def look() -> None:
+        async with checkpoints() as saver:
+            await saver.aget_tuple(WRITES)
+
+    async def go_on() -> None:
+        async with checkpoints() as saver:
+            with monkeypatch.context() as fault:
+                fault.setattr(SqliteCheckpoints, "put_writes", full)
+                await saver.aput_writes(WRITES, [("answer", "yes")], "task")
+                with suppress(StorageError):
+                    await look()
+            await saver.aget_tuple(WRITES)
+
+    checkpoints = opened(folder)
+    with pytest.raises(StorageError, match="disk is full"):
+        await go_on()
+    await look()  # whoever takes it up again is not told what failed then
+    checkpoints.close()
+
+
+def fails_while_it_writes(checkpoints: Checkpointers, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = SqliteCheckpoints.put_writes
+
+    def slow(*given: Any) -> None:
+        time.sleep(0.2)
+        write(*given)
+
+    async def fail() -> None:
+        async with checkpoints() as saver:
+            await saver.aput_writes(WRITES, [("answer", "yes")], "task")
+            raise ValueError
+
+    with monkeypatch.context() as disk, suppress(ValueError):
+        disk.setattr(SqliteCheckpoints, "put_writes", slow)
+        asyncio.run(fail())
+
+
+def test_a_run_that_fails_is_not_let_go_of_before_all_of_it_is_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may take it up then, and would find less, or be written into."""
+    checkpoints = opened(folder)
+    fails_while_it_writes(checkpoints, monkeypatch)
+    with closing(sqlite3.connect(folder / "checkpoints.db")) as database:
+        assert database.execute("SELECT count(*) FROM writes").fetchone() == (1,)
+    checkpoints.close()
+
+
+def test_a_run_that_failed_while_it_wrote_is_taken_up_in_another_event_loop(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = opened(folder)
+    fails_while_it_writes(checkpoints, monkeypatch)
+
+    async def take_up() -> None:
+        async with checkpoints() as saver:
+            await saver.aget_tuple(WRITES)
+
+    asyncio.run(take_up())
+    checkpoints.close()

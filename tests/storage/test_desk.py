@@ -136,8 +136,9 @@ def test_checkpoints_of_many_runs_share_a_connection_that_notices_a_restored_fil
             return one, other
 
         first, second = asyncio.run(twice())
-        assert first is second
         assert isinstance(first, SqliteCheckpoints)
+        assert isinstance(second, SqliteCheckpoints)
+        assert first.conn is second.conn
         file = tmp_path / ".karkas" / "checkpoints.db"
         copy = file.with_suffix(".copy")
         with sqlite3.connect(file) as here, sqlite3.connect(copy) as there:
@@ -146,7 +147,8 @@ def test_checkpoints_of_many_runs_share_a_connection_that_notices_a_restored_fil
         there.close()
         copy.replace(file)
         third, _ = asyncio.run(twice())
-        assert third is not first
+        assert isinstance(third, SqliteCheckpoints)
+        assert third.conn is not first.conn
 
 
 def test_a_later_call_of_a_transaction_sees_what_an_earlier_one_did(store: Store) -> None:

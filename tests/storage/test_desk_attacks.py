@@ -10,6 +10,7 @@ from sqlmodel import col, select
 
 from karkas.policies.errors import PermitError, StorageError
 from karkas.policies.permits import PermitStatus
+from karkas.policies.zones import Zone
 from karkas.storage import Permit, Store
 from karkas.storage.tables import PermitRow
 
@@ -198,3 +199,30 @@ async def test_what_nobody_waits_for_any_more_is_not_begun(store: Store, permitt
         await task
     await store.aside(store.note, "looked", "something", actor="karkas")
     assert status(store, permit) is PermitStatus.APPROVED
+
+
+async def test_what_one_call_changes_of_a_zone_the_next_one_of_its_transaction_judges_by(
+    store: Store,
+) -> None:
+    """What a transaction remembers of zones must not outlive a change of one, whoever of the group made it."""
+    store.zones.observe(Zone(name="lora", understanding=5))
+
+    def judge() -> tuple[int | None, int]:
+        store.note("looked", "zone:lora", actor="karkas")
+        known = store.zones.get("lora")
+        return known.understanding if known else None, store.zones.all()["lora"].understanding
+
+    def tighten() -> None:
+        store.zones.observe(Zone(name="lora", understanding=2))
+
+    def tightens_and_fails() -> None:
+        store.zones.observe(Zone(name="lora", understanding=1))
+        raise ValueError
+
+    async with Held(store):
+        calls = (judge, tighten, judge, tightens_and_fails, judge)
+        told = asyncio.gather(*(store.at_once(call) for call in calls), return_exceptions=True)
+    first, _, second, failed, third = await told
+    assert isinstance(failed, ValueError)
+    assert (first, second, third) == ((5, 5), (2, 2), (1, 1))
+    assert store.verify() == []

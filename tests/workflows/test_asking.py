@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -18,14 +18,20 @@ from karkas.agents.tools import tool
 from karkas.policies.actions import Effect
 from karkas.policies.budgets import Budget, Spent, StopReason
 from karkas.policies.distillates import EngineInfo
-from karkas.policies.errors import EngineChangedError, ModelNeededError, ModelUnavailableError
+from karkas.policies.errors import (
+    EngineChangedError,
+    ModelNeededError,
+    ModelUnavailableError,
+    StorageError,
+)
 from karkas.policies.gates import CriticStatus
 from karkas.policies.permits import PermitStatus
 from karkas.policies.verdicts import Approve
 from karkas.server.offline import OfflineEngine
 from karkas.server.protocol import Request, Role, Usage
 from karkas.server.questions import JudgeAction, Judged, Review, Reviewed
-from karkas.storage import AuditEntry, Run, RunStatus
+from karkas.storage import AuditEntry, Lease, LeaseLostError, Run, RunId, RunStatus
+from karkas.storage.runs import Runs
 from karkas.workflows.asking import RunCaller
 from karkas.workflows.context import Context
 from karkas.workflows.define import Workflow
@@ -237,6 +243,32 @@ def test_a_run_that_is_stopped_elsewhere_gives_up_its_call_within_seconds_and_st
     assert given_up == [run.id]
 
 
+def test_a_watch_that_met_an_unforeseen_fault_goes_on_watching(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One watches all runs of a process: without it nobody could stop any of them for the rest of the night."""
+    monkeypatch.setattr("karkas.workflows.watch.WATCH_S", 0.01)
+    look, faults, ended = Runs.stopped, iter([RuntimeError("a bug")]), []
+
+    def faulty(runs: Runs, watched: Collection[RunId]) -> frozenset[RunId]:
+        for fault in faults:
+            raise fault
+        return look(runs, watched)
+
+    async def wait(_: Any, context: Context) -> None:
+        await asyncio.sleep(0.1)
+        context.store.runs.set_status(context.run, RunStatus.STOPPED, by="ada")
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), 3)
+        except BaseException as error:
+            ended.append(type(error))
+            raise
+
+    monkeypatch.setattr(Runs, "stopped", faulty)
+    bench.run(in_one_node(wait))
+    assert ended == [asyncio.CancelledError]
+
+
 def test_a_tool_at_work_ends_and_is_recorded_before_a_stopped_run_is_given_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +293,42 @@ def test_a_tool_at_work_ends_and_is_recorded_before_a_stopped_run_is_given_up(
     permit = store.ledger.for_gate(gate.id)
     assert permit is not None
     assert permit.status is PermitStatus.COMMITTED
+
+
+def test_a_tool_at_work_in_a_stopped_run_is_given_up_once_the_lease_is_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person may open the run again, and another process go on with it."""
+    monkeypatch.setattr("karkas.workflows.watch.WATCH_S", 0.01)
+    monkeypatch.setattr("karkas.workflows.runs.ACTING_S", 0.01)
+    store, name, given_up = bench.project.store, "", []
+
+    def lost(_: Lease) -> None:
+        raise LeaseLostError
+
+    @tool(Effect.REVERSIBLE)
+    async def ring(bell: str) -> str:
+        store.runs.set_status(name, RunStatus.STOPPED, by="ada")
+        await asyncio.sleep(0.2)
+        monkeypatch.setattr(Lease, "check", lost)
+        try:
+            await asyncio.sleep(2)
+        except asyncio.CancelledError:
+            given_up.append(bell)
+            raise
+        return f"rang {bell}"
+
+    bench.project.register(ring)
+    graph = Workflow(zones=("notes",))
+    graph.add_action("ring", lambda _: call("ring", bell="small"))
+    graph.add_edge(START, "ring").add_edge("ring", END)
+    run, context = bench.begin(graph)
+    name = run.id
+    bench.advance(context, graph)
+    store.gates.decide(bench.the_gate().id, Approve(), by="ada")
+    with pytest.raises(LeaseLostError):
+        bench.advance(context, graph)
+    assert given_up == ["small"]
 
 
 def test_a_run_begun_by_another_engine_parks_until_a_person_switches(bench: Bench) -> None:
@@ -334,3 +402,24 @@ def test_a_critic_that_cannot_be_asked_never_passes_and_never_parks_the_run(
     run, _ = bench.run(in_one_node(criticise))
     assert run.status is RunStatus.DONE
     assert statuses == [status]
+
+
+def test_what_could_not_be_put_on_the_record_with_an_answer_is_put_there_with_what_comes_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A language model was asked with that prompt, whatever came of the answer."""
+    caller = caller_of(bench)
+
+    async def calls() -> None:
+        assert await caller.before(SCRIPTED, QUESTION)
+        with monkeypatch.context() as fault:
+            fault.setattr(bench.project.store.database, "write", full)
+            with pytest.raises(StorageError):
+                await caller.after(Usage(prompt_tokens=10))
+        await caller.spend(Spent())
+
+    def full() -> None:
+        raise StorageError("the disk is full")
+
+    asyncio.run(calls())
+    assert len(events(bench, caller.run, "prompt_used")) == 1
