@@ -1,8 +1,9 @@
 """Every error that karkas raises on purpose. The docstring is what the user reads when nothing better was said."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from karkas.policies.budgets import Whose
+if TYPE_CHECKING:
+    from karkas.policies.budgets import Whose
 
 
 class KarkasError(Exception):
@@ -119,7 +120,7 @@ class BudgetReachedError(EngineError):
 class NightOverError(BudgetReachedError):
     """What a night, or a zone's day, may spend is spent, or the night has ended; the run goes on in the next one."""
 
-    def __init__(self, message: str, whose: Whose) -> None:
+    def __init__(self, message: str, whose: "Whose") -> None:
         super().__init__(message)
         self.whose = whose
 
