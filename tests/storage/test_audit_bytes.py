@@ -171,7 +171,7 @@ def long(store: Store) -> Store:
 
 
 @settings(
-    max_examples=min(settings().max_examples, 2_000),
+    max_examples=min(settings().max_examples, 500),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
