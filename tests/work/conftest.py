@@ -162,7 +162,7 @@ def telling(out: Path, *args: str) -> "Iterator[subprocess.Popen[bytes]]":
         process.wait()
 
 
-def until(holds: Callable[[], object], *, within_s: float = 60.0) -> None:
+def until(holds: Callable[[], object], *, within_s: float = 180.0) -> None:
     give_up = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < give_up, "it did not come true in time"

@@ -225,10 +225,10 @@ def test_a_night_that_is_closed_while_a_run_waits_for_its_turn_is_over_for_it_to
     first, waiting = caller_in(bench, night), caller_in(bench, night)
 
     async def calls() -> list[BaseException | None]:
-        working = asyncio.create_task(call(first, takes_s=1.5))
-        await asyncio.sleep(0.3)
+        working = asyncio.create_task(call(first, takes_s=4.0))
+        await asyncio.sleep(1.0)
         others = asyncio.create_task(call(waiting))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.0)
         nights.close(night.id, why="stopped")
         return list(await asyncio.gather(working, others, return_exceptions=True))
 

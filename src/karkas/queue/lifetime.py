@@ -43,12 +43,16 @@ class Working(Screen[None]):
         raise NotImplementedError
 
 
+PARTS = ("#head", "#page", "#keys")
+"""Of the screen; where one is gone, the others follow."""
+
+
 def while_it_stands(
     method: Callable[Concatenate[ScreenT, P], Coroutine[Any, Any, None]],
 ) -> Callable[Concatenate[ScreenT, P], Coroutine[Any, Any, None]]:
     """Something that waits, then shows what it found: on a screen that was left meanwhile there is nobody to tell.
 
-    Textual takes the parts of a screen away before it cancels what the screen has begun.
+    Textual takes the parts of a screen away, one after the other, before it cancels what the screen has begun.
     """
 
     @wraps(method)
@@ -56,7 +60,7 @@ def while_it_stands(
         try:
             await method(screen, *args, **kwargs)
         except NoMatches:
-            if screen.query("#page"):
+            if all(map(screen.query, PARTS)):
                 raise
 
     return act
