@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 
 from pydantic import JsonValue
-from sqlalchemy import update
-from sqlmodel import col
 
 from karkas.policies.actions import Digest, digest_of
 from karkas.policies.approvals import FEWEST, most, passes
@@ -21,7 +19,7 @@ from karkas.storage.decisions import (
     told,
 )
 from karkas.storage.endings import WAITING, undecide
-from karkas.storage.records import Change, Records, find
+from karkas.storage.records import Change, Records, amend, find
 from karkas.storage.runs import RunStatus, move
 from karkas.storage.settling import issue, meanwhile, settle, sign, still_waits, summary
 from karkas.storage.tables import GateRow, RunRow
@@ -151,13 +149,8 @@ def _keep(
 ) -> None:
     """Signs one person's yes. The gate goes on waiting for another's; one that was put off is open again."""
     signed = approved(records, row, verdict=document, by=by, at=change.now, batch=batch)
-    kept = change.session.connection().execute(
-        update(GateRow)
-        .where(col(GateRow.id) == row.id, col(GateRow.status).in_(WAITING))
-        .values(approvals=[*(row.approvals or []), signed])
-    )
-    change.session.refresh(row)
-    if kept.rowcount != 1:
+    approvals = [*(row.approvals or []), signed]
+    if row.status not in WAITING or not amend(change.session, row, "status", approvals=approvals):
         raise VerdictError(meanwhile(read_gate(records, row)))
     undecide(row)
     row.status = GateStatus.OPEN

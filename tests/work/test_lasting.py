@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from karkas.project import Project
-from karkas.storage import RunStatus
+from karkas.storage import Run, RunStatus
 
 from .conftest import KARKAS, queue, seen, standing, until
 
@@ -32,16 +32,24 @@ def test_a_night_whose_words_reach_nobody_does_its_work_all_the_same(
     assert project.store.verify() == []
 
 
+def left_by_its_terminal(
+    root: Path, project: Project, *command: str | Path
+) -> tuple[list[Run], "subprocess.Popen[bytes]"]:
+    """A night in the middle of its one run, which has got a SIGHUP."""
+    (root / "wait").touch()
+    runs = queue(project, "steps", "a")
+    with (root / "out").open("w") as out:
+        night = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    until(lambda: len(seen()) == 1)
+    night.send_signal(signal.SIGHUP)
+    return runs, night
+
+
 def test_a_night_that_was_begun_with_nohup_outlasts_its_terminal(
     root: Path, opened: Callable[[], Project]
 ) -> None:
     project = opened()
-    (root / "wait").touch()
-    runs = queue(project, "steps", "a")
-    with (root / "out").open("w") as out:
-        night = subprocess.Popen(["nohup", KARKAS, "night"], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    until(lambda: len(seen()) == 1)
-    night.send_signal(signal.SIGHUP)
+    runs, night = left_by_its_terminal(root, project, "nohup", KARKAS, "night")
     (root / "wait").unlink()
     assert night.wait(60) == 0
     assert standing(project, runs) == [RunStatus.DONE]
@@ -51,12 +59,7 @@ def test_a_night_whose_terminal_is_gone_ends_in_order_and_says_by_what(
     root: Path, opened: Callable[[], Project]
 ) -> None:
     project = opened()
-    (root / "wait").touch()
-    runs = queue(project, "steps", "a")
-    with (root / "out").open("w") as out:
-        night = subprocess.Popen([KARKAS, "night"], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    until(lambda: len(seen()) == 1)
-    night.send_signal(signal.SIGHUP)
+    runs, night = left_by_its_terminal(root, project, KARKAS, "night")
     assert night.wait(60) == 130
     assert "ended by SIGHUP; nothing is lost" in (root / "out").read_text()
     assert standing(project, runs) == [RunStatus.QUEUED]

@@ -269,6 +269,13 @@ def test_a_watch_that_met_an_unforeseen_fault_goes_on_watching(
     assert ended == [asyncio.CancelledError]
 
 
+def ringing() -> Workflow:
+    graph = Workflow(zones=("notes",))
+    graph.add_action("ring", lambda _: call("ring", bell="small"))
+    graph.add_edge(START, "ring").add_edge("ring", END)
+    return graph
+
+
 def test_a_tool_at_work_ends_and_is_recorded_before_a_stopped_run_is_given_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,9 +289,7 @@ def test_a_tool_at_work_ends_and_is_recorded_before_a_stopped_run_is_given_up(
         return f"rang {bell}"
 
     bench.project.register(ring)
-    graph = Workflow(zones=("notes",))
-    graph.add_action("ring", lambda _: call("ring", bell="small"))
-    graph.add_edge(START, "ring").add_edge("ring", END)
+    graph = ringing()
     run, context = bench.begin(graph)
     name = run.id
     assert bench.advance(context, graph).status is RunStatus.PARKED
@@ -319,9 +324,7 @@ def test_a_tool_at_work_in_a_stopped_run_is_given_up_once_the_lease_is_lost(
         return f"rang {bell}"
 
     bench.project.register(ring)
-    graph = Workflow(zones=("notes",))
-    graph.add_action("ring", lambda _: call("ring", bell="small"))
-    graph.add_edge(START, "ring").add_edge("ring", END)
+    graph = ringing()
     run, context = bench.begin(graph)
     name = run.id
     bench.advance(context, graph)
