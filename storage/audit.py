@@ -17,6 +17,7 @@ from sqlmodel import Session, col
 from karkas.policies.actions import Digest, canonical, digest_of_bytes
 from karkas.storage.database import Database
 from karkas.storage.keys import SigningKey
+from karkas.storage.prepared import Prepared
 from karkas.storage.tables import AuditRow, storable
 
 GENESIS = Digest("0" * 64)
@@ -65,16 +66,20 @@ class Noted(NamedTuple):
 # Made once: building a statement takes longer than SQLite takes to answer it.
 _SEQ, _SUBJECT = col(AuditRow.seq), col(AuditRow.subject)
 NOTED = select(*(col(getattr(AuditRow, name)) for name in Noted._fields))
-_LAST = NOTED.order_by(_SEQ.desc()).limit(1)
-_SAID_OF = NOTED.where(
-    _SEQ.in_(
-        select(func.max(AuditRow.seq)).where(bindparam("subject") == _SUBJECT).group_by(col(AuditRow.event))
+_LAST = Prepared(NOTED.order_by(_SEQ.desc()).limit(1))
+_SAID_OF = Prepared(
+    NOTED.where(
+        _SEQ.in_(
+            select(func.max(AuditRow.seq))
+            .where(bindparam("subject") == _SUBJECT)
+            .group_by(col(AuditRow.event))
+        )
     )
 )
 _ALL = NOTED.order_by(_SEQ).execution_options(yield_per=1000)
-_SINCE = _ALL.where(bindparam("begin") <= _SEQ)
-_HASH = select(col(AuditRow.hash)).where(bindparam("seq") == _SEQ)
-_APPEND = insert(AuditRow)
+_SINCE = Prepared(NOTED.order_by(_SEQ).where(bindparam("begin") <= _SEQ))
+_HASH = Prepared(select(col(AuditRow.hash)).where(bindparam("seq") == _SEQ))
+_APPEND = Prepared(insert(AuditRow), *Noted._fields)
 
 
 class _Head(BaseModel):
@@ -117,7 +122,7 @@ class Audit:
         )
         row = row._replace(hash=hash_of(row))
         row = row._replace(signature=self._key.sign(row.hash.encode()))
-        session.connection().execute(_APPEND, row._asdict())
+        _APPEND.change(session, **row._asdict())
         session.info[_NEWEST_ROW] = row
         if row.subject in (said := session.info.get(_SAID, {})):
             said[row.subject][row.event] = row
@@ -131,7 +136,7 @@ class Audit:
         mirrored = self._mirrored()
         if isinstance(mirrored, str):
             return True
-        return session.connection().execute(_HASH, {"seq": mirrored.seq}).scalar() == mirrored.hash
+        return _HASH.first(session, seq=mirrored.seq) == (mirrored.hash,)
 
     def log(
         self, *, limit: int | None = None, since: datetime | None = None, subject: str | None = None
@@ -202,7 +207,7 @@ class Audit:
 
     @staticmethod
     def _last(session: Session) -> Noted | None:
-        return next(found(session, _LAST), None)
+        return next(map(Noted._make, _LAST.rows(session)), None)
 
     def proven(self, session: Session, subject: str, event: str) -> JsonValue:
         """What the newest such row says, or None where there is none that this project's key signed."""
@@ -287,19 +292,19 @@ def newest(session: Session, subject: str, event: str) -> Noted | None:
     """
     said: dict[str, dict[str, Noted]] = session.info.setdefault(_SAID, {})
     if subject not in said:
-        said[subject] = {row.event: row for row in found(session, _SAID_OF, {"subject": subject})}
-    rows = [row for name, row in said[subject].items() if name.startswith(event)]
-    return max(rows, key=_seq, default=None)
+        rows = map(Noted._make, _SAID_OF.rows(session, subject=subject))
+        said[subject] = {row.event: row for row in rows}
+    said_so = [row for name, row in said[subject].items() if name.startswith(event)]
+    return max(said_so, key=_seq, default=None)
 
 
 def _rows(session: Session, *, begin: int | None = None) -> Iterator[Noted]:
-    return found(session, _ALL) if begin is None else found(session, _SINCE, {"begin": begin})
+    """The whole log is read as it comes, what was added to it since at once."""
+    return map(Noted._make, _SINCE.rows(session, begin=begin)) if begin else found(session, _ALL)
 
 
-def found(
-    session: Session, query: Select[*tuple[Any, ...]], given: dict[str, str | int] | None = None
-) -> Iterator[Noted]:
-    return map(Noted._make, session.connection().execute(query, given))
+def found(session: Session, query: Select[*tuple[Any, ...]]) -> Iterator[Noted]:
+    return map(Noted._make, session.connection().execute(query))
 
 
 _seq = attrgetter("seq")

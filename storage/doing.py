@@ -6,10 +6,12 @@ from time import monotonic
 
 import structlog
 from pydantic import BaseModel, ConfigDict
-from sqlmodel import select
+from sqlalchemy import bindparam, insert, update
+from sqlmodel import col, select
 
 from karkas.policies.errors import StorageError
 from karkas.storage.database import worker_name
+from karkas.storage.prepared import Prepared
 from karkas.storage.records import Records
 from karkas.storage.tables import DoingRow
 
@@ -33,6 +35,10 @@ class Doing(BaseModel):
 
     def __str__(self) -> str:
         return self.text if self.total is None else f"{self.text} {self.done:,} of {self.total:,}"
+
+
+_AGAIN = Prepared(update(DoingRow).where(col(DoingRow.run) == bindparam("of")), *Doing.model_fields)
+_FIRST = Prepared(insert(DoingRow).inline(), *Doing.model_fields)
 
 
 class Doings:
@@ -82,7 +88,9 @@ class Doings:
             if told:
                 with self._records.database.write() as session:
                     for one in told:
-                        session.merge(DoingRow(**one.model_dump()))
+                        values = one.model_dump()
+                        if not _AGAIN.change(session, of=one.run, **values):
+                            _FIRST.change(session, **values)
         except StorageError as error:
             structlog.get_logger("karkas.runs").warning("doing_not_written", error=str(error))
         finally:

@@ -7,14 +7,15 @@ from sqlmodel import col, select
 from karkas.policies.gates import GateStatus
 from karkas.policies.permits import PermitStatus, step
 from karkas.policies.runs import RunStatus
+from karkas.storage.prepared import Prepared
 from karkas.storage.records import SYSTEM, Change
 from karkas.storage.tables import UNATTENDED, GateRow, PermitRow, RunRow
 
 WAITING = [status.value for status in GateStatus if status.waits]
-_WAKE = (
-    update(RunRow)
-    .where(col(RunRow.id) == bindparam("of"), col(RunRow.status) == RunStatus.PARKED.value)
-    .values(due_at=bindparam("now"), priority=bindparam("first"))
+_WAKE = Prepared(
+    update(RunRow).where(col(RunRow.id) == bindparam("of"), col(RunRow.status) == RunStatus.PARKED.value),
+    "due_at",
+    "priority",
 )
 UNUSED = [PermitStatus.APPROVED.value, PermitStatus.CLAIMED.value]
 
@@ -57,4 +58,4 @@ def end_run(change: Change, run: str, *, reason: str, actor: str) -> None:
 
 def wake(change: Change, run: str, *, priority: int) -> None:
     """A gate of a parked run waits no longer, so the next worker goes on with it."""
-    change.session.connection().execute(_WAKE, {"of": run, "now": change.now, "first": priority})
+    _WAKE.change(change.session, of=run, due_at=change.now, priority=priority)

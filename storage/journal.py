@@ -13,8 +13,9 @@ from sqlalchemy import bindparam, insert, update
 from sqlmodel import col, select
 
 from karkas.storage.keys import SigningKey
+from karkas.storage.prepared import Prepared
 from karkas.storage.records import Change, Records
-from karkas.storage.tables import JournalRow, Table
+from karkas.storage.tables import JournalRow, table_of
 
 Request = tuple[str, int]
 """A request's digest, and how often the run had asked the same since it was taken up."""
@@ -122,21 +123,22 @@ def write(change: Change, secret: bytes, entry: Entry) -> None:
     learnt = json.dumps(entry.learnt, sort_keys=True) if entry.learnt else None
     values = vars(entry) | {"learnt": learnt}
     values |= {"at": change.now, "seal": seal(secret, values)}
-    change.session.connection().execute(_WRITE, values)
+    _WRITE.change(change.session, **values)
 
 
 def drop_answers(change: Change, run: str) -> None:
     """The run is done, so nothing of it is asked again."""
-    change.session.connection().execute(_DROP, {"of": run})
+    _DROP.change(change.session, of=run)
 
 
-_DROP = (
+_DROP = Prepared(
     update(JournalRow)
     .where(col(JournalRow.run) == bindparam("of"))
     .values(answer=None, learnt=None, seal=None)
 )
-_WRITE = insert(Table.metadata.tables["journal"]).inline()
-"""Made once: it is executed for every call of a model."""
+_WRITE = Prepared(
+    insert(JournalRow).inline(), *(one.name for one in table_of(JournalRow).c if one.name != "id")
+)
 
 SEALED = ("run", "digest", "n", "engine", "role", "model", "answer", "learnt")
 

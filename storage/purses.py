@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import BindParameter, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import BindParameter, bindparam, delete, func, insert, select, update
 from sqlmodel import col
 
 from karkas.policies.budgets import Bound, Owner, SharedBudget, Spent, end_of_night, reached
 from karkas.policies.runs import RunStatus
 from karkas.storage.journal import Entry, secret_of, write
-from karkas.storage.records import Change, Note, Records
+from karkas.storage.prepared import Prepared
+from karkas.storage.records import Change, Note, Records, put
 from karkas.storage.tables import HoldRow, PurseRow, Table
 
 BYTES = 1_000_000
@@ -69,20 +70,19 @@ class Purses:
         with self._records.change() as change:
             held = []
             for share in shares:
-                spent = spent_of(change.session.connection().execute(_PURSE, {"of": share.purse}).first())
+                found = _PURSE.first(change.session, of=share.purse)
+                spent = spent_of(None if found is None else _Paid._make(found))
                 if (bound := self._bound(change, share, spent)) is not None:
                     return bound
                 held.append(spent + self._held(change, share.purse))
             if any(reached(share.budget, sum_) is not None for share, sum_ in zip(shares, held, strict=True)):
                 return False
             names = [share.purse for share in shares]
-            change.session.connection().execute(
-                _HOLD,
-                vars(hold)
-                | {
-                    "night": next((name for name in names if name.startswith(NIGHTS)), None),
-                    "zone": next((name for name in names if name.startswith(ZONES)), None),
-                },
+            _HOLD.change(
+                change.session,
+                **vars(hold),
+                night=next((name for name in names if name.startswith(NIGHTS)), None),
+                zone=next((name for name in names if name.startswith(ZONES)), None),
             )
             return True
 
@@ -112,11 +112,9 @@ class Purses:
         puts on the record what there is to say of it: all of it or nothing.
         """
         with self._records.change() as change:
-            connection = change.session.connection()
-            total = Spent.model_validate(connection.execute(_SPENT, {"of": run}).scalar_one()) + spent
-            connection.execute(
-                _ADD, {"of": run, "spent": total.model_dump(mode="json"), "changed_at": change.now}
-            )
+            ((before,),) = _SPENT.rows(change.session, of=run)
+            total = (Spent.model_validate(before) + spent).model_dump(mode="json")
+            _ADD.change(change.session, of=run, spent=total, changed_at=change.now)
             if answer is not None:
                 write(change, self._secret, answer)
             for purse in purses:
@@ -127,46 +125,53 @@ class Purses:
                 change.note(note.event, note.subject, actor=note.actor, data=note.data)
 
     def _bound(self, change: Change, share: Share, spent: Spent) -> Bound | None:
-        if share.purse.startswith(NIGHTS):
-            night = {"of": share.purse.removeprefix(NIGHTS)}
-            if change.session.connection().execute(_OPEN, night).first() is None:
-                return end_of_night()
+        night = share.purse.removeprefix(NIGHTS)
+        if night != share.purse and _OPEN.first(change.session, of=night) is None:
+            return end_of_night()
         return reached(share.budget, spent, owner=share.owner)
 
     def _held(self, change: Change, purse: str) -> Spent:
         held = _HELD["night" if purse.startswith(NIGHTS) else "zone"]
-        calls, tokens = change.session.connection().execute(held, {"of": purse}).one()
+        ((calls, tokens),) = held.rows(change.session, of=purse)
         return Spent(model_calls=calls, tokens=tokens)
 
 
-# Made once: they are executed for every call of a model.
+class _Paid(NamedTuple):
+    tokens: int
+    cached_tokens: int
+    model_calls: int
+    disk_bytes: int
+
+
+# They are executed for every call of a model.
 _RUN, _PURSES, _HOLDS, _NIGHTS = (Table.metadata.tables[name] for name in ("run", "purse", "hold", "night"))
 _OF: BindParameter[str] = bindparam("of")
-_SPENT = select(_RUN.c.spent).where(_RUN.c.id == _OF)
-_ADD = (
-    update(_RUN).where(_RUN.c.id == _OF).values(spent=bindparam("spent"), changed_at=bindparam("changed_at"))
-)
-_PURSE = select(_PURSES).where(_PURSES.c.name == _OF)
-_OPEN = select(_NIGHTS.c.id).where(_NIGHTS.c.id == _OF, _NIGHTS.c.closed_at.is_(None))
-_HOLD = insert(_HOLDS).inline()
-_RELEASE = delete(_HOLDS).where(_HOLDS.c.id == _OF)
+_SPENT = Prepared(select(_RUN.c.spent).where(_RUN.c.id == _OF))
+_ADD = Prepared(update(_RUN).where(_RUN.c.id == _OF), "spent", "changed_at")
+_PURSE = Prepared(select(*(_PURSES.c[name] for name in _Paid._fields)).where(_PURSES.c.name == _OF))
+_OPEN = Prepared(select(_NIGHTS.c.id).where(_NIGHTS.c.id == _OF, _NIGHTS.c.closed_at.is_(None)))
+_HOLD = Prepared(insert(_HOLDS).inline(), *_HOLDS.c.keys())
+_RELEASE = Prepared(delete(_HOLDS).where(_HOLDS.c.id == _OF))
 _HELD = {
-    name: select(func.count(), func.coalesce(func.sum(_HOLDS.c.tokens), 0))
-    .select_from(_HOLDS.join(_RUN, _RUN.c.id == _HOLDS.c.run))
-    .where(
-        _HOLDS.c[name] == _OF, _RUN.c.status == RunStatus.RUNNING.value, _RUN.c.segment == _HOLDS.c.segment
+    name: Prepared(
+        select(func.count(), func.coalesce(func.sum(_HOLDS.c.tokens), 0))
+        .select_from(_HOLDS.join(_RUN, _RUN.c.id == _HOLDS.c.run))
+        .where(
+            _HOLDS.c[name] == _OF,
+            _RUN.c.status == RunStatus.RUNNING.value,
+            _RUN.c.segment == _HOLDS.c.segment,
+        )
     )
     for name in ("night", "zone")
 }
-_PAID = ("tokens", "cached_tokens", "model_calls", "disk_bytes")
-_PAY = (
+_PAY = Prepared(
     update(_PURSES)
     .where(_PURSES.c.name == _OF)
-    .values({name: _PURSES.c[name] + bindparam(f"more_{name}") for name in _PAID})
+    .values({name: _PURSES.c[name] + bindparam(f"more_{name}") for name in _Paid._fields})
 )
 
 
-def spent_of(row: PurseRow | Row[Any] | None) -> Spent:
+def spent_of(row: PurseRow | _Paid | None) -> Spent:
     if row is None:
         return Spent()
     return Spent(
@@ -184,11 +189,10 @@ def _pay(change: Change, purse: str, spent: Spent) -> None:
         "model_calls": spent.model_calls,
         "disk_bytes": round(spent.disk_mb * BYTES),
     }
-    connection = change.session.connection()
     more = {f"more_{name}": amount for name, amount in added.items()}
-    if not connection.execute(_PAY, {"of": purse, **more}).rowcount:
-        connection.execute(insert(PurseRow), {"name": purse, **added})
+    if not _PAY.change(change.session, of=purse, **more):
+        put(change.session, PurseRow(name=purse, **added))
 
 
 def _release(change: Change, hold: str) -> None:
-    change.session.connection().execute(_RELEASE, {"of": hold})
+    _RELEASE.change(change.session, of=hold)
