@@ -134,7 +134,7 @@ def read_gate(records: Records, row: GateRow) -> Gate:
 
 def intact(records: Records, row: GateRow) -> bool:
     """Whether a gate shows what it was opened with, and any decision at it is the one that was signed."""
-    if not records.verifies(sealed(row), row.seal) or approvals_of(records, row) is None:
+    if not records.verifies(sealed(row, row.facts), row.seal) or approvals_of(records, row) is None:
         return False
     if not _at_its_times(row):
         return False
@@ -164,13 +164,9 @@ def _moment(text: JsonValue) -> datetime | None:
     return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
-def seal(records: Records, row: GateRow) -> None:
-    row.seal = records.sign(sealed(row))
-
-
-def sealed(row: GateRow) -> JsonValue:
+def sealed(row: GateRow, facts: JsonValue) -> JsonValue:
     """What a gate shows, from its opening on."""
-    return {"id": row.id, "key": row.key, "run": row.run, "kind": row.kind, "facts": row.facts}
+    return {"id": row.id, "key": row.key, "run": row.run, "kind": row.kind, "facts": facts}
 
 
 def decision_of(

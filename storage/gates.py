@@ -21,7 +21,7 @@ from karkas.storage.decisions import (
     NewGate,
     intact,
     read_gate,
-    seal,
+    sealed,
     stored_actions,
 )
 from karkas.storage.endings import WAITING, close_gate, undecide, void_permit
@@ -75,7 +75,7 @@ class Gates:
                 opened_at=change.now,
                 expires_at=new.expires_at,
             )
-            seal(self._records, row)
+            row.seal = self._records.sign(sealed(row, row.facts))
             put(change.session, row)
             data: dict[str, JsonValue] = {
                 "kind": new.kind.value,
@@ -171,7 +171,7 @@ class Gates:
     def pass_by_critic(self, gate: str, report: CriticReport) -> Gate:
         """Lets a critic pass a gate alone, where policy allows it on the stored proposal; else `PermitError`."""
         with self._records.change() as change:
-            row = find(change.session, GateRow, gate)
+            row = look(change.session, GateRow, gate)
             before = read_gate(self._records, row)
             still_waits(change, before, row)
             if before.status is GateStatus.DEFERRED:
@@ -193,7 +193,9 @@ class Gates:
                     " action which policy allows, judged and passed by somebody other than its proposer;"
                     f" a person decides it: `karkas queue show {row.id}`"
                 )
-            document: dict[str, JsonValue] = {"kind": "critic", "report": report.model_dump(mode="json")}
+            said = report.model_dump(mode="json")
+            document: dict[str, JsonValue] = {"kind": "critic", "report": said}
+            facts = row.facts | {"critic": said}
             settle(
                 self._records,
                 change,
@@ -202,9 +204,9 @@ class Gates:
                 verdict=None,
                 by=report.critic,
                 reason=report.reason,
+                facts=facts,
+                seal=self._records.sign(sealed(row, facts)),
             )
-            row.facts = {**row.facts, "critic": report.model_dump(mode="json")}
-            seal(self._records, row)
             issue(self._records, change, row, before.variants[0], 0, verdict=document)
             change.note(
                 "gate_passed_by_critic", f"gate:{row.id}", actor=report.critic, data=summary(row, document)

@@ -16,6 +16,7 @@ from karkas.policies.grants import Grant, refusal
 from karkas.storage.audit import Noted, kept, newest
 from karkas.storage.decisions import Gate, read_gate, stored_actions
 from karkas.storage.endings import UNUSED, void_permit
+from karkas.storage.prepared import Prepared
 from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id
 from karkas.storage.settling import issue, put_off_unseen, settle, still_waits, summary
 from karkas.storage.tables import AuditRow, GateRow, GrantRow, PermitRow
@@ -45,6 +46,9 @@ class StandingGrant(BaseModel):
     def name(self) -> str:
         """Who passed a gate, where this grant did."""
         return f"{NOUN}/{self.id}"
+
+
+_ANY = Prepared(select(GrantRow.id).where(col(GrantRow.revoked_at).is_(None)).limit(1))
 
 
 class Grants:
@@ -107,7 +111,7 @@ class Grants:
     def release(self, gate: str) -> Gate | None:
         """Passes a gate that a grant covers, and counts the use, in one transaction; None where no grant does."""
         with self._records.database.read() as session:
-            if session.exec(select(GrantRow.id).where(col(GrantRow.revoked_at).is_(None))).first() is None:
+            if _ANY.first(session) is None:
                 return None
         with self._records.change() as change:
             row = find(change.session, GateRow, gate)

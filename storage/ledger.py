@@ -17,7 +17,7 @@ from karkas.storage.decisions import permit_terms, read_gate, signed_decision, s
 from karkas.storage.grants import Grants
 from karkas.storage.grounds import check_run, lapsed, proven_action, unlike_its_last
 from karkas.storage.leases import Lease
-from karkas.storage.records import SYSTEM, Change, Records, amend, find, look, look_by
+from karkas.storage.records import SYSTEM, Change, Records, amend, look, look_by
 from karkas.storage.runs import RunId
 from karkas.storage.tables import GateRow, PermitRow
 from karkas.storage.zones import Zones
@@ -111,7 +111,7 @@ class Ledger:
     def claim(self, permit: str, *, worker: str) -> Claimed:
         """Takes the permit, after checking that it is what was decided and signed; only one caller ever gets it."""
         with self._records.change() as change:
-            row = find(change.session, PermitRow, permit)
+            row = look(change.session, PermitRow, permit)
             if row.status != PermitStatus.APPROVED:
                 raise PermitError(_became(row))
             action = proven_action(self._records, change, row)
@@ -124,7 +124,7 @@ class Ledger:
         A permit that was started already is given out only for a tool that is declared `idempotent`.
         """
         with self._records.change() as change:
-            row = find(change.session, PermitRow, permit)
+            row = look(change.session, PermitRow, permit)
             if not lease.held or lease.run != row.run:
                 raise PermitError(f"permit {row.id} can be taken over only under the lease of run {row.run}")
             started = row.status == PermitStatus.STARTED
@@ -137,7 +137,7 @@ class Ledger:
     def start(self, claimed: Claimed) -> Permit:
         """Says that the effect begins now. Raises `PermitError` for a claim that was taken over, or a stopped run."""
         with self._records.change() as change:
-            row = find(change.session, PermitRow, claimed.permit_id)
+            row = look(change.session, PermitRow, claimed.permit_id)
             check_run(change, row)
             before = PermitStatus.STARTED if claimed.again else PermitStatus.CLAIMED
             begun = (row.status, row.claims) == (before, claimed.claim) and amend(
@@ -167,13 +167,13 @@ class Ledger:
         it ended is for that one to say.
         """
         with self._records.change() as change:
-            row = find(change.session, PermitRow, permit)
+            row = look(change.session, PermitRow, permit)
             return self._step(change, row, PermitStatus.COMMITTED, claim=claim, result=result, undo=undo)
 
     def fail(self, permit: str, error: str, *, claim: int | None = None) -> Permit:
         """Records that the effect did not happen."""
         with self._records.change() as change:
-            row = find(change.session, PermitRow, permit)
+            row = look(change.session, PermitRow, permit)
             return self._step(change, row, PermitStatus.FAILED, claim=claim, reason=error)
 
     def doubt(self, permit: str, reason: str, *, claim: int | None = None) -> Permit:
@@ -181,7 +181,7 @@ class Ledger:
         gate, its zones leave autonomy, and the grant that passed it ends.
         """
         with self._records.change() as change:
-            row = find(change.session, PermitRow, permit)
+            row = look(change.session, PermitRow, permit)
             doubtful = self._step(change, row, PermitStatus.UNKNOWN, claim=claim, reason=reason)
             self._mishap(change, row, "ended in doubt")
             return doubtful
@@ -189,7 +189,7 @@ class Ledger:
     def void(self, permit: str, reason: str) -> Permit:
         """Ends a permit that was not begun, for instance because what it bound is stale."""
         with self._records.change() as change:
-            row = find(change.session, PermitRow, permit)
+            row = look(change.session, PermitRow, permit)
             return self._step(change, row, PermitStatus.VOID, reason=reason)
 
     def resolve(self, permit: str, *, committed: bool, by: str, reason: str) -> Permit:
@@ -199,7 +199,7 @@ class Ledger:
                 "resolving a permit in doubt needs a person's name and a reason, for the record"
             )
         with self._records.change() as change:
-            row = find(change.session, PermitRow, permit)
+            row = look(change.session, PermitRow, permit)
             after = PermitStatus.COMMITTED if committed else PermitStatus.FAILED
             return self._step(change, row, after, reason=reason, actor=by, doubtful=True)
 
@@ -209,7 +209,7 @@ class Ledger:
         Both come from what was signed. Raises `PermitError` where there is nothing to take back, or it was begun.
         """
         with self._records.change() as change:
-            row = find(change.session, PermitRow, permit)
+            row = look(change.session, PermitRow, permit)
             committed = change.audit.proven(change.session, f"permit:{row.id}", "permit_committed")
             record = committed.get("undo") if isinstance(committed, dict) else None
             if row.status != PermitStatus.COMMITTED or not isinstance(record, dict):
@@ -220,7 +220,7 @@ class Ledger:
                     f"permit {row.id}: taking it back was begun already ({last.event} by {last.actor}); look how it"
                     " stands"
                 )
-            gate_row = find(change.session, GateRow, row.gate)
+            gate_row = look(change.session, GateRow, row.gate)
             decision = signed_decision(self._records, gate_row)
             if decision is None or decision["permit"] != permit_terms(row):
                 raise PermitError(
@@ -238,7 +238,7 @@ class Ledger:
         came of that, in words.
         """
         with self._records.change() as change:
-            row = find(change.session, PermitRow, permit)
+            row = look(change.session, PermitRow, permit)
             data: dict[str, JsonValue] = {"error": error} if error else {"done": done}
             change.note("undo_failed" if error else "undo_done", f"permit:{row.id}", actor=by, data=data)
             return () if error else self._mishap(change, row, f"was taken back by {by}")

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 from pydantic import JsonValue
 from sqlalchemy import Table as SqlTable
@@ -52,9 +52,12 @@ _COLUMNS = {row: table_of(row).c.keys() for row in PREFIXES}
 
 
 class _Looked(SimpleNamespace):
-    """A row as `look` finds it."""
+    """A row as `look` finds it; what is set here is not written."""
 
     of: type[Any]
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{name} of {self.of.__name__} {self.id} is changed by `amend`")
 
 
 class Note(NamedTuple):
@@ -150,8 +153,11 @@ def amend(session: Session, row: RowT, *still: str, **values: Any) -> bool:
         else:
             session.refresh(row)
         return False
-    for name, value in values.items():
-        (setattr if looked else set_committed_value)(row, name, value)
+    if looked:
+        vars(row).update(values)
+    else:
+        for name, value in values.items():
+            set_committed_value(row, name, value)
     return True
 
 

@@ -19,7 +19,7 @@ from karkas.storage.audit import newest
 from karkas.storage.endings import WAITING, end_run, wake
 from karkas.storage.journal import drop_answers
 from karkas.storage.leases import Lease, lease
-from karkas.storage.records import SYSTEM, Change, Records, amend, find, fresh_id, look, put
+from karkas.storage.records import SYSTEM, Change, Records, amend, fresh_id, look, put
 from karkas.storage.tables import UNATTENDED, WAITED_FOR, GateRow, RunRow, storable
 
 RunId = NewType("RunId", str)
@@ -206,15 +206,15 @@ class Runs:
     def hand_over(self, run: str, *, at: datetime | None = None) -> Run:
         """Lets workers take up a run that has not ended, now or from `at` on."""
         with self._records.change() as change:
-            row = find(change.session, RunRow, run)
+            row = look(change.session, RunRow, run)
             _check_step(row, RunStatus.RUNNING)
-            row.due_at, row.tries = at or change.now, 0
+            amend(change.session, row, due_at=at or change.now, tries=0)
             return _run(row)
 
     def take_up(self, run: str, *, worker: str | None = None) -> Run:
         """Whoever holds the lease goes on with the run now: a `worker`, else a person who looks on."""
         with self._records.change() as change:
-            row = find(change.session, RunRow, run)
+            row = look(change.session, RunRow, run)
             _check_step(row, RunStatus.RUNNING)
             segment, due_at = row.segment + 1, row.due_at if worker else None
             note: dict[str, JsonValue] = {"segment": segment}
@@ -236,7 +236,7 @@ class Runs:
     ) -> Run:
         """A worker goes on later with what it cannot go on with now."""
         with self._records.change() as change:
-            row = find(change.session, RunRow, run)
+            row = look(change.session, RunRow, run)
             _check_step(row, status)
             tries = row.tries + 1
             move(change, row, status, reason=reason, actor=SYSTEM, tries=tries, due_at=due_at, error=error)
@@ -245,9 +245,9 @@ class Runs:
     def count_crash(self, run: str, checkpoint: str | None) -> int:
         """Counts that whoever was at work on the run died; gives how often in a row that was at this checkpoint."""
         with self._records.change() as change:
-            row = find(change.session, RunRow, run)
-            row.crashes = row.crashes + 1 if row.crashed_at == checkpoint else 1
-            row.crashed_at = checkpoint
+            row = look(change.session, RunRow, run)
+            crashes = row.crashes + 1 if row.crashed_at == checkpoint else 1
+            amend(change.session, row, crashes=crashes, crashed_at=checkpoint)
             change.note("run_broken_off", f"run:{row.id}", actor=SYSTEM, data={"times": row.crashes})
             return row.crashes
 
@@ -270,24 +270,21 @@ class Runs:
         Raises `RunStatusError` where the step does not exist; a run that was stopped meanwhile stays stopped.
         """
         with self._records.change() as change:
-            row = find(change.session, RunRow, run)
+            row = look(change.session, RunRow, run)
             _check_step(row, status)
             also: dict[str, Any] = {"error": error} | ({} if result is None else {"result": result})
             if status is not RunStatus.RUNNING:
                 also |= {"due_at": due_at, "priority": UNATTENDED, "tries": 0}
             move(change, row, status, reason=reason or "", actor=by, **also)
-            decided = select(GateRow.id).where(
-                col(GateRow.id).in_(gates), col(GateRow.status).not_in(WAITING)
-            )
-            if gates and change.session.exec(decided).first() is not None:
+            if gates and _one_decided(change, gates):
                 wake(change, row.id, priority=WAITED_FOR)
-                change.session.refresh(row)
+                row = look(change.session, RunRow, row.id)
             return _run(row)
 
     def reopen(self, run: str, *, by: str, reason: str = "") -> Run:
         """Queues a failed or stopped run again; the explicit act without which an ended run stays ended."""
         with self._records.change() as change:
-            row = find(change.session, RunRow, run)
+            row = look(change.session, RunRow, run)
             if row.status not in REOPENED:
                 raise RunStatusError(
                     f"run {row.id} is {row.status}; only a failed or stopped one is opened again"
@@ -298,9 +295,8 @@ class Runs:
     def set_options(self, run: str, options: dict[str, JsonValue], *, by: str, reason: str) -> Run:
         """A person's act: what the run goes on with from here."""
         with self._records.change() as change:
-            row = find(change.session, RunRow, run)
-            row.options = options
-            change.session.flush()
+            row = look(change.session, RunRow, run)
+            amend(change.session, row, options=options)
             change.note(
                 "run_begun_anew",
                 f"run:{row.id}",
@@ -322,7 +318,7 @@ class Runs:
         pinned.
         """
         with self._records.change() as change:
-            row = find(change.session, RunRow, run)
+            row = look(change.session, RunRow, run)
             if row.engine not in {None, engine}:
                 raise EngineChangedError(
                     f"run {row.id} was begun with {row.engine} and does not go on with {engine} by itself; configure"
@@ -336,12 +332,11 @@ class Runs:
     def release_engine(self, run: str, *, by: str, reason: str) -> Run:
         """Lets a run go on with whatever engine it asks next."""
         with self._records.change() as change:
-            row = find(change.session, RunRow, run)
+            row = look(change.session, RunRow, run)
             if row.engine is not None:
                 data: dict[str, JsonValue] = {"engine": row.engine, RELEASED: reason}
                 change.note("run_engine_released", f"run:{row.id}", actor=by, data=data)
-                row.engine = None
-                row.changed_at = change.now
+                amend(change.session, row, engine=None, changed_at=change.now)
             return _run(row)
 
     def lease(self, run: str) -> AbstractContextManager[Lease]:
@@ -358,6 +353,11 @@ def _check_step(row: RunRow, status: RunStatus) -> None:
         f"run {row.id} is {before}{f' ({row.reason})' if row.reason else ''} and cannot become {status}"
         + ("; `karkas runs resume` may open it again" if reopening else "")
     )
+
+
+def _one_decided(change: Change, gates: Collection[str]) -> bool:
+    decided = select(GateRow.id).where(col(GateRow.id).in_(gates), col(GateRow.status).not_in(WAITING))
+    return change.session.exec(decided).first() is not None
 
 
 def _begun_with(row: RunRow) -> dict[str, JsonValue]:

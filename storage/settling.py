@@ -1,6 +1,7 @@
 """Settling a gate within a transaction: that it still waits, who won, the signed record, the permit."""
 
 import json
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -34,8 +35,11 @@ def settle(
     verdict: dict[str, JsonValue] | None,
     by: str,
     reason: str,
+    **also: Any,
 ) -> None:
-    """The one place at which a gate is decided: one conditional UPDATE, so that only one decider wins."""
+    """The one place at which a gate is decided: one conditional UPDATE, so that only one decider wins. It sets `also`
+    these columns.
+    """
     # Writers are serialised already; the condition holds even where that is broken from outside.
     settled = row.status in WAITING and amend(
         change.session,
@@ -47,6 +51,7 @@ def settle(
         verdict=verdict,
         reason=reason,
         deferred_until=None,
+        **also,
     )
     if not settled:
         raise VerdictError(meanwhile(read_gate(records, row)))
@@ -76,7 +81,7 @@ def issue(
         issued_at=change.now,
         changed_at=change.now,
     )
-    sign(records, row, verdict=verdict, permit=permit, batch=batch)
+    sign(records, change, row, verdict=verdict, permit=permit, batch=batch)
     put(change.session, permit)
     data: dict[str, JsonValue] = {"gate": row.id, "action": permit.action, "binding": permit.binding}
     change.note("permit_issued", f"permit:{permit.id}", actor=row.decided_by or SYSTEM, data=data)
@@ -84,6 +89,7 @@ def issue(
 
 def sign(
     records: Records,
+    change: Change,
     row: GateRow,
     *,
     verdict: JsonValue,
@@ -91,8 +97,8 @@ def sign(
     batch: JsonValue = None,
 ) -> None:
     decision = decision_of(row, verdict=verdict, permit=permit, batch=batch)
-    row.decision = canonical(decision).decode()
-    row.signature = records.key.sign(row.decision.encode())
+    text = canonical(decision)
+    amend(change.session, row, decision=text.decode(), signature=records.key.sign(text))
 
 
 def summary(row: GateRow, verdict: JsonValue) -> dict[str, JsonValue]:

@@ -19,7 +19,7 @@ from karkas.storage.decisions import (
     told,
 )
 from karkas.storage.endings import WAITING, undecide
-from karkas.storage.records import Change, Records, amend, find
+from karkas.storage.records import Change, Records, amend, find, look
 from karkas.storage.runs import RunStatus, move
 from karkas.storage.settling import issue, meanwhile, settle, sign, still_waits, summary
 from karkas.storage.tables import GateRow, RunRow
@@ -54,7 +54,7 @@ def give(
         chosen = verdict.variant if isinstance(verdict, Choose | Adopt) else 0
         issue(records, change, row, before.variants[chosen], chosen, verdict=document, batch=batch)
     else:
-        sign(records, row, verdict=document)
+        sign(records, change, row, verdict=document)
     data = summary(row, document)
     if approvals := approval_signatures(row):
         data["approvals"] = list(approvals)
@@ -62,7 +62,7 @@ def give(
         data["batch"] = batch
     change.note("gate_decided", f"gate:{row.id}", actor=by, data=data)
     if isinstance(verdict, Stop):
-        run = find(change.session, RunRow, row.run)
+        run = look(change.session, RunRow, row.run)
         if not RunStatus(run.status).ended:
             move(change, run, RunStatus.STOPPED, reason=verdict.reason or f"stopped by {by}", actor=by)
 
