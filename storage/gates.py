@@ -25,7 +25,7 @@ from karkas.storage.decisions import (
     stored_actions,
 )
 from karkas.storage.endings import WAITING, close_gate, undecide, void_permit
-from karkas.storage.records import SYSTEM, Change, Records, find, fresh_id, look, look_by, put
+from karkas.storage.records import SYSTEM, Change, Records, find, look, look_by, made, put
 from karkas.storage.runs import RunStatus
 from karkas.storage.settling import (
     issue,
@@ -65,8 +65,8 @@ class Gates:
             run = look(change.session, RunRow, new.run)
             if RunStatus(run.status).ended:
                 raise VerdictError(f"run {run.id} is {run.status}; no gate can be opened in it any more")
-            row = GateRow(
-                id=fresh_id(GateRow),
+            row = made(
+                GateRow,
                 key=new.key,
                 run=run.id,
                 kind=new.kind.value,
@@ -75,8 +75,7 @@ class Gates:
                 opened_at=change.now,
                 expires_at=new.expires_at,
             )
-            row.seal = self._records.sign(sealed(row, row.facts))
-            put(change.session, row)
+            put(change.session, row, seal=self._records.sign(sealed(row, row.facts)))
             data: dict[str, JsonValue] = {
                 "kind": new.kind.value,
                 "run": run.id,

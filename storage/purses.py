@@ -11,7 +11,7 @@ from karkas.policies.budgets import Bound, Owner, SharedBudget, Spent, end_of_ni
 from karkas.policies.runs import RunStatus
 from karkas.storage.journal import Entry, secret_of, write
 from karkas.storage.prepared import Prepared
-from karkas.storage.records import Change, Note, Records, put
+from karkas.storage.records import Change, Note, Records
 from karkas.storage.tables import HoldRow, PurseRow, Table
 
 BYTES = 1_000_000
@@ -149,6 +149,7 @@ _OF: BindParameter[str] = bindparam("of")
 _SPENT = Prepared(select(_RUN.c.spent).where(_RUN.c.id == _OF))
 _ADD = Prepared(update(_RUN).where(_RUN.c.id == _OF), "spent", "changed_at")
 _PURSE = Prepared(select(*(_PURSES.c[name] for name in _Paid._fields)).where(_PURSES.c.name == _OF))
+_FIRST = Prepared(insert(_PURSES).inline(), *_PURSES.c.keys())
 _OPEN = Prepared(select(_NIGHTS.c.id).where(_NIGHTS.c.id == _OF, _NIGHTS.c.closed_at.is_(None)))
 _HOLD = Prepared(insert(_HOLDS).inline(), *_HOLDS.c.keys())
 _RELEASE = Prepared(delete(_HOLDS).where(_HOLDS.c.id == _OF))
@@ -191,7 +192,7 @@ def _pay(change: Change, purse: str, spent: Spent) -> None:
     }
     more = {f"more_{name}": amount for name, amount in added.items()}
     if not _PAY.change(change.session, of=purse, **more):
-        put(change.session, PurseRow(name=purse, **added))
+        _FIRST.change(change.session, name=purse, **added)
 
 
 def _release(change: Change, hold: str) -> None:

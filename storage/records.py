@@ -49,10 +49,14 @@ _LOOK = {
     for row, name in (*((row, "id") for row in PREFIXES), (GateRow, "key"), (PermitRow, "gate"))
 }
 _COLUMNS = {row: table_of(row).c.keys() for row in PREFIXES}
+_EMPTY = {
+    row: {name: field.get_default() for name, field in row.model_fields.items() if not field.is_required()}
+    for row in PREFIXES
+}
 
 
 class _Looked(SimpleNamespace):
-    """A row as `look` finds it; what is set here is not written."""
+    """A row as `look` finds it, and `made` makes it; what is set here is not written."""
 
     of: type[Any]
 
@@ -132,11 +136,16 @@ def look_by(session: Session, row: type[RowT], column: str, value: str) -> RowT 
     return cast("RowT", _Looked(of=row, **dict(zip(_COLUMNS[row], found, strict=True))))
 
 
-def put(session: Session, row: Table) -> None:
-    """Inserts a new row, past the session."""
-    values = row.__dict__
-    table = table_of(type(row))
-    _insert(table).change(session, **{name: values.get(name) for name in table.c.keys()})  # noqa: SIM118
+def made(row: type[RowT], **values: Any) -> RowT:
+    """A new row with a fresh id, as `look` would find it; `put` inserts it."""
+    return cast("RowT", _Looked(of=row, **(_EMPTY[row] | {"id": fresh_id(row)} | values)))
+
+
+def put(session: Session, row: RowT, **more: Any) -> None:
+    """Inserts a row that was `made`, with `more` values."""
+    kind = cast("_Looked", row).of
+    vars(row).update(more)
+    _insert(table_of(kind)).change(session, **{name: getattr(row, name) for name in _COLUMNS[kind]})
 
 
 def amend(session: Session, row: RowT, *still: str, **values: Any) -> bool:

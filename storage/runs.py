@@ -19,7 +19,7 @@ from karkas.storage.audit import newest
 from karkas.storage.endings import WAITING, end_run, wake
 from karkas.storage.journal import drop_answers
 from karkas.storage.leases import Lease, lease
-from karkas.storage.records import SYSTEM, Change, Records, amend, fresh_id, look, put
+from karkas.storage.records import SYSTEM, Change, Records, amend, look, made, put
 from karkas.storage.tables import UNATTENDED, WAITED_FOR, GateRow, RunRow, storable
 
 RunId = NewType("RunId", str)
@@ -112,8 +112,8 @@ class Runs:
                 queued = change.session.exec(select(RunRow).where(RunRow.key == key)).first()
                 if queued is not None:
                     return _run(queued)
-            row = RunRow(
-                id=fresh_id(RunRow),
+            row = made(
+                RunRow,
                 workflow=workflow,
                 zone=zone,
                 input=input or {},

@@ -19,7 +19,7 @@ from karkas.storage.decisions import (
     read_gate,
 )
 from karkas.storage.endings import WAITING, wake
-from karkas.storage.records import SYSTEM, Change, Records, amend, fresh_id, put
+from karkas.storage.records import SYSTEM, Change, Records, amend, made, put
 from karkas.storage.tables import WAITED_FOR, GateRow, PermitRow
 
 WAITS = {"gate_opened", "gate_reopened", "gate_approved"}
@@ -70,8 +70,8 @@ def issue(
     batch: JsonValue = None,
 ) -> None:
     """Signs the decision together with the one permit that it issues."""
-    permit = PermitRow(
-        id=fresh_id(PermitRow),
+    permit = made(
+        PermitRow,
         gate=row.id,
         run=row.run,
         variant=index,
