@@ -27,7 +27,7 @@ class Prepared:
 
     def rows(self, session: Session, **values: Any) -> list[tuple[Any, ...]]:
         """What a SELECT finds. What the session has changed and not written is not seen."""
-        worded, cursor = self._execute(session.connection(), values)
+        worded, cursor = self._execute(_connection(session), values)
         try:
             found: list[tuple[Any, ...]] = cursor.fetchall()
         finally:
@@ -47,7 +47,7 @@ class Prepared:
 
     def change(self, session: Session, **values: Any) -> int:
         """Executes an INSERT, UPDATE or DELETE; how many rows it changed."""
-        _, cursor = self._execute(session.connection(), values)
+        _, cursor = self._execute(_connection(session), values)
         try:
             return int(cursor.rowcount)
         finally:
@@ -82,6 +82,11 @@ class Prepared:
                 dialect=dialect,
             ) from error
         return worded, cursor
+
+
+def _connection(session: Session) -> Connection:
+    """That of the session; one that was made for a connection need not be asked, which takes as long as a statement."""
+    return session.bind if isinstance(session.bind, Connection) else session.connection()
 
 
 class _Worded(NamedTuple):

@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
@@ -34,6 +36,7 @@ from karkas.policies.permits import Binding, LedgerError
 from karkas.policies.verdicts import Adopt, Approve, Choose, Defer, Edit, Reject, Stop, Verdict
 from karkas.policies.zones import ControlLevel
 from karkas.storage import Claimed, NewGate, RunStatus, ShownVariant, Store
+from karkas.storage.prepared import Prepared
 
 from .oracle import ExpectedGate, ExpectedGrant, Oracle
 
@@ -83,13 +86,17 @@ class Desk:
         self.root = Path(self.folder.name)
         self.workers = [Store.open(self.root, clock=lambda: self.now, create=True) for _ in range(2)]
         for worker in self.workers:
-            event.listen(worker.database._engine, "before_cursor_execute", self._burn)
+            for engine in (worker.database._engine, worker.database._writing):
+                event.listen(engine, "before_cursor_execute", self._burn)
             worker.database.after_commit.insert(0, self._burn_at_mirror)
+        self.burning = patch.object(Prepared, "_execute", self._burns_at(Prepared._execute))
+        self.burning.start()
         self.eyes = sqlite3.connect(self.root / "karkas.db")
         self.empty = self.copy()
         atexit.register(self.close)
 
     def close(self) -> None:
+        self.burning.stop()
         self.eyes.close()
         self.empty.close()
         for worker in self.workers:
@@ -125,6 +132,13 @@ class Desk:
     def rows(self) -> list[Any]:
         tables = ("audit", "gate", "permit", "run", "standing_grant")
         return [self.eyes.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables]
+
+    def _burns_at(self, execute: Callable[..., Any]) -> Callable[..., Any]:
+        def executed(*given: Any) -> Any:
+            self._burn()
+            return execute(*given)
+
+        return executed
 
     def _burn(self, *_: object) -> None:
         if self.fuse is not None and self.fuse != MIRROR:
@@ -585,3 +599,16 @@ Machine.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 TestGatesAndPermits = Machine.TestCase
+
+
+@pytest.mark.parametrize("fuse", range(1, 6))
+def test_the_process_does_die_at_each_statement_of_a_change(fuse: int) -> None:
+    desk().clear()
+    store = desk().workers[0]
+    run = store.runs.create("test")
+    before = desk().rows()
+    desk().fuse = fuse
+    with pytest.raises(Died):
+        store.runs.take_up(run.id)
+    assert desk().rows() == before
+    store.runs.take_up(run.id)
