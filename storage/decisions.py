@@ -111,7 +111,11 @@ class Gate(NewGate):
 
 def read_gate(records: Records, row: GateRow) -> Gate:
     """The gate of a row. One that karkas did not write so is shown as stale and undecided, whatever the row says."""
-    trusted = intact(records, row)
+    return gate_of(records, row, trusted=intact(records, row))
+
+
+def gate_of(records: Records, row: GateRow, *, trusted: bool = True) -> Gate:
+    """The gate of a row that was written just now."""
     try:
         return Gate.model_validate(
             {

@@ -19,6 +19,7 @@ from karkas.storage.decisions import (
     TAMPERED,
     Gate,
     NewGate,
+    gate_of,
     intact,
     read_gate,
     sealed,
@@ -86,7 +87,7 @@ class Gates:
                 "actions": [variant.digest for variant in new.variants],
             }
             change.note("gate_opened", f"gate:{row.id}", actor=by, data=data)
-            return read_gate(self._records, row)
+            return gate_of(self._records, row)
 
     def get(self, name: str) -> Gate:
         """By id, or by the beginning of one."""
@@ -210,7 +211,7 @@ class Gates:
             change.note(
                 "gate_passed_by_critic", f"gate:{row.id}", actor=report.critic, data=summary(row, document)
             )
-            return read_gate(self._records, row)
+            return gate_of(self._records, row)
 
     def close(self, gate: str, status: GateStatus, reason: str, *, by: str = SYSTEM) -> Gate:
         """The system's own end of a gate: expired, superseded, stale or cancelled.
