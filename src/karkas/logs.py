@@ -73,21 +73,22 @@ class RunLogs(logging.Handler):
         self._folder = folder
 
     def emit(self, record: logging.LogRecord) -> None:
-        from logging.handlers import RotatingFileHandler
-
         run = str(_event(record).get("run_id") or structlog.contextvars.get_contextvars().get("run_id"))
         if not _RUN.fullmatch(run):
             return
         path = of_run(self._folder.parent, run)
-        # Opened for each event: there may be hundreds of runs, and few events of each.
-        file = RotatingFileHandler(
-            path, maxBytes=OF_RUN_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"
-        )
-        file.setFormatter(self.formatter)
         try:
-            file.emit(record)
-        finally:
-            file.close()
+            line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+            # Opened for each event: there may be hundreds of runs, and few events of each.
+            with path.open("ab") as file:
+                full = file.tell() + len(line) > OF_RUN_BYTES
+                if not full:
+                    file.write(line)
+            if full:
+                path.replace(path.with_name(f"{path.name}.1"))
+                path.write_bytes(line)
+        except Exception:  # noqa: BLE001  a full disk, for one
+            self.handleError(record)
 
 
 @contextmanager
