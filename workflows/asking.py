@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from pydantic import JsonValue
@@ -55,6 +55,11 @@ class _TakenUp:
     night: Night | None
     prompts: set[tuple[str, str]]
     kept: Kept = field(default_factory=Kept)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What every call may spend; sources and cycles are counted where they are read."""
+        return self.run.budget.model_copy(update={"sources": None, "cycles": None})
 
 
 class RunCaller(Caller):
@@ -124,10 +129,12 @@ class RunCaller(Caller):
         if engine.kind != "llm":
             return self.limit() is None
         await self._note_prompt(request, name, taken.prompts)
-        while self.limit() is None and self.limit(self._reserved()) is not None:
+        while (bound := self.limit()) is None and self._under_way:
+            if self.limit(self._reserved()) is None:
+                break
             self._ended.clear()
             await self._ended.wait()
-        self.bound = self.limit() or self.bound
+        self.bound = bound or self.bound
         return self.bound is None
 
     def reached(self) -> BudgetReachedError:
@@ -246,17 +253,18 @@ class RunCaller(Caller):
         return self._taken
 
     def limit(self, reserved: Spent = NOTHING) -> Bound | None:
-        """What the run has reached, once it is taken up. Sources and cycles are counted where they are read; here
-        counts what every call may spend.
-        """
+        """What the run has reached, once it is taken up."""
         assert self._taken is not None
         run, night = self._taken.run, self._taken.night
-        budget = Budget.model_validate(run.budget.model_copy(update={"sources": None, "cycles": None}))
-        spent = self._spent + reserved
-        spent += Spent(wall_s=time.monotonic() - self.began, disk_mb=self._meter.written / BYTES)
+        lately = Spent(
+            tokens=reserved.tokens,
+            model_calls=reserved.model_calls,
+            wall_s=time.monotonic() - self.began,
+            disk_mb=self._meter.written / BYTES,
+        )
         return must_stop(
-            budget,
-            spent,
+            self._taken.budget,
+            self._spent + lately,
             deadline=run.deadline,
             until=night.until if night else None,
             now=self._store.clock(),
