@@ -55,6 +55,10 @@ class ModelPool:
         self._config = config
         self._names = {role: config.name_for(role) for role in Role}
         self._settings = {role: config.roles.get(role) or RoleSettings() for role in Role}
+        self._configured = {
+            role: self._settings[role].adapter or config.models[name].model
+            for role, name in self._names.items()
+        }
         self._environ = environ
         self._version = version
         self._patience = patience or Patience()
@@ -190,11 +194,8 @@ class ModelPool:
         return min(wished, free - counted)
 
     async def _info(self, caller: Caller) -> EngineInfo:
-        return _engine(self._version, tuple([await self._name(role, caller) for role in Role]))
-
-    async def _name(self, role: Role, caller: Caller) -> str:
-        configured = self._settings[role].adapter or self._config.models[self._names[role]].model
-        return configured or (await self._served(role, caller)).model
+        names = [name or (await self._served(role, caller)).model for role, name in self._configured.items()]
+        return _engine(self._version, tuple(names))
 
     def _endpoints(self, role: Role) -> Endpoints:
         name = self._names[role]
