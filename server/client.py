@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,7 @@ class Client:
             f"{self.base_url}{path}",
             data=None if body is None else to_json(body),
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_S, sock_read=silence_s),
+            timeout=_timeout(silence_s),
         )
         try:
             async with asyncio.timeout(limit_s), asked as response:
@@ -247,6 +248,13 @@ class Client:
 
     def _fault(self, how: str) -> PassingFaultError:
         return PassingFaultError(f"the model server at {self.base_url} {how}")
+
+
+@cache
+def _timeout(silence_s: float) -> "aiohttp.ClientTimeout":
+    import aiohttp
+
+    return aiohttp.ClientTimeout(sock_connect=_CONNECT_S, sock_read=silence_s)
 
 
 def _session(base_url: str, headers: dict[str, str]) -> "aiohttp.ClientSession":

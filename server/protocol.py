@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -51,6 +52,12 @@ class Instructions:
     role: str = ""
     tasks: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
+
+    @cached_property
+    def text(self) -> str:
+        """All of it as one text that a person reads."""
+        tasks = [f"# {name}\n\n{text}" for name, text in self.tasks.items()]
+        return "\n\n".join(part for part in (self.shared, self.role, *tasks) if part) + "\n"
 
 
 @dataclass(frozen=True)

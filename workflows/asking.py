@@ -28,7 +28,7 @@ from karkas.policies.budgets import (
 )
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import BudgetReachedError, NightOverError
-from karkas.server.protocol import Answered, Caller, Instructions, Request, Usage
+from karkas.server.protocol import Answered, Caller, Request, Usage
 from karkas.storage import Lease, Night, NightId, Run, RunId, Store
 from karkas.storage.journal import Entry, Kept
 from karkas.storage.meter import METER, Meter
@@ -349,7 +349,7 @@ class RunCaller(Caller):
         if known in noted:
             return
         noted.add(known)
-        texts, text = self._store.prompts, prompt_text(request.instructions)
+        texts, text = self._store.prompts, request.instructions.text
         if text not in texts:
             texts[text] = await self._store.aside(self._store.artifacts.put_text, text)
         said: JsonValue = {"role": known[0], "version": known[1], "text": texts[text]}
@@ -364,9 +364,3 @@ async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
-
-
-def prompt_text(instructions: Instructions) -> str:
-    """The instructions as one text that a person reads."""
-    tasks = [f"# {name}\n\n{text}" for name, text in instructions.tasks.items()]
-    return "\n\n".join(part for part in (instructions.shared, instructions.role, *tasks) if part) + "\n"
