@@ -39,8 +39,6 @@ from karkas.workflows.progress import Progress
 PROMPT = "prompt_used"
 """The event that says which text a role was first asked with."""
 
-NOTHING = Spent()
-
 T = TypeVar("T")
 
 POLL_S = 0.5
@@ -130,7 +128,7 @@ class RunCaller(Caller):
             return self.limit() is None
         await self._note_prompt(request, name, taken.prompts)
         while (bound := self.limit()) is None and self._under_way:
-            if self.limit(self._reserved()) is None:
+            if self.limit(reserved=True) is None:
                 break
             self._ended.clear()
             await self._ended.wait()
@@ -252,13 +250,15 @@ class RunCaller(Caller):
                     self._taken = taken
         return self._taken
 
-    def limit(self, reserved: Spent = NOTHING) -> Bound | None:
-        """What the run has reached, once it is taken up."""
+    def limit(self, *, reserved: bool = False) -> Bound | None:
+        """What the run has reached, once it is taken up; or would have, if what is under way cost all that is reserved
+        for it.
+        """
         assert self._taken is not None
         run, night = self._taken.run, self._taken.night
         lately = Spent(
-            tokens=reserved.tokens,
-            model_calls=reserved.model_calls,
+            tokens=sum(self._under_way) if reserved else 0,
+            model_calls=len(self._under_way) if reserved else 0,
             wall_s=time.monotonic() - self.began,
             disk_mb=self._meter.written / BYTES,
         )
@@ -313,9 +313,6 @@ class RunCaller(Caller):
             answer=answer.text,
             learnt=learnt,
         )
-
-    def _reserved(self) -> Spent:
-        return Spent(tokens=sum(self._under_way), model_calls=len(self._under_way))
 
     def _shares(self) -> list[Share]:
         """The purses that the run spends out of: its night's, and its zone's of today."""

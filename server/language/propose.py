@@ -38,7 +38,7 @@ class Proposal(BaseModel):
 
 async def propose(asking: Asking, question: Propose) -> Proposed:
     """At most `question.at_most` different calls, out of one prompt; none where nothing can be proposed."""
-    offered = _offered(json.dumps([tool.model_dump() for tool in question.tools]))
+    offered = _offered(json.dumps([vars(tool) for tool in question.tools]))
     for why in offered.unfit:
         await asking.caller.note(f"{Role.EXECUTOR}: a tool was not shown to the model: {why}")
     if offered.answer is None:
