@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from karkas.agents.distillate import notation
 from karkas.agents.distillate.places import Places, limits
@@ -101,6 +102,16 @@ def rules_for(frame: Frame, *, tool: str, paths: Iterable[str], task: str) -> li
 
 def frame_text(frame: Frame, distillate: Distillate | None) -> str:
     """The frame as plain text for executors, critics and prompts; with what its claims say where they are at hand."""
+    return _text(frame, distillate) if distillate is not None else _text_alone(frame)
+
+
+@lru_cache(maxsize=64)
+def _text_alone(frame: Frame) -> str:
+    """Every action in a zone is ruled on and judged by it, and it cannot change."""
+    return _text(frame, None)
+
+
+def _text(frame: Frame, distillate: Distillate | None) -> str:
     claims = {claim.id: claim for claim in distillate.claims} if distillate else {}
     questions = {one.id: one.text for one in distillate.open_questions} if distillate else {}
     places = Places(distillate.sources if distillate else ())

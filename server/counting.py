@@ -1,6 +1,5 @@
 """How many tokens a text has: asked of the server as seldom as can be, estimated upwards where it has no such way."""
 
-import string
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from karkas.server.client import Client
 
 REMEMBERED = 4096
+_DIGITS = b"0123456789"
 
 log = structlog.get_logger("karkas.models")
 
@@ -27,8 +27,9 @@ def estimated(text: str) -> int:
     """More than tokenizers of 30,000 words and above make of prose in any language and of code (2.5 to 6 bytes a
     token); digits, which many take one by one, count as such. Random characters can exceed it.
     """
-    digits = sum(map(text.count, string.digits))
-    return (bytes_of(text) + digits + 1) // 2
+    data = text.encode("utf-8", "replace")
+    digits = len(data) - len(data.translate(None, _DIGITS))
+    return (len(data) + digits + 1) // 2
 
 
 def hash_of(text: str) -> str:

@@ -9,7 +9,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from karkas.server.tracing import span, texts_shown
+from karkas.server.tracing import heard, span, texts_shown
 from karkas.server.wire import ChatAnswer, ChatRequest
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ def chat(send: SendT) -> SendT:
     """Each request to a model is a span, from when it is made until it is answered, with all repetitions."""
 
     @wraps(send)
+    async def counted(call: "Call", request: ChatRequest) -> ChatAnswer:
+        with IN_FLIGHT.track_inprogress(), SECONDS.labels(call.request.role.value).time():
+            return await (traced(call, request) if heard() else send(call, request))
+
     async def traced(call: "Call", request: ChatRequest) -> ChatAnswer:
         attributes = {
             "gen_ai.operation.name": "chat",
@@ -50,12 +54,10 @@ def chat(send: SendT) -> SendT:
             "gen_ai.prompt.version": call.request.instructions.version or None,
             "gen_ai.conversation.id": call.caller.run or None,
         }
-        seconds = SECONDS.labels(call.request.role.value)
         with span(f"chat {request.model}", attributes, kind=SpanKind.CLIENT) as current:
             if texts_shown():
                 current.set_attribute("gen_ai.input.messages", _messages(request))
-            with IN_FLIGHT.track_inprogress(), seconds.time():
-                answer = await send(call, request)
+            answer = await send(call, request)
             current.set_attribute("gen_ai.response.model", answer.model)
             current.set_attribute("gen_ai.response.finish_reasons", [one.finish for one in answer.choices])
             current.set_attribute("gen_ai.usage.input_tokens", answer.usage.prompt_tokens)
@@ -67,7 +69,7 @@ def chat(send: SendT) -> SendT:
                 current.set_attribute("gen_ai.output.messages", _choices(answer))
             return answer
 
-    return traced  # type: ignore[return-value]  # the same signature
+    return counted  # type: ignore[return-value]  # the same signature
 
 
 def retried(*, busy: bool) -> None:

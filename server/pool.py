@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -53,6 +54,11 @@ class ModelPool:
         """
         self._config = config
         self._names = {role: config.name_for(role) for role in Role}
+        self._settings = {role: config.roles.get(role) or RoleSettings() for role in Role}
+        self._configured = {
+            role: self._settings[role].adapter or config.models[name].model
+            for role, name in self._names.items()
+        }
         self._environ = environ
         self._version = version
         self._patience = patience or Patience()
@@ -82,11 +88,7 @@ class ModelPool:
     async def info(self, caller: Caller | None = None) -> EngineInfo:
         """See `Models`."""
         async with self:
-            names = {role: await self._name(role, caller or Caller()) for role in Role}
-            usual = max(names.values(), key=list(names.values()).count)
-            others = (f"{role}: {name}" for role, name in names.items() if name != usual)
-            model = "; ".join((usual, *others))
-            return EngineInfo(kind="llm", name="language-model", version=self._version, model=model)
+            return await self._info(caller or Caller())
 
     async def ask(
         self,
@@ -119,7 +121,7 @@ class ModelPool:
 
     async def _ask(self, asking: "_Asking[AnswerT]", served: Served, caller: Caller) -> Asked[AnswerT]:
         role, prompt = asking.request.role, asking.prompt
-        settings = self._config.roles.get(role) or RoleSettings()
+        settings = self._settings[role]
         room = await self._room(asking, served, caller)
         thinking = self._config.models[self._names[role]].thinking
         chat = ChatRequest(
@@ -140,7 +142,7 @@ class ModelPool:
             endpoints=self._endpoints(role),
             caller=caller,
             request=asking.request,
-            info=await self.info(caller),
+            info=await self._info(caller),
             served=served,
             prefix=prompt.system + prompt.documents if prompt.documents else "",
             patience=self._patience,
@@ -191,10 +193,9 @@ class ModelPool:
             )
         return min(wished, free - counted)
 
-    async def _name(self, role: Role, caller: Caller) -> str:
-        settings = self._config.roles.get(role) or RoleSettings()
-        configured = settings.adapter or self._config.models[self._names[role]].model
-        return configured or (await self._served(role, caller)).model
+    async def _info(self, caller: Caller) -> EngineInfo:
+        names = [name or (await self._served(role, caller)).model for role, name in self._configured.items()]
+        return _engine(self._version, tuple(names))
 
     def _endpoints(self, role: Role) -> Endpoints:
         name = self._names[role]
@@ -222,6 +223,15 @@ class ModelPool:
                 f" {variable}=..., then `karkas runs resume RUN`"
             )
         return self._environ[variable]
+
+
+@lru_cache(maxsize=64)
+def _engine(version: str, names: tuple[str, ...]) -> EngineInfo:
+    """With the models of all roles, in their order."""
+    usual = max(names, key=names.count)
+    others = (f"{role}: {name}" for role, name in zip(Role, names, strict=True) if name != usual)
+    model = "; ".join((usual, *others))
+    return EngineInfo(kind="llm", name="language-model", version=version, model=model)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -52,6 +53,12 @@ class Instructions:
     tasks: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
 
+    @cached_property
+    def text(self) -> str:
+        """All of it as one text that a person reads."""
+        tasks = [f"# {name}\n\n{text}" for name, text in self.tasks.items()]
+        return "\n\n".join(part for part in (self.shared, self.role, *tasks) if part) + "\n"
+
 
 @dataclass(frozen=True)
 class Request(Generic[AnswerT]):
@@ -78,8 +85,12 @@ class Usage(Wire):
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage.model_validate(
-            {name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields}
+        return Usage(
+            calls=self.calls + other.calls,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            wall_s=self.wall_s + other.wall_s,
         )
 
 

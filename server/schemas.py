@@ -45,6 +45,7 @@ def schema_of(answer: type[BaseModel]) -> dict[str, Any]:
     return _Grammar(schema.get("$defs", {}), of=answer.__name__, foreign=False).read(schema, ())
 
 
+@lru_cache(maxsize=256)
 def response_format(answer: type[BaseModel]) -> dict[str, Any]:
     """What `ChatRequest.response_format` takes, for answers of this type."""
     name = re.sub(r"[^A-Za-z0-9_-]", "_", answer.__name__)[:64]

@@ -28,11 +28,16 @@ def texts_shown() -> bool:
     return _texts
 
 
+def heard() -> bool:
+    """Whether anybody listens. Where nobody does, no span is worth its making."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
 @contextmanager
 def span(name: str, attributes: Mapping[str, Any], *, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
     """One span under the current one. Of an error it holds the type; messages quote models and sources."""
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        yield trace.INVALID_SPAN  # nobody listens, and to say so costs a tenth of asking a tracer that does nothing
+    if not heard():
+        yield trace.INVALID_SPAN
         return
     known = {key: value for key, value in attributes.items() if value is not None}
     opened = trace.get_tracer("karkas").start_as_current_span(
@@ -55,6 +60,8 @@ def agent(ask: AskT) -> AskT:
 
     @wraps(ask)
     async def traced(engine: Any, request: Request[AnswerT]) -> Reply[AnswerT]:
+        if not heard():
+            return await ask(engine, request)
         attributes = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": request.role.value,

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from karkas.server.protocol import Usage, Wire
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+"""Answers are kept by what it gives, so it stays as it is."""
+
 
 class Message(Wire):
     role: Literal["system", "user", "assistant"]
@@ -32,8 +35,9 @@ class ChatRequest(Wire):
     @property
     def digest(self) -> str:
         """SHA-256 of what the model sees of it."""
-        told = json.dumps(self.model_dump(exclude={"priority"}), sort_keys=True, separators=(",", ":"))
-        return sha256(told.encode()).hexdigest()
+        told = {name: value for name, value in self if name != "priority"}
+        told["messages"] = [{"role": one.role, "content": one.content} for one in self.messages]
+        return sha256(_CANONICAL.encode(told).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

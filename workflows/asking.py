@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from pydantic import JsonValue
@@ -28,7 +28,7 @@ from karkas.policies.budgets import (
 )
 from karkas.policies.distillates import EngineInfo
 from karkas.policies.errors import BudgetReachedError, NightOverError
-from karkas.server.protocol import Answered, Caller, Instructions, Request, Usage
+from karkas.server.protocol import Answered, Caller, Request, Usage
 from karkas.storage import Lease, Night, NightId, Run, RunId, Store
 from karkas.storage.journal import Entry, Kept
 from karkas.storage.meter import METER, Meter
@@ -38,8 +38,6 @@ from karkas.workflows.progress import Progress
 
 PROMPT = "prompt_used"
 """The event that says which text a role was first asked with."""
-
-NOTHING = Spent()
 
 T = TypeVar("T")
 
@@ -55,6 +53,11 @@ class _TakenUp:
     night: Night | None
     prompts: set[tuple[str, str]]
     kept: Kept = field(default_factory=Kept)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What every call may spend; sources and cycles are counted where they are read."""
+        return self.run.budget.model_copy(update={"sources": None, "cycles": None})
 
 
 class RunCaller(Caller):
@@ -124,10 +127,12 @@ class RunCaller(Caller):
         if engine.kind != "llm":
             return self.limit() is None
         await self._note_prompt(request, name, taken.prompts)
-        while self.limit() is None and self.limit(self._reserved()) is not None:
+        while (bound := self.limit()) is None and self._under_way:
+            if self.limit(reserved=True) is None:
+                break
             self._ended.clear()
             await self._ended.wait()
-        self.bound = self.limit() or self.bound
+        self.bound = bound or self.bound
         return self.bound is None
 
     def reached(self) -> BudgetReachedError:
@@ -245,18 +250,21 @@ class RunCaller(Caller):
                     self._taken = taken
         return self._taken
 
-    def limit(self, reserved: Spent = NOTHING) -> Bound | None:
-        """What the run has reached, once it is taken up. Sources and cycles are counted where they are read; here
-        counts what every call may spend.
+    def limit(self, *, reserved: bool = False) -> Bound | None:
+        """What the run has reached, once it is taken up; or would have, if what is under way cost all that is reserved
+        for it.
         """
         assert self._taken is not None
         run, night = self._taken.run, self._taken.night
-        budget = Budget.model_validate(run.budget.model_copy(update={"sources": None, "cycles": None}))
-        spent = self._spent + reserved
-        spent += Spent(wall_s=time.monotonic() - self.began, disk_mb=self._meter.written / BYTES)
+        lately = Spent(
+            tokens=sum(self._under_way) if reserved else 0,
+            model_calls=len(self._under_way) if reserved else 0,
+            wall_s=time.monotonic() - self.began,
+            disk_mb=self._meter.written / BYTES,
+        )
         return must_stop(
-            budget,
-            spent,
+            self._taken.budget,
+            self._spent + lately,
             deadline=run.deadline,
             until=night.until if night else None,
             now=self._store.clock(),
@@ -306,9 +314,6 @@ class RunCaller(Caller):
             learnt=learnt,
         )
 
-    def _reserved(self) -> Spent:
-        return Spent(tokens=sum(self._under_way), model_calls=len(self._under_way))
-
     def _shares(self) -> list[Share]:
         """The purses that the run spends out of: its night's, and its zone's of today."""
         assert self._taken is not None
@@ -341,7 +346,7 @@ class RunCaller(Caller):
         if known in noted:
             return
         noted.add(known)
-        texts, text = self._store.prompts, prompt_text(request.instructions)
+        texts, text = self._store.prompts, request.instructions.text
         if text not in texts:
             texts[text] = await self._store.aside(self._store.artifacts.put_text, text)
         said: JsonValue = {"role": known[0], "version": known[1], "text": texts[text]}
@@ -356,9 +361,3 @@ async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
-
-
-def prompt_text(instructions: Instructions) -> str:
-    """The instructions as one text that a person reads."""
-    tasks = [f"# {name}\n\n{text}" for name, text in instructions.tasks.items()]
-    return "\n\n".join(part for part in (instructions.shared, instructions.role, *tasks) if part) + "\n"

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from karkas.policies.distillates import Claim, Conflict, SourceRank
 from karkas.policies.errors import AnswerError
+from karkas.server.counting import bytes_of
 from karkas.server.documents import Document
 from karkas.server.language.listing import headed
 from karkas.server.language.neutral import barred, line, neutral, spoken
@@ -62,7 +63,8 @@ async def judge_action(asking: Asking, question: JudgeAction) -> Judged:
         )
     )  # fmt: skip
     pieces = _pieces(question.shown)
-    room = await asking.room("action", max_tokens=ANSWER, beside=before)
+    enough = (3 * bytes_of("\n".join(pieces)) + 1) // 2
+    room = await asking.room("action", max_tokens=ANSWER, beside=before, enough=enough)
     parts = await asking.portions(pieces, room=room * 2 // 3, most=len(pieces))
     if len(parts) > PARTS:
         return Judged(

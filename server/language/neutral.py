@@ -17,14 +17,17 @@ BROKEN = {"<": "‹", "＜": "‹", "﹤": "‹", "[": "⁅", "［": "⁅", "]":
 
 _LOOK_AT = re.compile(r"[^\n -~А-яЁёÀ-ÖØ-öø-ÿ]")
 _SPECIAL = re.compile(
-    r"""[<＜﹤](?= [|｜]                         # <|im_start|>
+    r"""[<＜﹤\[［\]] (?:
+        (?<=[<＜﹤]) (?= [|｜]                   # <|im_start|>
                 | /? [^\s<>＞]{1,64} [>＞] )     # <s>, </s>, <think>, <start_of_turn>, <0x0A>; tags of HTML too
-      | [\[［](?= [|｜] | [a-z]?~                # [|user|], [e~[
+      | (?<=[\[［]) (?= [|｜] | [a-z]?~          # [|user|], [e~[
                 | /? [a-z]? [A-Z][A-Z0-9_]+ \])  # [INST], [/INST], [TOOL_CALLS], [gMASK]
-      | \](?= ~)                                 # ]~b]
+      | (?<=\]) (?= ~)                           # ]~b]
+    )
     """,
     re.VERBOSE,
 )
+"""One set of characters at its head, so that all others are passed over at a quarter of the cost."""
 
 
 def neutral(text: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from karkas.policies.errors import AnswerError, BudgetReachedError, ContextTooLongError
 from karkas.server.asking import Asked, Models, Prompt
+from karkas.server.counting import bytes_of
 from karkas.server.documents import Document
 from karkas.server.language.packing import packed
 from karkas.server.language.passages import Page, pages
@@ -79,13 +80,19 @@ class Asking:
         room = min(PAGE, max(await self.context() - _BESIDE, _LEAST) // 2)
         return await pages(documents, room, self.count)
 
-    async def room(self, task: str, *, max_tokens: int, beside: str = "") -> int:
-        """Tokens that are left for items, beside the instructions, `beside` and the answer; at least a few."""
+    async def room(self, task: str, *, max_tokens: int, beside: str = "", enough: int | None = None) -> int:
+        """Tokens that are left for items, beside the instructions, `beside` and the answer; at least a few.
+
+        Where there are `enough` of them by the bytes of the rest alone, nothing is counted.
+        """
         told = self.request.instructions
-        stable = await self.count("\n\n".join((told.shared, told.role, told.tasks[task])))
-        fixed = stable + (await self.count(beside) if beside else 0)
+        fixed = [text for text in ("\n\n".join((told.shared, told.role, told.tasks[task])), beside) if text]
         context = await self.context()
-        return max(context - fixed - max_tokens - _FRAME, context // 8)
+        free = context - max_tokens - _FRAME
+        left = free - sum(map(bytes_of, fixed))
+        if enough is None or left < enough:
+            left = free - sum([await self.count(text) for text in fixed])
+        return max(left, context // 8)
 
     async def portions(self, items: Sequence[str], *, room: int, most: int) -> list[range]:
         """The items, by place, in consecutive portions of at most `most` whose lines take at most `room` tokens."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
 from typing import Annotated, Any, Literal, get_args
@@ -37,18 +38,15 @@ class Proposal(BaseModel):
 
 async def propose(asking: Asking, question: Propose) -> Proposed:
     """At most `question.at_most` different calls, out of one prompt; none where nothing can be proposed."""
-    unfit = {
-        tool.name: why for tool in question.tools if (why := _fits(tool.name, json.dumps(tool.parameters)))
-    }
-    for why in unfit.values():
+    offered = _offered(json.dumps([vars(tool) for tool in question.tools]))
+    for why in offered.unfit:
         await asking.caller.note(f"{Role.EXECUTOR}: a tool was not shown to the model: {why}")
-    tools = [tool for tool in question.tools if tool.name not in unfit]
-    if not tools:
+    if offered.answer is None:
         return Proposed(calls=(), why="no tool is registered that a model could call")
     asked = await asking.ask(
         "propose",
-        answer_for(tools),
-        question=_shown(question, tools),
+        offered.answer,
+        question=_shown(question, offered.shown),
         max_tokens=ANSWER,
         n=question.at_most,
     )
@@ -63,28 +61,49 @@ async def propose(asking: Asking, question: Propose) -> Proposed:
     return Proposed(calls=found, why=found[0].why if found else spoken(asked.value.why))
 
 
+@dataclass(frozen=True)
+class _Offered:
+    """Tools as a model is asked for calls of them: what it is shown, the type of its answer where a tool is left, and
+    why the others are not offered.
+    """
+
+    shown: str
+    answer: type[Proposal] | None
+    unfit: tuple[str, ...]
+
+
+@lru_cache(maxsize=64)
+def _offered(tools: str) -> _Offered:
+    """`tools` as JSON, so that what is remembered is theirs as they are now."""
+    found = [(tool, _unfit(tool)) for tool in map(ToolSpec.model_validate, json.loads(tools))]
+    fit = [tool for tool, why in found if why is None]
+    lines = ["tools"]
+    for tool in fit:
+        lines += [f"tool {line(tool.name)}", barred(tool.description)]
+        lines += ["its parameters", barred(json.dumps(tool.parameters, ensure_ascii=False))]
+    return _Offered(
+        shown="\n".join((*lines, "end of tools")),
+        answer=answer_for(fit) if fit else None,
+        unfit=tuple(why for _, why in found if why is not None),
+    )
+
+
 def answer_for(tools: Sequence[ToolSpec]) -> type[Proposal]:
     """The type of a proposal: why, and a call of one of these tools, or `null`.
 
     Raises `SchemaError`, which names the parameter that no grammar can hold.
     """
-    return _answer_for(json.dumps([tool.model_dump() for tool in tools]))
-
-
-@lru_cache(maxsize=64)
-def _answer_for(tools: str) -> type[Proposal]:
-    calls: Any = reduce(or_, (_call(tool["name"], tool["parameters"]) for tool in json.loads(tools)))
+    calls: Any = reduce(or_, (_call(tool.name, tool.parameters) for tool in tools))
     if get_args(calls):
         calls = Annotated[calls, Field(discriminator="tool")]
     one_or_none: Any = calls | None
     return create_model("Proposal", __base__=Proposal, call=(one_or_none, ...))
 
 
-@lru_cache(maxsize=256)
-def _fits(tool: str, parameters: str) -> str | None:
+def _unfit(tool: ToolSpec) -> str | None:
     """What keeps a tool's parameters from being asked of a model, if something does."""
     try:
-        bounded(json.loads(parameters), of=tool)
+        bounded(tool.parameters, of=tool.name)
     except SchemaError as error:
         return str(error)
     return None
@@ -110,14 +129,10 @@ def _args(tool: str, parameters: dict[str, Any]) -> Any:
     ]
 
 
-def _shown(question: Propose, tools: Sequence[ToolSpec]) -> str:
+def _shown(question: Propose, tools: str) -> str:
     """What is the same for every task first: the tools, then the frame."""
-    lines = ["tools"]
-    for tool in tools:
-        lines += [f"tool {line(tool.name)}", barred(tool.description)]
-        lines += ["its parameters", barred(json.dumps(tool.parameters, ensure_ascii=False))]
-    lines += [
-        "end of tools",
+    lines = [
+        tools,
         "",
         "the person's frame",
         framed(question.frame) or "(none)",
@@ -129,6 +144,7 @@ def _shown(question: Propose, tools: Sequence[ToolSpec]) -> str:
     return "\n".join(lines)
 
 
+@lru_cache(maxsize=64)
 def framed(frame: str) -> str:
     """The frame's text: what the person wrote as it stands, what sources and models say behind bars.
 

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from karkas.server.counting import bytes_of
 from karkas.server.language.aside import aside
 from karkas.server.language.neutral import barred, line, spoken
 from karkas.server.language.prompt import Asking, Number
@@ -49,7 +50,8 @@ async def what_next(asking: Asking, question: WhatNext) -> ReadNext:
         )
     texts = [_shown(number, candidate) for number, candidate in enumerate(shown, 1)]
     asks = _question(question)
-    room = await asking.room("candidates", max_tokens=_SCORE * (_PORTION + 2), beside=asks)
+    enough = bytes_of("\n".join(texts))
+    room = await asking.room("candidates", max_tokens=_SCORE * (_PORTION + 2), beside=asks, enough=enough)
     portions = await asking.portions(texts, room=room, most=_PORTION)
 
     async def score(portion: range) -> Scores:

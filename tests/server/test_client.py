@@ -2,10 +2,10 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
-import httpx
 import pytest
 import respx
 from hypothesis import given
@@ -37,13 +37,10 @@ def read(body: object, request: ChatRequest = REQUEST) -> Any:
 
 
 @pytest.fixture
-def router() -> respx.MockRouter:
-    return respx.MockRouter(base_url=URL)
-
-
-@pytest.fixture
-def client(router: respx.MockRouter) -> Client:
-    return Client(URL, transport=httpx.MockTransport(router.async_handler))
+async def client(routed: str) -> AsyncIterator[Client]:
+    client = Client(routed)
+    yield client
+    await client.aclose()
 
 
 async def test_what_is_none_is_not_sent(client: Client, router: respx.MockRouter) -> None:
@@ -63,11 +60,11 @@ async def test_what_is_none_is_not_sent(client: Client, router: respx.MockRouter
     }
 
 
-async def test_the_key_goes_along_only_where_there_is_one(router: respx.MockRouter) -> None:
+async def test_the_key_goes_along_only_where_there_is_one(routed: str, router: respx.MockRouter) -> None:
     route = router.get("/v1/models").respond(json={"data": []})
-    transport = httpx.MockTransport(router.async_handler)
-    await Client(URL, transport=transport).models()
-    await Client(URL, key=" s3cret\n", transport=transport).models()
+    for client in (Client(routed), Client(routed, key=" s3cret\n")):
+        await client.models()
+        await client.aclose()
     without, having = (call.request.headers for call in route.calls)
     assert "authorization" not in without
     assert having["authorization"] == "Bearer s3cret"

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import httpx
 import pytest
 import respx
 
@@ -18,20 +17,16 @@ from karkas.server.client import Client
 from karkas.server.faults import PassingFaultError
 from karkas.server.wire import ChatRequest, Message
 
-URL = "http://model:8000"
 CHAT = "/v1/chat/completions"
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="Hello"),), max_tokens=10)
 GOOD = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
 
 
 @pytest.fixture
-def router() -> respx.MockRouter:
-    return respx.MockRouter(base_url=URL)
-
-
-@pytest.fixture
-def client(router: respx.MockRouter) -> Client:
-    return Client(URL, key="s3cret", transport=httpx.MockTransport(router.async_handler))
+async def client(routed: str) -> AsyncIterator[Client]:
+    client = Client(routed, key="s3cret")
+    yield client
+    await client.aclose()
 
 
 async def fault_of(call: Awaitable[object]) -> EngineError:
@@ -122,7 +117,7 @@ async def test_a_rejection_says_why_and_what_to_correct(
     router.post(CHAT).respond(status, json=body)
     fault = await fault_of(client.chat(REQUEST))
     assert type(fault) is RequestRejectedError
-    assert URL in str(fault)
+    assert client.base_url in str(fault)
     with pytest.raises(RequestRejectedError, match=says):
         raise fault
 

@@ -149,6 +149,32 @@ async def test_the_room_of_a_small_model_is_never_nothing(models: Models, caller
     assert await small.room("distil", max_tokens=400) == 64
 
 
+async def test_what_fits_by_its_bytes_is_not_counted_and_parted_as_if_it_had_been(
+    models: Models, caller: Any
+) -> None:
+    scripted = models(None)
+    count, counted = scripted.count, list[str]()
+
+    async def counting(role: Role, text: str) -> int:
+        counted.append(text)
+        return int(await count(role, text))
+
+    scripted.count = counting
+    summarizer = asking(scripted, caller)
+    exact = await summarizer.room("distil", max_tokens=400, beside="beside")
+    assert len(counted) == 2
+    counted.clear()
+    bound = await summarizer.room("distil", max_tokens=400, beside="beside", enough=5_000)
+    assert counted == []
+    assert 5_000 <= bound < exact
+    items = ["x" * 99] * 50
+    portions = [await summarizer.portions(items, room=room, most=20) for room in (exact, bound)]
+    assert portions[0] == portions[1]
+    counted.clear()
+    assert await summarizer.room("distil", max_tokens=400, beside="beside", enough=bound + 1) == exact
+    assert len(counted) == 2
+
+
 async def test_pages_of_a_small_model_are_small(
     models: Models, caller: Any, markdown: Callable[..., Document]
 ) -> None:

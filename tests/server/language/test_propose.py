@@ -93,6 +93,21 @@ async def test_nothing_is_proposed_where_nothing_fits_the_frame(models: Models, 
     assert found == Proposed(calls=(), why="the frame forbids it")
 
 
+async def test_a_tool_that_changes_between_two_proposals_is_shown_and_checked_as_it_is_now(
+    models: Models, caller: Any
+) -> None:
+    call = choice({"tool": "run", "args": {"argv": ["ls"]}})
+    asked = choosing(models, call)
+    await proposed(asked, caller, tools=(WRITE, RUN))
+    other = {"properties": {"command": {"type": "string"}}, "required": ["command"]}
+    with pytest.raises(ValidationError, match="argv"):
+        await proposed(asked, caller, tools=(WRITE, RUN.model_copy(update={"parameters": other})))
+    await proposed(asked, caller, tools=(WRITE, RUN.model_copy(update={"description": "Runs no more."})))
+    shown = [prompt.question for prompt, _ in asked.asked]
+    assert ["Runs it." in one for one in shown] == [True, True, False]
+    assert ["command" in one for one in shown] == [False, True, False]
+
+
 async def test_without_tools_no_model_is_asked(models: Models, caller: Any) -> None:
     asked = choosing(models, choice(None))
     assert (await proposed(asked, caller, tools=())).calls == ()
