@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict
 
@@ -120,6 +121,7 @@ def path_matches(path: str, glob: str) -> bool:
     return inside is not None and glob_pattern(_plain(glob)).fullmatch(inside) is not None
 
 
+@lru_cache(maxsize=1024)
 def glob_pattern(glob: str) -> re.Pattern[str]:
     """The glob as a pattern over a normalised path, written in the same case as the glob."""
     body = re.sub(r"/+", "/", glob).removeprefix("./").rstrip("/")

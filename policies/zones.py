@@ -23,10 +23,13 @@ class ControlLevel(StrEnum):
 
     @property
     def strictness(self) -> int:
-        return list(type(self)).index(self)
+        return _LEVELS.index(self)
 
     def stricter_than(self, other: "ControlLevel") -> bool:
         return self.strictness > other.strictness
+
+
+_LEVELS = tuple(ControlLevel)
 
 
 class Stage(StrEnum):

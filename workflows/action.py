@@ -42,7 +42,7 @@ class ActionNodes:
         self, name: str, proposer: Proposer, *, zones: tuple[ZoneName, ...], task: str | None, revisions: int
     ) -> None:
         self.name = name
-        self.proposer = proposer
+        self.proposer = with_runtime(proposer)
         self.zones = zones
         self.task = task
         self.revisions = revisions
@@ -50,7 +50,7 @@ class ActionNodes:
     async def propose(self, state: Any, runtime: Runtime[Context]) -> Update:
         context, lane = runtime.context, self._lane(state)
         turn = lane.get("turn", 0) + 1
-        plan = as_plan(await call_proposer(self.proposer, state, runtime))
+        plan = as_plan(await given(self.proposer(state, runtime)))
         if not plan.calls:
             return self._update(
                 turn=turn,
@@ -178,8 +178,13 @@ def as_plan(proposed: Proposed) -> Plan:
             )
 
 
-async def call_proposer(function: Callable[..., Any], state: Any, runtime: Runtime[Context]) -> Any:
-    """Calls a user's function with the state and, where it has a parameter `runtime`, the runtime."""
-    wants_runtime = "runtime" in inspect.signature(function).parameters
-    given = function(state, runtime=runtime) if wants_runtime else function(state)
-    return await given if inspect.isawaitable(given) else given
+def with_runtime(function: Callable[..., Any]) -> Callable[[Any, Runtime[Context]], Any]:
+    """A user's function, to be called with the state and, where it has a parameter `runtime`, the runtime."""
+    if "runtime" in inspect.signature(function).parameters:
+        return lambda state, runtime: function(state, runtime=runtime)
+    return lambda state, _: function(state)
+
+
+async def given(value: Any) -> Any:
+    """What a user's function gives, async or not."""
+    return await value if inspect.isawaitable(value) else value

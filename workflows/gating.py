@@ -92,13 +92,13 @@ async def bind(context: Context, tool: Tool, action: Action, ruling: Ruling) -> 
 def _bound(
     context: Context, tool: Tool, action: Action, ruling: Ruling, *, keep: bool = False
 ) -> tuple[str, Binding]:
-    text = tool.show(action, context.workspace)
+    text, preconditions = tool.look(action, context.workspace)
     shown = text.encode("utf-8", "surrogatepass")
     return text, Binding(
         action=action.digest,
         shown=context.store.artifacts.put(shown) if keep else digest_of_bytes(shown),
         tool_version=tool.version,
-        preconditions=tool.preconditions(action, context.workspace),
+        preconditions=preconditions,
         policy_version=ruling.version,
     )
 

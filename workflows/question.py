@@ -12,7 +12,7 @@ from karkas.policies.routing import route
 from karkas.policies.verdicts import Answer
 from karkas.policies.zones import ZoneName
 from karkas.storage import NewGate
-from karkas.workflows.action import call_proposer
+from karkas.workflows.action import given, with_runtime
 from karkas.workflows.context import Context
 from karkas.workflows.lanes import GATE, Lane, Outcome, OutcomeStatus, WorkflowState, lane_of
 
@@ -26,13 +26,13 @@ class QuestionNodes:
         self, name: str, asker: Asker, *, zones: tuple[ZoneName, ...], choices: tuple[str, ...]
     ) -> None:
         self.name = name
-        self.asker = asker
+        self.asker = with_runtime(asker)
         self.zones = zones
         self.choices = choices
 
     async def ask(self, state: Any, runtime: Runtime[Context]) -> dict[str, dict[str, Lane]]:
         context, turn = runtime.context, lane_of(state, self.name).get("turn", 0) + 1
-        text = await call_proposer(self.asker, state, runtime)
+        text = await given(self.asker(state, runtime))
         way = route(context.zones().values(), text=text, named=self.zones)
         reasons = ("a question to a person; no model interprets the answer",)
         gate = await context.stored(

@@ -263,13 +263,17 @@ class Project:
             )
         return found
 
-    def workspace(self) -> "Workspace":
-        """The project's folder as tools may touch it; the files that define tools are out of their reach."""
+    def workspace(self, *protected: str) -> "Workspace":
+        """The project's folder as tools may touch it; the files that define tools are out of their reach, and what is
+        `protected` besides.
+        """
         from karkas.agents.tools import PROTECTED, Workspace
 
         files = dict.fromkeys(ref.rpartition(":")[0] for ref in self.settings.act.tools)
-        protected = (*PROTECTED, *(f"/{os.path.normpath(file)}" for file in files))
-        return Workspace(self.root, protected=protected, artifacts=self.store.artifacts)
+        named = (f"/{os.path.normpath(file)}" for file in files)
+        return Workspace(
+            self.root, protected=(*PROTECTED, *named, *protected), artifacts=self.store.artifacts
+        )
 
     def close(self) -> None:
         self.store.close()
