@@ -14,7 +14,7 @@ from karkas.policies.errors import PermitError
 from karkas.policies.zones import ZoneState
 from karkas.server.documents import Document
 from karkas.server.protocol import Engine
-from karkas.storage import Gate, Lease, Run, RunId, Store
+from karkas.storage import Gate, Lease, Permit, Run, RunId, Store
 from karkas.workflows.asking import RunCaller
 from karkas.workflows.progress import Progress, silent
 
@@ -87,11 +87,23 @@ class Context:
         """The gate that a branch of this run waits at. A checkpoint that names another branch's, or another run's,
         gets nothing out of it: `PermitError`.
         """
+        return await self.at_once(partial(self._gate, name, lane))
+
+    async def permitted(self, name: str | None, lane: str) -> tuple[Gate, Permit | None]:
+        """As `gate`, with the permit that it issued."""
+
+        def look() -> tuple[Gate, Permit | None]:
+            gate = self._gate(name, lane)
+            return gate, self.store.ledger.for_gate(gate.id)
+
+        return await self.at_once(look)
+
+    def _gate(self, name: str | None, lane: str) -> Gate:
         if name is None:
             raise PermitError(
                 f"{lane!r} was reached around its gate, so nothing passes there; lead to {lane!r} itself"
             )
-        gate = await self.stored(self.store.gates.get, name)
+        gate = self.store.gates.get(name)
         if gate.run != self.run or gate.lane != lane:
             raise PermitError(
                 f"gate {gate.id} is of {gate.lane!r} in run {gate.run}, not of {lane!r} in run {self.run}; nothing"

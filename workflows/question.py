@@ -1,6 +1,6 @@
 """The nodes of one question to a person: ask → wait → done."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from langgraph.runtime import Runtime
@@ -29,6 +29,8 @@ class QuestionNodes:
         self.asker = with_runtime(asker)
         self.zones = zones
         self.choices = choices
+        self.onward: Sequence[str] = (f"{name}.done",)
+        """Where it goes from here, once there is an answer."""
 
     async def ask(self, state: Any, runtime: Runtime[Context]) -> dict[str, dict[str, Lane]]:
         context, turn = runtime.context, lane_of(state, self.name).get("turn", 0) + 1
@@ -67,7 +69,7 @@ class QuestionNodes:
         outcome = Outcome(status=OutcomeStatus.of_gate(gate.status).value, gate=gate.id)
         if isinstance(gate.verdict, Answer):
             outcome["answer"] = gate.verdict.text
-        return Command(goto=f"{self.name}.done", update={"karkas": {self.name: Lane(outcome=outcome)}})
+        return Command(goto=self.onward, update={"karkas": {self.name: Lane(outcome=outcome)}})
 
     async def done(self, state: WorkflowState) -> None:
         """Where edges leave from, once there is an answer."""

@@ -450,6 +450,53 @@ def test_a_listener_hears_each_step_and_a_snapshot_shows_the_state(bench: Bench)
     assert heard == ["publish", "publish.gate", "__interrupt__"]
 
 
+def onward(graph: Workflow, *, bench: Bench) -> list[str]:
+    """The nodes that follow on an approved action."""
+    heard: list[str] = []
+    _, context = bench.run(graph, task="t")
+    bench.project.store.gates.decide(bench.the_gate().id, Approve(), by="ada")
+    saver = partial(open_checkpointer, bench.project.folder)
+    run = asyncio.run(advance(context, graph, saver, listen=lambda _, update: heard.extend(update)))
+    assert (run.status, outcome_status(run)) == (RunStatus.DONE, "committed")
+    assert run.result is not None
+    assert run.result["values"] == {"task": "t", "seen": "committed"}
+    return heard
+
+
+def after(state: State) -> State:
+    became = outcome(state, "publish")
+    return {"seen": became["status"] if became else "nothing"}
+
+
+def test_an_action_leads_straight_on_where_nothing_is_decided_after_it(bench: Bench) -> None:
+    graph = Workflow(State)
+    graph.add_action("publish", lambda _: write("notes/a.md", "a\n"))
+    graph.add_node("after", after)
+    graph.add_edge(START, "publish").add_edge("publish", "after").add_edge("after", END)
+    assert onward(graph, bench=bench) == ["publish.wait", "publish.act", "after"]
+
+
+def test_an_action_leads_to_what_is_decided_by_its_outcome(bench: Bench) -> None:
+    graph = Workflow(State)
+    graph.add_action("publish", lambda _: write("notes/a.md", "a\n"))
+    graph.add_node("after", after)
+    graph.add_edge(START, "publish").add_edge("after", END)
+    graph.add_conditional_edges(
+        "publish", lambda state: "after" if outcome(state, "publish") else END, ["after", END]
+    )
+    assert onward(graph, bench=bench) == ["publish.wait", "publish.act", "publish.done", "after"]
+
+
+def test_what_waits_for_an_action_and_another_node_waits_for_both(bench: Bench) -> None:
+    graph = Workflow(State)
+    graph.add_action("publish", lambda _: write("notes/a.md", "a\n"))
+    graph.add_node("beside", lambda _: {})
+    graph.add_node("after", after)
+    graph.add_edge(START, "publish").add_edge(START, "beside")
+    graph.add_edge(["publish", "beside"], "after").add_edge("after", END)
+    assert onward(graph, bench=bench) == ["publish.wait", "publish.act", "publish.done", "after"]
+
+
 def test_a_stopped_run_that_a_person_opens_again_asks_again(bench: Bench) -> None:
     graph = one_action(write("notes/a.md", "a\n"))
     graph.add_question("ask", lambda _: "Shall it be announced?", choices=("yes", "no"))
