@@ -95,10 +95,15 @@ def topic_in(topic: str, text: str) -> bool:
     Endings are open so that `adapter` finds "adapters" and `настройка` finds «настройки». Hyphens, underscores
     and camel case join words: `lora config` finds "LoraConfig" and `learning rate` finds "learning_rate".
     """
+    pattern = _topic_pattern(topic)
+    return pattern is not None and any(pattern.search(_plain(form)) for form in (text, _HUMP.sub(" ", text)))
+
+
+@lru_cache(maxsize=1024)
+def _topic_pattern(topic: str) -> re.Pattern[str] | None:
     words = [word for word in re.split(r"[\s_-]+", _plain(topic)) if word]
     phrase = r"[\s_-]*".join(_with_ending(word) for word in words)
-    pattern = re.compile(rf"(?<![^\W_]){phrase}(?![^\W_])")
-    return bool(words) and any(pattern.search(_plain(form)) for form in (text, _HUMP.sub(" ", text)))
+    return re.compile(rf"(?<![^\W_]){phrase}(?![^\W_])") if words else None
 
 
 EVERYWHERE = "./"

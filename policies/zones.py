@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -150,6 +151,7 @@ def declared_level(zone: Zone) -> ControlLevel:
     return derived if zone.level is None else strictest((derived, zone.level))
 
 
+@lru_cache(maxsize=1024)
 def zone_state(zone: Zone, record: ZoneRecord | None) -> ZoneState:
     """The zone in force: a declaration tightens at once, but loosens nothing that is on the record."""
     derived = derive_level(zone.understanding, critical=zone.critical)

@@ -51,9 +51,10 @@ async def open_action_gate(
             raise
         except KarkasError as error:
             return Denied(f"{variant.action.tool} cannot do this: {error}")
-        variants.append(ShownVariant(digest=variant.action.digest, shown=binding.shown, binding=binding))
+        variants.append(ShownVariant(digest=binding.action, shown=binding.shown, binding=binding))
         shown.append(text)
-    report = await _critic_report(context, proposal, ruling, shown)
+    digests = tuple(variant.digest for variant in variants)
+    report = await _critic_report(context, proposal, ruling, shown, digests)
     new = NewGate(
         key=f"{context.run}:{lane}:{turn}:{digest}",
         run=context.run,
@@ -104,7 +105,7 @@ def _bound(
 
 
 async def _critic_report(
-    context: Context, proposal: Proposal, ruling: Ruling, shown: list[str]
+    context: Context, proposal: Proposal, ruling: Ruling, shown: list[str], digests: tuple[Digest, ...]
 ) -> CriticReport | None:
     """The critic sees the task, the frame and the shown text; never who proposed it."""
     if not context.critic:
@@ -117,5 +118,5 @@ async def _critic_report(
         task=proposal.task,
         frame=recalled(ruling.frames),
         shown="\n\n".join(shown),
-        digests=tuple(variant.action.digest for variant in proposal.variants),
+        digests=digests,
     )

@@ -4,7 +4,6 @@ Every file is reached by descriptor, one component at a time and without followi
 so a link that is swapped in between check and use is refused as well.
 """
 
-import copy
 import errno
 import os
 import stat
@@ -89,8 +88,8 @@ class Workspace:
         """For what is said of files at one moment: each is read once, and all that is said of it is of what was read
         then. What changes a file looks again.
         """
-        one = copy.copy(self)
-        object.__setattr__(one, "_read", {})
+        one = object.__new__(type(self))
+        vars(one).update(vars(self), _read={})
         return one
 
     def resolve(self, path: str) -> Path:

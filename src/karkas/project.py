@@ -89,6 +89,7 @@ class Project:
         self._declared: dict[str, Zone] = dict(settings.zones)
         self._registered: list[Tool] = []
         self._models: ModelPool | None = None
+        self._workspaces: dict[tuple[str, ...], Workspace] = {}
 
     @classmethod
     def find(cls, start: Path | str | None = None) -> Self:
@@ -271,9 +272,10 @@ class Project:
 
         files = dict.fromkeys(ref.rpartition(":")[0] for ref in self.settings.act.tools)
         named = (f"/{os.path.normpath(file)}" for file in files)
-        return Workspace(
-            self.root, protected=(*PROTECTED, *named, *protected), artifacts=self.store.artifacts
-        )
+        every = (*PROTECTED, *named, *protected)
+        if every not in self._workspaces:
+            self._workspaces[every] = Workspace(self.root, protected=every, artifacts=self.store.artifacts)
+        return self._workspaces[every]
 
     def close(self) -> None:
         self.store.close()
