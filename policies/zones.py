@@ -73,15 +73,13 @@ class Scope(BaseModel):
         )
 
 
-class Zone(BaseModel):
+class Zone(BaseModel, frozen=True, extra="forbid"):
     """A knowledge area as its owner declares it, in `karkas.toml` or in Python.
 
     `understanding` runs from 0 (knows nothing of it) to 5 (expert), after the five-stage model of skill
     acquisition (Dreyfus & Dreyfus 1980) with 0 for no acquaintance. `level` may only tighten what follows from it.
     `approvers` is how many different people must pass an action or a frame.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ZoneName
     understanding: int = Field(default=0, ge=0, le=5)
@@ -93,10 +91,8 @@ class Zone(BaseModel):
     description: str = ""
 
 
-class ZoneRecord(BaseModel):
+class ZoneRecord(BaseModel, frozen=True):
     """What is on the record of a zone: the last level that a person (or a fall) set, and the ground it stood on."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: ZoneName
     level: ControlLevel

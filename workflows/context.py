@@ -1,11 +1,11 @@
 """What a workflow's nodes work with. LangGraph hands it to them as the run's context."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from karkas.agents.sources import Limits
 from karkas.agents.tools import ToolBox, Workspace
@@ -58,13 +58,13 @@ class Context:
     proposals: dict[Digest, Proposal] = field(default_factory=dict)
     """Proposals of this run that are in memory already; the ledger reads the stored ones for itself."""
 
-    async def stored(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def stored(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Calls a method of the store so that other branches and runs go on while it waits (`Store.aside`)."""
-        return await self.store.aside(call, *args, **kwargs)
+        return self.store.aside(call, *args, **kwargs)
 
-    async def at_once(self, call: Callable[[], T], *, lapses: bool = False) -> T:
+    def at_once(self, call: Callable[[], T], *, lapses: bool = False) -> Coroutine[Any, Any, T]:
         """As `stored`, for a function that asks the store several times in a row (`Store.at_once`)."""
-        return await self.store.at_once(call, lapses=lapses)
+        return self.store.at_once(call, lapses=lapses)
 
     def expiry(self) -> datetime | None:
         """When a gate that opens now expires."""

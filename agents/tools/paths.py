@@ -12,6 +12,7 @@ from karkas.policies.rendering import visible_line
 MAX_PATH_BYTES, MAX_NAME_BYTES = 2048, 255
 
 
+@lru_cache(maxsize=1024)
 def relative(path: str) -> str:
     """The one spelling of a workspace-relative path (`./a//b/` gives `a/b`), or `ConfinementError`."""
     shown = visible_line(path)

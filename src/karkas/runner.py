@@ -258,9 +258,11 @@ def _engine(project: Project, run: Run, caller: RunCaller) -> "Engine":
     """Who answers the agents of a run: the offline engine where it began the run, also if a model was named since."""
     from karkas.server.offline import OfflineEngine
 
-    offline = OfflineEngine(caller)
-    begun_offline = run.engine is not None and run.engine.startswith(f"{offline.info.name} ")
-    return offline if begun_offline else project.engine(caller)
+    if run.engine is not None:
+        offline = OfflineEngine(caller)
+        if run.engine.startswith(f"{offline.info.name} "):
+            return offline
+    return project.engine(caller)
 
 
 def take_back(project: Project, gate: "Gate", *, by: str) -> str:

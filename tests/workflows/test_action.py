@@ -490,7 +490,7 @@ def test_an_action_leads_to_what_is_decided_by_its_outcome(bench: Bench) -> None
 def test_what_waits_for_an_action_and_another_node_waits_for_both(bench: Bench) -> None:
     graph = Workflow(State)
     graph.add_action("publish", lambda _: write("notes/a.md", "a\n"))
-    graph.add_node("beside", lambda _: {})
+    graph.add_node("beside", lambda state: {})
     graph.add_node("after", after)
     graph.add_edge(START, "publish").add_edge(START, "beside")
     graph.add_edge(["publish", "beside"], "after").add_edge("after", END)
