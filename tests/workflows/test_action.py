@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from langgraph.graph import END, START
-from langgraph.types import interrupt
+from langgraph.types import StateSnapshot, interrupt
 
 from karkas.agents.executor import Plan
 from karkas.agents.tools import tool
@@ -22,7 +22,7 @@ from karkas.storage import RunStatus, open_checkpointer
 from karkas.workflows.act import act_workflow
 from karkas.workflows.define import Workflow
 from karkas.workflows.lanes import WorkflowState, feedback, outcome
-from karkas.workflows.runs import advance
+from karkas.workflows.runs import advance, result_of, with_checkpointer
 
 from .conftest import Bench, frame_by_hand
 
@@ -495,6 +495,38 @@ def test_what_waits_for_an_action_and_another_node_waits_for_both(bench: Bench) 
     graph.add_edge(START, "publish").add_edge(START, "beside")
     graph.add_edge(["publish", "beside"], "after").add_edge("after", END)
     assert onward(graph, bench=bench) == ["publish.wait", "publish.act", "publish.done", "after"]
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_run_that_ended_has_the_values_of_its_checkpoint_and_not_those_of_a_subgraph(
+    bench: Bench, *, heard: bool
+) -> None:
+    inner = Workflow(State)
+    inner.add_node("inside", lambda state: {"seen": f"{state['seen']} inside", "task": "not told"})
+    inner.add_edge(START, "inside").add_edge("inside", END)
+    beneath = inner.compile()
+
+    async def nested(state: State) -> State:
+        return {"seen": (await beneath.ainvoke(state))["seen"]}
+
+    graph = Workflow(State)
+    graph.add_node("before", lambda state: {"seen": "before"})
+    graph.add_node("nested", nested)
+    graph.add_edge(START, "before").add_edge("before", "nested").add_edge("nested", END)
+    run, context = bench.begin(graph, task="t")
+    told: list[tuple[str, ...]] = []
+    listen = (lambda path, _: told.append(path)) if heard else None
+    saver = partial(open_checkpointer, bench.project.folder)
+    done = asyncio.run(advance(context, graph, saver, listen=listen))
+    assert done.result == {"outcomes": {}, "values": {"task": "t", "seen": "before inside"}}
+    assert len({path[0].partition(":")[0] for path in told if path}) == int(heard)
+
+    async def kept() -> StateSnapshot:
+        async with saver() as opened:
+            compiled = with_checkpointer(graph, opened)
+            return await compiled.aget_state({"configurable": {"thread_id": run.id}})
+
+    assert done.result == result_of(asyncio.run(kept()))
 
 
 def test_a_stopped_run_that_a_person_opens_again_asks_again(bench: Bench) -> None:
