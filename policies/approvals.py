@@ -1,6 +1,7 @@
 """Approvals: where a zone asks for two people, both say the same of one gate before it passes."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
@@ -17,6 +18,7 @@ Said = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 """Words of a person: blanks alone say nothing."""
 
 
+@lru_cache(maxsize=256)
 def plain_name(name: str) -> str:
     """Case, blanks, compatibility forms and what cannot be seen make no other person."""
     return folded(name)

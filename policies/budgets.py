@@ -52,7 +52,7 @@ class Spent(BaseModel):
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent.model_validate(
-            {name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields}
+            {name: spent + getattr(other, name) for name, spent in vars(self).items()}
         )
 
 
@@ -93,8 +93,7 @@ NAMED = {"wall_s": "time at work", "model_calls": "model calls", "disk_mb": "dis
 
 def exhausted(budget: Budget | SharedBudget, spent: Spent) -> str | None:
     """The name of the first bound that is reached, or None."""
-    for name in type(budget).model_fields:
-        bound = getattr(budget, name)
+    for name, bound in vars(budget).items():
         if bound is not None and getattr(spent, name) >= bound:
             return name
     return None

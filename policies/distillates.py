@@ -28,7 +28,10 @@ class SourceRank(StrEnum):
     @property
     def weight(self) -> int:
         """0 is the weightiest."""
-        return list(type(self)).index(self)
+        return _RANKS.index(self)
+
+
+_RANKS = tuple(SourceRank)
 
 
 class SourceStatus(StrEnum):

@@ -45,8 +45,7 @@ def judge(
     said += [told for one in judged for told in one]
     if not judged:
         said.append((PolicyVerdict.DENY, Hold.TOOL, "nothing is proposed"))
-    order = list(PolicyVerdict)
-    verdict = max((verdict for verdict, _, _ in said), key=order.index)
+    verdict = max((verdict for verdict, _, _ in said), key=_STRICTNESS.index)
     return PolicyDecision(
         verdict=verdict,
         reasons=tuple(dict.fromkeys(reason for _, _, reason in said)),
@@ -54,6 +53,8 @@ def judge(
         approvers=most(state.approvers for state in states),
     )
 
+
+_STRICTNESS = tuple(PolicyVerdict)
 
 Told = tuple[PolicyVerdict, Hold, str]
 

@@ -24,9 +24,10 @@ class Origin(StrEnum):
 
     @property
     def distrust(self) -> int:
-        return list(type(self)).index(self)
+        return _ORIGINS.index(self)
 
 
+_ORIGINS = tuple(Origin)
 GROUNDED = frozenset({Origin.TASK, Origin.FRAME, Origin.TOOL_DEFAULT, Origin.TRUSTED_SOURCE})
 """Only values of these origins may stay in autonomy."""
 
@@ -121,7 +122,7 @@ def some_of(names: Sequence[str], *, between: str = ", ") -> str:
 def folded(text: str) -> str:
     """Without case, compatibility forms, white space and invisible characters."""
     plain = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(char for char in plain if not char.isspace() and char.isprintable())
+    return "".join(filter(str.isprintable, "".join(plain.split())))
 
 
 _JOINED_BEFORE = re.compile(r"(?:[\w./\\@~$%+-]|\d,)\Z")

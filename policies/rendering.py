@@ -51,7 +51,7 @@ def visible_once(text: str) -> str:
 
 def visible_line(text: str) -> str:
     """As `visible`, on one line: newlines are escaped too."""
-    return visible(text).replace("\n", _escape("\n"))
+    return visible(text).replace("\n", _NEWLINE)
 
 
 def _shown(match: re.Match[str]) -> str:
@@ -75,3 +75,6 @@ def _carried(text: str, at: int) -> bool:
 
 def _escape(char: str) -> str:
     return f"{OPEN}U+{ord(char):04X}{CLOSE}"
+
+
+_NEWLINE = _escape("\n")

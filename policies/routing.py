@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict
 
@@ -94,10 +95,15 @@ def topic_in(topic: str, text: str) -> bool:
     Endings are open so that `adapter` finds "adapters" and `настройка` finds «настройки». Hyphens, underscores
     and camel case join words: `lora config` finds "LoraConfig" and `learning rate` finds "learning_rate".
     """
+    pattern = _topic_pattern(topic)
+    return pattern is not None and any(pattern.search(_plain(form)) for form in (text, _HUMP.sub(" ", text)))
+
+
+@lru_cache(maxsize=1024)
+def _topic_pattern(topic: str) -> re.Pattern[str] | None:
     words = [word for word in re.split(r"[\s_-]+", _plain(topic)) if word]
     phrase = r"[\s_-]*".join(_with_ending(word) for word in words)
-    pattern = re.compile(rf"(?<![^\W_]){phrase}(?![^\W_])")
-    return bool(words) and any(pattern.search(_plain(form)) for form in (text, _HUMP.sub(" ", text)))
+    return re.compile(rf"(?<![^\W_]){phrase}(?![^\W_])") if words else None
 
 
 EVERYWHERE = "./"
@@ -120,6 +126,7 @@ def path_matches(path: str, glob: str) -> bool:
     return inside is not None and glob_pattern(_plain(glob)).fullmatch(inside) is not None
 
 
+@lru_cache(maxsize=1024)
 def glob_pattern(glob: str) -> re.Pattern[str]:
     """The glob as a pattern over a normalised path, written in the same case as the glob."""
     body = re.sub(r"/+", "/", glob).removeprefix("./").rstrip("/")

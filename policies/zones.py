@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -23,10 +24,13 @@ class ControlLevel(StrEnum):
 
     @property
     def strictness(self) -> int:
-        return list(type(self)).index(self)
+        return _LEVELS.index(self)
 
     def stricter_than(self, other: "ControlLevel") -> bool:
         return self.strictness > other.strictness
+
+
+_LEVELS = tuple(ControlLevel)
 
 
 class Stage(StrEnum):
@@ -69,15 +73,13 @@ class Scope(BaseModel):
         )
 
 
-class Zone(BaseModel):
+class Zone(BaseModel, frozen=True, extra="forbid"):
     """A knowledge area as its owner declares it, in `karkas.toml` or in Python.
 
     `understanding` runs from 0 (knows nothing of it) to 5 (expert), after the five-stage model of skill
     acquisition (Dreyfus & Dreyfus 1980) with 0 for no acquaintance. `level` may only tighten what follows from it.
     `approvers` is how many different people must pass an action or a frame.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ZoneName
     understanding: int = Field(default=0, ge=0, le=5)
@@ -89,10 +91,8 @@ class Zone(BaseModel):
     description: str = ""
 
 
-class ZoneRecord(BaseModel):
+class ZoneRecord(BaseModel, frozen=True):
     """What is on the record of a zone: the last level that a person (or a fall) set, and the ground it stood on."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: ZoneName
     level: ControlLevel
@@ -147,6 +147,7 @@ def declared_level(zone: Zone) -> ControlLevel:
     return derived if zone.level is None else strictest((derived, zone.level))
 
 
+@lru_cache(maxsize=1024)
 def zone_state(zone: Zone, record: ZoneRecord | None) -> ZoneState:
     """The zone in force: a declaration tightens at once, but loosens nothing that is on the record."""
     derived = derive_level(zone.understanding, critical=zone.critical)

@@ -42,15 +42,17 @@ class ActionNodes:
         self, name: str, proposer: Proposer, *, zones: tuple[ZoneName, ...], task: str | None, revisions: int
     ) -> None:
         self.name = name
-        self.proposer = proposer
+        self.proposer = with_runtime(proposer)
         self.zones = zones
         self.task = task
         self.revisions = revisions
+        self.onward: Sequence[str] = (f"{name}.done",)
+        """Where it goes from here, once there is an outcome."""
 
     async def propose(self, state: Any, runtime: Runtime[Context]) -> Update:
         context, lane = runtime.context, self._lane(state)
         turn = lane.get("turn", 0) + 1
-        plan = as_plan(await call_proposer(self.proposer, state, runtime))
+        plan = as_plan(await given(self.proposer(state, runtime)))
         if not plan.calls:
             return self._update(
                 turn=turn,
@@ -77,7 +79,7 @@ class ActionNodes:
     async def gate(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
         context, lane = runtime.context, self._lane(state)
         if not lane.get("proposal"):
-            return Command(goto=f"{self.name}.done")
+            return Command(goto=self.onward)
         digest = Digest(lane["proposal"])
         proposal = await context.proposal(digest)
         gate = await open_action_gate(
@@ -91,7 +93,7 @@ class ActionNodes:
         await self._supersede(context, lane, gate)
         if isinstance(gate, Denied):
             denied = Outcome(status=OutcomeStatus.DENIED.value, why=gate.why)
-            return Command(goto=f"{self.name}.done", update=self._update(outcome=denied))
+            return Command(goto=self.onward, update=self._update(outcome=denied))
         target = "wait" if gate.status.waits else "act"
         return Command(goto=f"{self.name}.{target}", update=self._update(gate=gate.id))
 
@@ -121,14 +123,14 @@ class ActionNodes:
 
     async def act(self, state: WorkflowState, runtime: Runtime[Context]) -> Command[str]:
         context, lane = runtime.context, self._lane(state)
-        gate = await context.gate(lane.get("gate"), self.name)
+        gate, permit = await context.permitted(lane.get("gate"), self.name)
         if gate.kind is GateKind.OUTCOME:
             return self._end(await settle(context, gate))
         if gate.status is not GateStatus.PASSED:
             return self._end(
                 Outcome(status=OutcomeStatus.of_gate(gate.status).value, why=gate.reason or "", gate=gate.id)
             )
-        match await execute(context, gate):
+        match await execute(context, gate, permit):
             case Stale(why=why):
                 context.progress(f"{self.name}: {why}; its gate asks again")
                 return self._ask_again(lane, stale=lane.get("stale", 0) + 1)
@@ -153,7 +155,7 @@ class ActionNodes:
 
     def _end(self, outcome: Outcome) -> Command[str]:
         update = self._update(outcome=outcome, feedback="", revisions=0, stale=0)
-        return Command(goto=f"{self.name}.done", update=update)
+        return Command(goto=self.onward, update=update)
 
     def _lane(self, state: Any) -> Lane:
         return lane_of(state, self.name)
@@ -178,8 +180,13 @@ def as_plan(proposed: Proposed) -> Plan:
             )
 
 
-async def call_proposer(function: Callable[..., Any], state: Any, runtime: Runtime[Context]) -> Any:
-    """Calls a user's function with the state and, where it has a parameter `runtime`, the runtime."""
-    wants_runtime = "runtime" in inspect.signature(function).parameters
-    given = function(state, runtime=runtime) if wants_runtime else function(state)
-    return await given if inspect.isawaitable(given) else given
+def with_runtime(function: Callable[..., Any]) -> Callable[[Any, Runtime[Context]], Any]:
+    """A user's function, to be called with the state and, where it has a parameter `runtime`, the runtime."""
+    if "runtime" in inspect.signature(function).parameters:
+        return lambda state, runtime: function(state, runtime=runtime)
+    return lambda state, _: function(state)
+
+
+async def given(value: Any) -> Any:
+    """What a user's function gives, async or not."""
+    return await value if inspect.isawaitable(value) else value

@@ -1,11 +1,11 @@
 """What a workflow's nodes work with. LangGraph hands it to them as the run's context."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from karkas.agents.sources import Limits
 from karkas.agents.tools import ToolBox, Workspace
@@ -14,7 +14,7 @@ from karkas.policies.errors import PermitError
 from karkas.policies.zones import ZoneState
 from karkas.server.documents import Document
 from karkas.server.protocol import Engine
-from karkas.storage import Gate, Lease, Run, RunId, Store
+from karkas.storage import Gate, Lease, Permit, Run, RunId, Store
 from karkas.workflows.asking import RunCaller
 from karkas.workflows.progress import Progress, silent
 
@@ -58,13 +58,13 @@ class Context:
     proposals: dict[Digest, Proposal] = field(default_factory=dict)
     """Proposals of this run that are in memory already; the ledger reads the stored ones for itself."""
 
-    async def stored(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def stored(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Calls a method of the store so that other branches and runs go on while it waits (`Store.aside`)."""
-        return await self.store.aside(call, *args, **kwargs)
+        return self.store.aside(call, *args, **kwargs)
 
-    async def at_once(self, call: Callable[[], T], *, lapses: bool = False) -> T:
+    def at_once(self, call: Callable[[], T], *, lapses: bool = False) -> Coroutine[Any, Any, T]:
         """As `stored`, for a function that asks the store several times in a row (`Store.at_once`)."""
-        return await self.store.at_once(call, lapses=lapses)
+        return self.store.at_once(call, lapses=lapses)
 
     def expiry(self) -> datetime | None:
         """When a gate that opens now expires."""
@@ -87,11 +87,23 @@ class Context:
         """The gate that a branch of this run waits at. A checkpoint that names another branch's, or another run's,
         gets nothing out of it: `PermitError`.
         """
+        return await self.at_once(partial(self._gate, name, lane))
+
+    async def permitted(self, name: str | None, lane: str) -> tuple[Gate, Permit | None]:
+        """As `gate`, with the permit that it issued."""
+
+        def look() -> tuple[Gate, Permit | None]:
+            gate = self._gate(name, lane)
+            return gate, self.store.ledger.for_gate(gate.id)
+
+        return await self.at_once(look)
+
+    def _gate(self, name: str | None, lane: str) -> Gate:
         if name is None:
             raise PermitError(
                 f"{lane!r} was reached around its gate, so nothing passes there; lead to {lane!r} itself"
             )
-        gate = await self.stored(self.store.gates.get, name)
+        gate = self.store.gates.get(name)
         if gate.run != self.run or gate.lane != lane:
             raise PermitError(
                 f"gate {gate.id} is of {gate.lane!r} in run {gate.run}, not of {lane!r} in run {self.run}; nothing"

@@ -40,6 +40,7 @@ class Workflow(StateGraph[Any, Context, Any, Any]):
         self.zones = tuple(zones)
         self._entries: dict[str, str] = {}
         self._exits: dict[str, str] = {}
+        self._lanes: dict[str, ActionNodes | QuestionNodes] = {}
 
     def add_action(
         self,
@@ -61,7 +62,7 @@ class Workflow(StateGraph[Any, Context, Any, Any]):
             name, propose, zones=self.zones if zones is None else tuple(zones), task=task, revisions=revisions
         )
         gate, wait, act, done = (f"{name}.{part}" for part in ("gate", "wait", "act", "done"))
-        self._claim(name, entry=name, exit_=done)
+        self._claim(name, nodes, entry=name, exit_=done)
         self._add(name, nodes.propose, role="proposer", lane=name)
         self._add(gate, nodes.gate, role="gate", lane=name, to=(wait, act, done))
         self._add(wait, nodes.wait, role="gate", lane=name, to=(name, gate, wait, act, done), defer=True)
@@ -82,7 +83,7 @@ class Workflow(StateGraph[Any, Context, Any, Any]):
             name, ask, zones=self.zones if zones is None else tuple(zones), choices=tuple(choices)
         )
         wait, done = f"{name}.wait", f"{name}.done"
-        self._claim(name, entry=name, exit_=done)
+        self._claim(name, nodes, entry=name, exit_=done)
         self._add(name, nodes.ask, role="gate", lane=name)
         self._add(wait, nodes.wait, role="gate", lane=name, to=(name, wait, done), defer=True)
         self._add(done, nodes.done, role="outcome", lane=name)
@@ -110,13 +111,24 @@ class Workflow(StateGraph[Any, Context, Any, Any]):
 
     def compile(self, *args: Any, **kwargs: Any) -> CompiledStateGraph[Any, Context, Any, Any]:
         check(self)
+        for name, nodes in self._lanes.items():
+            nodes.onward = self._onward(self._exits[name])
         return super().compile(*args, **kwargs)
 
-    def _claim(self, name: str, *, entry: str, exit_: str) -> None:
+    def _onward(self, exit_: str) -> Sequence[str]:
+        """Where a lane goes from its exit: there and further, or straight on where nothing is decided or waited for
+        there, which saves a step and its checkpoint.
+        """
+        joined = any(exit_ in starts for starts, _ in self.waiting_edges)
+        ends = sorted(end for start, end in self.edges if start == exit_)
+        return (exit_,) if joined or exit_ in self.branches or not ends else ends
+
+    def _claim(self, name: str, nodes: ActionNodes | QuestionNodes, *, entry: str, exit_: str) -> None:
         if name in self._entries or name in self.nodes:
             raise WorkflowError(f"{name!r} is a node of this workflow already; give the action another name")
         self._entries[name] = entry
         self._exits[name] = exit_
+        self._lanes[name] = nodes
 
     def _add(
         self,

@@ -34,9 +34,8 @@ class InDoubt:
     gate: Gate
 
 
-async def execute(context: Context, gate: Gate) -> Outcome | Stale | InDoubt:
+async def execute(context: Context, gate: Gate, permit: Permit | None) -> Outcome | Stale | InDoubt:
     """Performs what a passed gate permits, once; asked again, it says what became of it."""
-    permit = await context.stored(context.store.ledger.for_gate, gate.id)
     if permit is None:
         return Outcome(status=OutcomeStatus.DENIED.value, why="the gate issued no permit", gate=gate.id)
     match permit.status:

@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Awaitable, Callable
-from functools import wraps
+from functools import cache
+from inspect import Signature, signature
 from typing import Any, ParamSpec, TypeVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -15,14 +16,21 @@ def fenced(saver: BaseCheckpointSaver[Any], check: Callable[[], None]) -> BaseCh
     """The saver; `check` raises where nothing must be written any more."""
     guarded = copy.copy(saver)
     for name in ("aput", "aput_writes"):
-        setattr(guarded, name, _behind(check, getattr(saver, name)))
+        write = _behind(check, getattr(saver, name))
+        vars(write)["__signature__"] = _signature(getattr(type(saver), name))
+        setattr(guarded, name, write)
     return guarded
 
 
 def _behind(check: Callable[[], None], write: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    @wraps(write)  # LangGraph looks at its signature
     async def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         check()
         return await write(*args, **kwargs)
 
     return checked
+
+
+@cache
+def _signature(write: Callable[..., Any]) -> Signature:
+    """LangGraph looks at it for every run."""
+    return signature(write)

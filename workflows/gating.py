@@ -51,9 +51,10 @@ async def open_action_gate(
             raise
         except KarkasError as error:
             return Denied(f"{variant.action.tool} cannot do this: {error}")
-        variants.append(ShownVariant(digest=variant.action.digest, shown=binding.shown, binding=binding))
+        variants.append(ShownVariant(digest=binding.action, shown=binding.shown, binding=binding))
         shown.append(text)
-    report = await _critic_report(context, proposal, ruling, shown)
+    digests = tuple(variant.digest for variant in variants)
+    report = await _critic_report(context, proposal, ruling, shown, digests)
     new = NewGate(
         key=f"{context.run}:{lane}:{turn}:{digest}",
         run=context.run,
@@ -92,19 +93,19 @@ async def bind(context: Context, tool: Tool, action: Action, ruling: Ruling) -> 
 def _bound(
     context: Context, tool: Tool, action: Action, ruling: Ruling, *, keep: bool = False
 ) -> tuple[str, Binding]:
-    text = tool.show(action, context.workspace)
+    text, preconditions = tool.look(action, context.workspace)
     shown = text.encode("utf-8", "surrogatepass")
     return text, Binding(
         action=action.digest,
         shown=context.store.artifacts.put(shown) if keep else digest_of_bytes(shown),
         tool_version=tool.version,
-        preconditions=tool.preconditions(action, context.workspace),
+        preconditions=preconditions,
         policy_version=ruling.version,
     )
 
 
 async def _critic_report(
-    context: Context, proposal: Proposal, ruling: Ruling, shown: list[str]
+    context: Context, proposal: Proposal, ruling: Ruling, shown: list[str], digests: tuple[Digest, ...]
 ) -> CriticReport | None:
     """The critic sees the task, the frame and the shown text; never who proposed it."""
     if not context.critic:
@@ -117,5 +118,5 @@ async def _critic_report(
         task=proposal.task,
         frame=recalled(ruling.frames),
         shown="\n\n".join(shown),
-        digests=tuple(variant.action.digest for variant in proposal.variants),
+        digests=digests,
     )

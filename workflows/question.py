@@ -1,6 +1,6 @@
 """The nodes of one question to a person: ask → wait → done."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from langgraph.runtime import Runtime
@@ -12,7 +12,7 @@ from karkas.policies.routing import route
 from karkas.policies.verdicts import Answer
 from karkas.policies.zones import ZoneName
 from karkas.storage import NewGate
-from karkas.workflows.action import call_proposer
+from karkas.workflows.action import given, with_runtime
 from karkas.workflows.context import Context
 from karkas.workflows.lanes import GATE, Lane, Outcome, OutcomeStatus, WorkflowState, lane_of
 
@@ -26,13 +26,15 @@ class QuestionNodes:
         self, name: str, asker: Asker, *, zones: tuple[ZoneName, ...], choices: tuple[str, ...]
     ) -> None:
         self.name = name
-        self.asker = asker
+        self.asker = with_runtime(asker)
         self.zones = zones
         self.choices = choices
+        self.onward: Sequence[str] = (f"{name}.done",)
+        """Where it goes from here, once there is an answer."""
 
     async def ask(self, state: Any, runtime: Runtime[Context]) -> dict[str, dict[str, Lane]]:
         context, turn = runtime.context, lane_of(state, self.name).get("turn", 0) + 1
-        text = await call_proposer(self.asker, state, runtime)
+        text = await given(self.asker(state, runtime))
         way = route(context.zones().values(), text=text, named=self.zones)
         reasons = ("a question to a person; no model interprets the answer",)
         gate = await context.stored(
@@ -67,7 +69,7 @@ class QuestionNodes:
         outcome = Outcome(status=OutcomeStatus.of_gate(gate.status).value, gate=gate.id)
         if isinstance(gate.verdict, Answer):
             outcome["answer"] = gate.verdict.text
-        return Command(goto=f"{self.name}.done", update={"karkas": {self.name: Lane(outcome=outcome)}})
+        return Command(goto=self.onward, update={"karkas": {self.name: Lane(outcome=outcome)}})
 
     async def done(self, state: WorkflowState) -> None:
         """Where edges leave from, once there is an answer."""

@@ -12,6 +12,7 @@ from karkas.policies.gates import POLICY_VERSION, PolicyDecision
 from karkas.policies.judging import judge
 from karkas.policies.routing import Route, route
 from karkas.policies.zones import ZoneName, ZoneState
+from karkas.storage import Artifacts
 from karkas.workflows.context import Context
 
 Framed: TypeAlias = tuple[dict[ZoneName, Frame], dict[ZoneName, Digest]]
@@ -42,12 +43,9 @@ class Ruling:
 
 async def rule_on(context: Context, proposal: Proposal) -> Ruling:
     """Rules on a proposal as things stand now; asked when its gate opens and again before it is executed."""
-    actions = [variant.action for variant in proposal.variants]
-    paths = [
-        path
-        for action in actions
-        if action.tool in context.tools
-        for path in context.tools[action.tool].paths(action)
+    touched = [
+        (action.tool, context.tools[action.tool].paths(action) if action.tool in context.tools else ())
+        for action in (variant.action for variant in proposal.variants)
     ]
 
     def look() -> tuple[Mapping[str, ZoneState], Route, Framed]:
@@ -56,8 +54,8 @@ async def rule_on(context: Context, proposal: Proposal) -> Ruling:
             states.values(),
             text=proposal.task,
             hearsay="" if proposal.task else proposal.why,
-            paths=paths,
-            tools=[action.tool for action in actions],
+            paths=[path for _, paths in touched for path in paths],
+            tools=[tool for tool, _ in touched],
             named=proposal.zones,
         )
         return states, way, _framed(context, way.zones)
@@ -65,9 +63,8 @@ async def rule_on(context: Context, proposal: Proposal) -> Ruling:
     states, way, (frames, artifacts) = await context.at_once(look)
     rules: list[tuple[FrameNode, Rule]] = []
     for frame in frames.values():
-        for action in actions:
-            touched = context.tools[action.tool].paths(action) if action.tool in context.tools else ()
-            rules += rules_for(frame, tool=action.tool, paths=touched, task=proposal.task or proposal.why)
+        for tool, paths in touched:
+            rules += rules_for(frame, tool=tool, paths=paths, task=proposal.task or proposal.why)
     decision = judge(
         proposal.variants,
         route=way,
@@ -90,12 +87,14 @@ def _framed(context: Context, zones: tuple[ZoneName, ...]) -> Framed:
         ground = context.store.zones.ground(name)
         if ground.frame_artifact is not None:
             artifacts[name] = ground.frame_artifact
-            frames[name] = _frame(context.store.artifacts.text(ground.frame_artifact))
+            frames[name] = _frame(context.store.artifacts, ground.frame_artifact)
     return frames, artifacts
 
 
-_frame = lru_cache(maxsize=64)(load_frame)
-"""Read once, and not for every action again."""
+@lru_cache(maxsize=64)
+def _frame(artifacts: Artifacts, digest: Digest) -> Frame:
+    """Read once, and not for every action again: under one hash there is never another one."""
+    return load_frame(artifacts.text(digest))
 
 
 def recalled(context_frames: dict[ZoneName, Frame]) -> str:

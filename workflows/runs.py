@@ -13,7 +13,7 @@ import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Command, StateSnapshot
+from langgraph.types import Command, Interrupt, StateSnapshot
 
 from karkas.policies.budgets import Spent, Whose, day_after
 from karkas.policies.errors import (
@@ -40,6 +40,9 @@ RECURSION_LIMIT = 1_000
 SHORT = 200
 """Characters of a value that a run's result repeats."""
 
+INTERRUPTED = "__interrupt__"
+"""The key under which LangGraph streams that a branch waits."""
+
 ENDED = object()
 """No further step."""
 
@@ -63,6 +66,15 @@ class Unattended:
     """It is given up when whoever was at work on it died so often in a row at the same checkpoint."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A graph that is at its end, without a look into its checkpoint."""
+
+    values: Any
+    interrupts: tuple[Interrupt, ...] = ()
+
+
+Standing: TypeAlias = StateSnapshot | Ended
 Graph: TypeAlias = StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any]
 Listener: TypeAlias = Callable[[tuple[str, ...], dict[str, Any]], None]
 Checkpointer: TypeAlias = Callable[[], AbstractAsyncContextManager[BaseCheckpointSaver[Any]]]
@@ -250,12 +262,12 @@ async def _park(context: Context, error: KarkasError) -> Run:
 
 async def _proceed(
     context: Context, run: Run, graph: CompiledStateGraph[Any, Any, Any, Any], listen: Listener | None
-) -> StateSnapshot:
+) -> Standing:
     """Steps until nothing can go on: also a decision that came while other branches were at work is taken up, and a
     gate that expired.
     """
     config: Any = {"configurable": {"thread_id": run.id}, "recursion_limit": RECURSION_LIMIT}
-    snapshot: StateSnapshot | None = None
+    snapshot: Standing | None = None
     step: Any = run.input
     if run.segment > 1:
         snapshot = await graph.aget_state(config)
@@ -265,19 +277,35 @@ async def _proceed(
         elif snapshot.metadata is not None:
             step = None if snapshot.next or snapshot.tasks else ENDED
     while snapshot is None or step is not ENDED:
-        # Subgraphs are told of as they go on, by a task a step: only where somebody listens.
-        told = listen is not None
-        steps: AsyncIterator[Any] = graph.astream(
-            step, config, context=context, durability="sync", stream_mode="updates", subgraphs=told
-        )
-        async for update in steps:
-            if listen is not None:
-                listen(*update)
-        snapshot = await graph.aget_state(config)
+        snapshot = await _steps(context, step, config, graph, listen) or await graph.aget_state(config)
         waited_at = gates_of(snapshot)
         decided = await context.at_once(partial(_decided, context, waited_at)) if waited_at else set()
         step = wake_up(snapshot, decided)
     return snapshot
+
+
+async def _steps(
+    context: Context,
+    step: Any,
+    config: Any,
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    listen: Listener | None,
+) -> Ended | None:
+    """Steps on. At its end a graph told its last values; None where it may wait instead, as its checkpoint says."""
+    # Subgraphs are told of as they go on, by a task a step: only where somebody listens.
+    told = listen is not None
+    modes: list[Any] = ["updates", "values"] if told else ["values"]
+    steps: AsyncIterator[Any] = graph.astream(
+        step, config, context=context, durability="sync", stream_mode=modes, subgraphs=told
+    )
+    ended, waits = None, False
+    async for *path, mode, found in steps:
+        waits = waits or (isinstance(found, dict) and INTERRUPTED in found)
+        if mode == "values" and not any(path):
+            ended = Ended(found)
+        elif mode == "updates" and listen is not None:
+            listen(path[0], found)
+    return None if waits else ended
 
 
 def _decided(context: Context, waited_at: set[str]) -> set[str]:
@@ -287,13 +315,13 @@ def _decided(context: Context, waited_at: set[str]) -> set[str]:
     return {gate for gate in waited_at if not gates.get(gate).status.waits}
 
 
-def gates_of(snapshot: StateSnapshot) -> set[str]:
+def gates_of(snapshot: Standing) -> set[str]:
     """The gates at which karkas's own nodes are interrupted."""
     values = [one.value for one in snapshot.interrupts if isinstance(one.value, dict)]
     return {str(value[GATE]) for value in values if GATE in value}
 
 
-def wake_up(snapshot: StateSnapshot, gates: set[str]) -> Any:
+def wake_up(snapshot: Standing, gates: set[str]) -> Any:
     """What resumes the branches that wait at `gates`, or `ENDED` where there are none."""
     ours = {
         one.id: "wake"
@@ -371,7 +399,7 @@ def _compiled(graph: Graph) -> CompiledStateGraph[Any, Any, Any, Any]:
     return compiled
 
 
-def result_of(snapshot: StateSnapshot) -> dict[str, Any]:
+def result_of(snapshot: Standing) -> dict[str, Any]:
     """What became of each action and question, and the state's plain short values; the rest stays in the checkpoint."""
     state = snapshot.values if isinstance(snapshot.values, dict) else dict(snapshot.values)
     lanes = state.get("karkas") or {}

@@ -59,9 +59,9 @@ def _lines(text: str | None) -> list[str]:
 
 
 def _header(name: str, path: str, before: str | None, space: Workspace) -> str:
-    mode = space.mode(path)
     if before is None:
         return f"{name} (reversible): makes {path}"
+    mode = space.mode(path)
     note = f", mode {mode:04o} is kept" if mode is not None and mode & 0o111 else ""
     return f"{name} (reversible): changes {path}{note}"
 

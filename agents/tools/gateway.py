@@ -105,7 +105,7 @@ def _check_binding(tool: Tool, claimed: "Claimed", workspace: Workspace) -> None
     """Everything that the permit binds and the gateway can see is computed again."""
     action, bound = claimed.action, claimed.binding
     try:
-        shown, preconditions = tool.show(action, workspace), tool.preconditions(action, workspace)
+        shown, preconditions = tool.look(action, workspace)
     except (ActionError, ToolError) as error:
         raise StaleError(f"{tool.name} did not run: {error}") from error
     now = Binding(

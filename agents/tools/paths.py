@@ -1,6 +1,7 @@
 """Paths in the workspace as text: one spelling each, and nothing that leads elsewhere or hides in a name."""
 
 import unicodedata
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -11,6 +12,7 @@ from karkas.policies.rendering import visible_line
 MAX_PATH_BYTES, MAX_NAME_BYTES = 2048, 255
 
 
+@lru_cache(maxsize=1024)
 def relative(path: str) -> str:
     """The one spelling of a workspace-relative path (`./a//b/` gives `a/b`), or `ConfinementError`."""
     shown = visible_line(path)
@@ -53,9 +55,19 @@ def folded(name: str) -> str:
 
 def covered(path: str, rules: tuple[str, ...]) -> bool:
     """Whether `path` is one of `rules` or below it. A rule without a leading slash counts at any depth."""
-    parts = tuple(folded(part) for part in path.split("/"))
+    parts = _names(path)
     for rule in rules:
-        names = tuple(folded(part) for part in rule.strip("/").split("/"))
+        names = _ruled(rule)
         if parts[: len(names)] == names or (not rule.startswith("/") and names[0] in parts):
             return True
     return False
+
+
+def _names(path: str) -> tuple[str, ...]:
+    return tuple(map(folded, path.split("/")))
+
+
+@lru_cache(maxsize=256)
+def _ruled(rule: str) -> tuple[str, ...]:
+    """The names of a rule, which every path is held against."""
+    return _names(rule.strip("/"))

@@ -74,54 +74,47 @@ class Tool:
 
     def action(self, /, **args: JsonValue) -> Action:
         """The canonical action of these arguments, defaults filled in. `ActionError` says which is wrong."""
-        try:
-            checked = self.args.model_validate(args)
-        except ValidationError as error:
-            wrong = "; ".join(
-                f"argument {'.'.join(map(str, one['loc'])) or '(all)'}: {one['msg']}"
-                for one in error.errors()
-            )
-            raise ActionError(f"{self.name}: {visible_line(wrong)}") from error
-        return Action(tool=self.name, args=_stored(checked.model_dump(mode="json")), effect=self.effect)
+        written = _stored(self._checked(args).model_dump(mode="json"))
+        return Action(tool=self.name, args=written, effect=self.effect)
 
     def spec(self) -> ToolSpec:
-        """The tool as a model sees it."""
-        schema = {name: value for name, value in _schema(self.args).items() if name != "title"}
-        return ToolSpec(name=self.name, description=self.description, parameters=deepcopy(schema))
+        """The tool as a model sees it; the same each time."""
+        return _spec(self)
 
-    def check(self, action: Action) -> None:
-        """Raises `ActionError` unless `action` is one of this tool, exactly as `action(...)` writes it."""
-        if action.tool != self.name or self.action(**action.args).digest != action.digest:
-            raise ActionError(
-                f"this is not an action as {self.name} ({self.effect}) writes it; make it by `tool.action(...)`"
-            )
+    def check(self, action: Action) -> BaseModel:
+        """The arguments as the function takes them. Raises `ActionError` unless `action` is one of this tool, exactly
+        as `action(...)` writes it.
+        """
+        if (action.tool, action.effect) == (self.name, self.effect):
+            checked = self._checked(action.args)
+            if canonical(checked.model_dump(mode="json")) == canonical(action.args):
+                return checked
+        raise ActionError(
+            f"this is not an action as {self.name} ({self.effect}) writes it; make it by `tool.action(...)`"
+        )
 
     def show(self, action: Action, workspace: Workspace) -> str:
         """The whole text that a person decides on, rendered honestly; the permit binds its digest."""
-        self.check(action)
-        if self.preview_by is None:
-            return _arguments(self, action)
-        return visible(str(self.call(self.preview_by, action, workspace=workspace)))
+        return self._shown(action, self.check(action), workspace)
 
     def preconditions(self, action: Action, workspace: Workspace) -> dict[str, str]:
         """What must still hold at execution, by name, for example `{"docs/a.md": "sha256:..."}`."""
-        self.check(action)
-        if self.preconditions_by is None:
-            return {}
-        found = self.call(self.preconditions_by, action, workspace=workspace)
-        return {str(name): str(state) for name, state in found.items()}
+        return self._required(self.check(action), workspace)
+
+    def look(self, action: Action, workspace: Workspace) -> tuple[str, dict[str, str]]:
+        """Both, of one look at the workspace: the preconditions are of the very files that are shown."""
+        checked, seen = self.check(action), workspace.look()
+        shown = self._shown(action, checked, seen)
+        return shown, self._required(self._checked(action.args), seen)
 
     def paths(self, action: Action) -> tuple[str, ...]:
         """The workspace-relative paths that the action touches: those of arguments typed `WorkspacePath`."""
         if self.paths_by is not None:
             return tuple(self.call(self.paths_by, action))
         found: list[str] = []
-        for name, info in self.args.model_fields.items():
+        for name in _path_arguments(self.args):
             value = action.args.get(name)
-            if _marks_path(info.annotation, info.metadata):
-                found += [
-                    str(one) for one in (value if isinstance(value, list) else [value]) if one is not None
-                ]
+            found += [str(one) for one in (value if isinstance(value, list) else [value]) if one is not None]
         return tuple(found)
 
     def grant_kinds(self) -> dict[str, str]:
@@ -129,18 +122,55 @@ class Tool:
         properties = _schema(self.args).get("properties", {})
         return {
             name: "path"
-            if _marks_path(info.annotation, info.metadata)
+            if name in _path_arguments(self.args)
             else "text"
             if properties.get(name, {}).get("type") == "string"
             else "exact"
-            for name, info in self.args.model_fields.items()
+            for name in self.args.model_fields
         }
 
     def call(self, function: AnyFunction, action: Action, **injected: object) -> Any:
         """Calls one of the tool's functions with those arguments and injected values that it takes."""
-        checked = self.args.model_validate(action.args)
-        given = {name: getattr(checked, name) for name in self.args.model_fields} | injected
-        return function(**{name: given[name] for name in _parameters(function) if name in given})
+        return _called(function, self.args.model_validate(action.args), **injected)
+
+    def _checked(self, args: dict[str, JsonValue]) -> BaseModel:
+        try:
+            return self.args.model_validate(args)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"argument {'.'.join(map(str, one['loc'])) or '(all)'}: {one['msg']}"
+                for one in error.errors()
+            )
+            raise ActionError(f"{self.name}: {visible_line(wrong)}") from error
+
+    def _shown(self, action: Action, checked: BaseModel, workspace: Workspace) -> str:
+        if self.preview_by is None:
+            return _arguments(self, action)
+        return visible(str(_called(self.preview_by, checked, workspace=workspace)))
+
+    def _required(self, checked: BaseModel, workspace: Workspace) -> dict[str, str]:
+        if self.preconditions_by is None:
+            return {}
+        found = _called(self.preconditions_by, checked, workspace=workspace)
+        return {str(name): str(state) for name, state in found.items()}
+
+
+def _called(function: AnyFunction, checked: BaseModel, **injected: object) -> Any:
+    given = vars(checked) | injected
+    return function(**{name: given[name] for name in _parameters(function) if name in given})
+
+
+@lru_cache(maxsize=256)
+def _path_arguments(args: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(
+        name for name, info in args.model_fields.items() if _marks_path(info.annotation, info.metadata)
+    )
+
+
+@lru_cache(maxsize=256)
+def _spec(tool: Tool) -> ToolSpec:
+    schema = {name: value for name, value in _schema(tool.args).items() if name != "title"}
+    return ToolSpec(name=tool.name, description=tool.description, parameters=deepcopy(schema))
 
 
 @lru_cache(maxsize=256)

@@ -9,13 +9,13 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from karkas.agents.tools.paths import covered, relative
 from karkas.policies.actions import Digest
@@ -35,6 +35,10 @@ class Artifacts(Protocol):
     def put(self, data: bytes, /) -> Digest: ...
 
     def get(self, digest: Digest, /) -> bytes: ...
+
+
+Found: TypeAlias = tuple[bytes, os.stat_result]
+"""A file's bytes, and what the system says of the file that they were read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,10 @@ class Workspace:
     root: Path
     protected: tuple[str, ...] = PROTECTED
     artifacts: Artifacts | None = None
+    _places: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """Where the protected places would lie."""
+    _read: dict[str, Found | None] | None = field(default=None, init=False, repr=False, compare=False)
+    """What one look has seen already."""
 
     def __post_init__(self) -> None:
         root = self.root.resolve()
@@ -73,6 +81,16 @@ class Workspace:
                 f"{visible_line(str(root))} cannot be a workspace; rename it to what can be seen"
             )
         object.__setattr__(self, "root", root)
+        places = tuple(str(root / rule.strip("/")) for rule in self.protected)
+        object.__setattr__(self, "_places", places)
+
+    def look(self) -> "Workspace":
+        """For what is said of files at one moment: each is read once, and all that is said of it is of what was read
+        then. What changes a file looks again.
+        """
+        one = object.__new__(type(self))
+        vars(one).update(vars(self), _read={})
+        return one
 
     def resolve(self, path: str) -> Path:
         """The absolute path, after every rule was checked on what exists of it. Raises `ConfinementError`."""
@@ -98,9 +116,8 @@ class Workspace:
 
     def read(self, path: str) -> bytes | None:
         """A regular file's bytes, or None where there is none."""
-        with _told(path), suppress(FileNotFoundError), self._folder_of(path) as (fd, name):
-            return self._read_at(fd, name, path)[0]
-        return None
+        found = self._found(path)
+        return None if found is None else found[0]
 
     def text(self, path: str) -> str | None:
         """A file's text as UTF-8, or None where there is none. Raises `ToolError` for anything else."""
@@ -114,6 +131,8 @@ class Workspace:
 
     def mode(self, path: str) -> int | None:
         """The permission bits of a file, or None where there is none."""
+        if self._read is not None and (seen := self._read.get(path)) is not None:
+            return stat.S_IMODE(seen[1].st_mode)
         with _told(path), suppress(FileNotFoundError), self._folder_of(path) as (fd, name):
             return stat.S_IMODE(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
         return None
@@ -149,6 +168,16 @@ class Workspace:
             os.unlink(name, dir_fd=fd)
             os.fsync(fd)
         self._remove_empty(folders)
+
+    def _found(self, path: str) -> Found | None:
+        if self._read is not None and path in self._read:
+            return self._read[path]
+        found = None
+        with _told(path), suppress(FileNotFoundError), self._folder_of(path) as (fd, name):
+            found = self._read_at(fd, name, path)
+        if self._read is not None:
+            self._read[path] = found
+        return found
 
     def _keep(self, before: bytes | None, like: os.stat_result | None, path: str) -> None:
         if like is not None and not like.st_mode & stat.S_IWUSR:
@@ -203,25 +232,26 @@ class Workspace:
         if covered(plain, self.protected):
             raise ConfinementError(f"{plain} is in a protected place; only a person changes it")
         *folders, name = plain.split("/")
-        owned = {*self._protected_ids(), *_own_ids()}
-        with ExitStack() as stack:
-            fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, fd)
+        owned = self._protected_ids() | _own_ids()
+        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
             for depth, folder in enumerate(folders, 1):
                 here = "/".join(folders[:depth])
                 if made is not None:
                     with suppress(FileExistsError):
                         os.mkdir(folder, dir_fd=fd)
                         made.append(here)
-                fd = _enter(fd, folder, here)
-                stack.callback(os.close, fd)
+                outer, fd = fd, _enter(fd, folder, here)
+                os.close(outer)
                 if _identity(os.fstat(fd)) in owned:
                     raise ConfinementError(
                         f"{here} is a protected place by another name; only a person changes it"
                     )
             yield fd, name
+        finally:
+            os.close(fd)
 
-    def _read_at(self, fd: int, name: str, path: str) -> tuple[bytes, os.stat_result]:
+    def _read_at(self, fd: int, name: str, path: str) -> Found:
         # Looking first keeps devices and pipes from being opened at all; looking again is what counts.
         self._check_file(path, os.stat(name, dir_fd=fd, follow_symlinks=False))
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -256,11 +286,7 @@ class Workspace:
 
     def _protected_ids(self) -> set[tuple[int, int]]:
         """Device and inode of what is protected: a file system may know more spellings of a name than we."""
-        found = set()
-        for rule in self.protected:
-            with suppress(OSError):
-                found.add(_identity(os.lstat(self.root / rule.strip("/"))))
-        return found
+        return {found for place in self._places if (found := _identity_at(place)) is not None}
 
 
 def own_folders() -> tuple[Path, ...]:
@@ -279,6 +305,13 @@ def _own_ids() -> frozenset[tuple[int, int]]:
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
+
+
+def _identity_at(place: str) -> tuple[int, int] | None:
+    try:
+        return _identity(os.lstat(place))
+    except OSError:
+        return None
 
 
 def _enter(fd: int, folder: str, path: str) -> int:

@@ -37,7 +37,11 @@ def route() -> None:
     logging.getLogger("karkas").addHandler(logging.NullHandler())
     if not structlog.is_configured():
         structlog.configure(
-            processors=[*_STAMPS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+            processors=[
+                structlog.stdlib.filter_by_level,  # before anything is done for what nobody reads
+                *_STAMPS,
+                structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+            ],
             logger_factory=structlog.stdlib.LoggerFactory(),
             wrapper_class=structlog.stdlib.BoundLogger,
         )

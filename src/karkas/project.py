@@ -89,6 +89,7 @@ class Project:
         self._declared: dict[str, Zone] = dict(settings.zones)
         self._registered: list[Tool] = []
         self._models: ModelPool | None = None
+        self._workspaces: dict[tuple[str, ...], Workspace] = {}
 
     @classmethod
     def find(cls, start: Path | str | None = None) -> Self:
@@ -263,13 +264,18 @@ class Project:
             )
         return found
 
-    def workspace(self) -> "Workspace":
-        """The project's folder as tools may touch it; the files that define tools are out of their reach."""
+    def workspace(self, *protected: str) -> "Workspace":
+        """The project's folder as tools may touch it; the files that define tools are out of their reach, and what is
+        `protected` besides.
+        """
         from karkas.agents.tools import PROTECTED, Workspace
 
         files = dict.fromkeys(ref.rpartition(":")[0] for ref in self.settings.act.tools)
-        protected = (*PROTECTED, *(f"/{os.path.normpath(file)}" for file in files))
-        return Workspace(self.root, protected=protected, artifacts=self.store.artifacts)
+        named = (f"/{os.path.normpath(file)}" for file in files)
+        every = (*PROTECTED, *named, *protected)
+        if every not in self._workspaces:
+            self._workspaces[every] = Workspace(self.root, protected=every, artifacts=self.store.artifacts)
+        return self._workspaces[every]
 
     def close(self) -> None:
         self.store.close()

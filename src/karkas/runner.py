@@ -3,7 +3,6 @@
 import gc
 import os
 from contextlib import nullcontext
-from dataclasses import replace
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -188,12 +187,15 @@ def _loaded(
     night: "NightId | None" = None,
 ) -> tuple["Graph", Context]:
     """As `load`, of a run that is proven."""
+    from karkas.workflows.userfile import load_file, split_reference
+
     of_run = partial(context, project, run, progress=progress, waiting=waiting, night=night)
     if run.workflow in BUILT_IN:
         return _built_in(run.workflow), of_run()
-    _, file = _user_workflow(project, run.workflow, version=str(run.options.get(FILE_VERSION)))
-    graph = file.workflow(run.workflow.rpartition(":")[2])
-    return graph, of_run(file=file)
+    path, name = split_reference(run.workflow)
+    # Never looked for in the current folder, where another file of that name may lie.
+    file = load_file(project.root / path, version=str(run.options.get(FILE_VERSION)))
+    return file.workflow(name), of_run(file=file)
 
 
 @cache
@@ -215,15 +217,14 @@ def context(
     night: "NightId | None" = None,
 ) -> Context:
     """What a run's nodes work with; the tools and zones that `file` declares come on top of the project's."""
-    tools, workspace = project.tools(), project.workspace()
+    tools, protected = project.tools(), []
     if file is not None:
         for tool in file.tools:
             if tools.get(tool.name) is None:
                 tools.register(tool)
         project.declare(*file.zones)
         if file.path.is_relative_to(project.root):
-            own = f"/{file.path.relative_to(project.root).as_posix()}"
-            workspace = replace(workspace, protected=(*workspace.protected, own))
+            protected.append(f"/{file.path.relative_to(project.root).as_posix()}")
     settings = project.settings
     found = run if isinstance(run, Run) else project.store.runs.get(run)
     caller = RunCaller(
@@ -241,7 +242,7 @@ def context(
         zones=project.zones,
         declare=project.declare_uncharted,
         tools=tools,
-        workspace=workspace,
+        workspace=project.workspace(*protected),
         engine=_engine(project, found, caller),
         caller=caller,
         critic=settings.act.critic,
@@ -257,9 +258,11 @@ def _engine(project: Project, run: Run, caller: RunCaller) -> "Engine":
     """Who answers the agents of a run: the offline engine where it began the run, also if a model was named since."""
     from karkas.server.offline import OfflineEngine
 
-    offline = OfflineEngine(caller)
-    begun_offline = run.engine is not None and run.engine.startswith(f"{offline.info.name} ")
-    return offline if begun_offline else project.engine(caller)
+    if run.engine is not None:
+        offline = OfflineEngine(caller)
+        if run.engine.startswith(f"{offline.info.name} "):
+            return offline
+    return project.engine(caller)
 
 
 def take_back(project: Project, gate: "Gate", *, by: str) -> str:
@@ -289,18 +292,15 @@ def limits(settings: Settings) -> "Limits":
     return Limits(max_bytes=int(explore.max_file_mb * 1_000_000), allowed_hosts=explore.allowed_hosts)
 
 
-def _user_workflow(project: Project, reference: str, *, version: str | None = None) -> tuple[str, "UserFile"]:
+def _user_workflow(project: Project, reference: str) -> tuple[str, "UserFile"]:
     """The reference made relative to the project, so that a run can be resumed from anywhere, and its file."""
     from karkas.workflows.userfile import load_file, split_reference
 
     path, name = split_reference(reference)
-    # A run's own reference is never looked for in the current folder, where another file of that name may lie.
-    begun = version is not None or path.is_absolute()
-    absolute = project.root / path if begun else _existing(project, path)
-    inside = absolute.resolve()
-    stored = inside.relative_to(project.root) if inside.is_relative_to(project.root) else inside
-    file = load_file(absolute, version=version)
+    file = load_file(path if path.is_absolute() else _existing(project, path))
     file.workflow(name)
+    inside = file.path.is_relative_to(project.root)
+    stored = file.path.relative_to(project.root) if inside else file.path
     return f"{stored.as_posix()}:{name}", file
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from langgraph.graph import END, START
-from langgraph.types import interrupt
+from langgraph.types import StateSnapshot, interrupt
 
 from karkas.agents.executor import Plan
 from karkas.agents.tools import tool
@@ -22,7 +22,7 @@ from karkas.storage import RunStatus, open_checkpointer
 from karkas.workflows.act import act_workflow
 from karkas.workflows.define import Workflow
 from karkas.workflows.lanes import WorkflowState, feedback, outcome
-from karkas.workflows.runs import advance
+from karkas.workflows.runs import advance, result_of, with_checkpointer
 
 from .conftest import Bench, frame_by_hand
 
@@ -448,6 +448,85 @@ def test_a_listener_hears_each_step_and_a_snapshot_shows_the_state(bench: Bench)
     saver = partial(open_checkpointer, bench.project.folder)
     asyncio.run(advance(context, graph, saver, listen=lambda _, update: heard.extend(update)))
     assert heard == ["publish", "publish.gate", "__interrupt__"]
+
+
+def onward(graph: Workflow, *, bench: Bench) -> list[str]:
+    """The nodes that follow on an approved action."""
+    heard: list[str] = []
+    _, context = bench.run(graph, task="t")
+    bench.project.store.gates.decide(bench.the_gate().id, Approve(), by="ada")
+    saver = partial(open_checkpointer, bench.project.folder)
+    run = asyncio.run(advance(context, graph, saver, listen=lambda _, update: heard.extend(update)))
+    assert (run.status, outcome_status(run)) == (RunStatus.DONE, "committed")
+    assert run.result is not None
+    assert run.result["values"] == {"task": "t", "seen": "committed"}
+    return heard
+
+
+def after(state: State) -> State:
+    became = outcome(state, "publish")
+    return {"seen": became["status"] if became else "nothing"}
+
+
+def test_an_action_leads_straight_on_where_nothing_is_decided_after_it(bench: Bench) -> None:
+    graph = Workflow(State)
+    graph.add_action("publish", lambda _: write("notes/a.md", "a\n"))
+    graph.add_node("after", after)
+    graph.add_edge(START, "publish").add_edge("publish", "after").add_edge("after", END)
+    assert onward(graph, bench=bench) == ["publish.wait", "publish.act", "after"]
+
+
+def test_an_action_leads_to_what_is_decided_by_its_outcome(bench: Bench) -> None:
+    graph = Workflow(State)
+    graph.add_action("publish", lambda _: write("notes/a.md", "a\n"))
+    graph.add_node("after", after)
+    graph.add_edge(START, "publish").add_edge("after", END)
+    graph.add_conditional_edges(
+        "publish", lambda state: "after" if outcome(state, "publish") else END, ["after", END]
+    )
+    assert onward(graph, bench=bench) == ["publish.wait", "publish.act", "publish.done", "after"]
+
+
+def test_what_waits_for_an_action_and_another_node_waits_for_both(bench: Bench) -> None:
+    graph = Workflow(State)
+    graph.add_action("publish", lambda _: write("notes/a.md", "a\n"))
+    graph.add_node("beside", lambda state: {})
+    graph.add_node("after", after)
+    graph.add_edge(START, "publish").add_edge(START, "beside")
+    graph.add_edge(["publish", "beside"], "after").add_edge("after", END)
+    assert onward(graph, bench=bench) == ["publish.wait", "publish.act", "publish.done", "after"]
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_run_that_ended_has_the_values_of_its_checkpoint_and_not_those_of_a_subgraph(
+    bench: Bench, *, heard: bool
+) -> None:
+    inner = Workflow(State)
+    inner.add_node("inside", lambda state: {"seen": f"{state['seen']} inside", "task": "not told"})
+    inner.add_edge(START, "inside").add_edge("inside", END)
+    beneath = inner.compile()
+
+    async def nested(state: State) -> State:
+        return {"seen": (await beneath.ainvoke(state))["seen"]}
+
+    graph = Workflow(State)
+    graph.add_node("before", lambda state: {"seen": "before"})
+    graph.add_node("nested", nested)
+    graph.add_edge(START, "before").add_edge("before", "nested").add_edge("nested", END)
+    run, context = bench.begin(graph, task="t")
+    told: list[tuple[str, ...]] = []
+    listen = (lambda path, _: told.append(path)) if heard else None
+    saver = partial(open_checkpointer, bench.project.folder)
+    done = asyncio.run(advance(context, graph, saver, listen=listen))
+    assert done.result == {"outcomes": {}, "values": {"task": "t", "seen": "before inside"}}
+    assert len({path[0].partition(":")[0] for path in told if path}) == int(heard)
+
+    async def kept() -> StateSnapshot:
+        async with saver() as opened:
+            compiled = with_checkpointer(graph, opened)
+            return await compiled.aget_state({"configurable": {"thread_id": run.id}})
+
+    assert done.result == result_of(asyncio.run(kept()))
 
 
 def test_a_stopped_run_that_a_person_opens_again_asks_again(bench: Bench) -> None:

@@ -212,3 +212,41 @@ def test_a_grants_pattern_is_of_the_kind_of_the_argument() -> None:
         "argv": "exact",
         "maybe": "exact",
     }
+
+
+def _sorted(names: list[str], workspace: Workspace) -> str:
+    names.sort()
+    return "\n".join(str(workspace.text(name)) for name in names)
+
+
+def _first(names: list[str], workspace: Workspace) -> dict[str, str]:
+    return {names[0]: workspace.state(names[0])}
+
+
+@tool(Effect.REVERSIBLE, preview=_sorted, preconditions=_first)
+def join(names: list[str]) -> None:
+    """Joins files."""
+
+
+def test_what_is_shown_and_what_must_hold_are_of_one_look_and_each_look_is_new(workspace: Workspace) -> None:
+    action = join.action(names=["b.md", "a.md"])
+    for content in ("one", "two"):
+        workspace.write("a.md", content.encode())
+        shown, required = join.look(action, workspace)
+        assert (shown, required) == (join.show(action, workspace), join.preconditions(action, workspace))
+        assert shown == f"{content}\nNone"
+        assert required == {"b.md": "absent"}, "what the preview does to its arguments stays there"
+    assert action.args == {"names": ["b.md", "a.md"]}
+
+
+def test_an_action_that_is_not_as_its_tool_writes_it_is_not_looked_at(workspace: Workspace) -> None:
+    action = join.action(names=["a.md"])
+    for other in (
+        action.model_copy(update={"effect": Effect.READ}),
+        action.model_copy(update={"tool": "split"}),
+        action.model_copy(update={"args": {}}),
+        action.model_copy(update={"args": {"names": ["a.md"], "more": 1}}),
+        send_mail.action(to="a", body="b").model_copy(update={"args": {"to": "a", "body": "b"}}),
+    ):
+        with pytest.raises(ActionError):
+            (join if other.tool != "send_mail" else send_mail).look(other, workspace)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from karkas.agents.tools import Workspace
 from karkas.agents.tools.paths import covered, relative
-from karkas.agents.tools.workspace import PROTECTED, own_folders
+from karkas.agents.tools.workspace import ABSENT, PROTECTED, own_folders, state_of
 from karkas.policies.errors import ConfinementError, InDoubtError, StorageError, ToolError
 
 PARTS = st.sampled_from(
@@ -203,6 +203,26 @@ def test_the_environment_that_runs_karkas_is_out_of_reach() -> None:
 def test_the_root_folder_is_no_workspace() -> None:
     with pytest.raises(ConfinementError, match="not the root folder"):
         Workspace(Path("/"))
+
+
+def test_one_look_says_everything_of_the_same_bytes_and_the_next_one_looks_again(
+    workspace: Workspace,
+) -> None:
+    workspace.write("a.md", b"one")
+    seen = workspace.look()
+    assert (seen.text("a.md"), seen.text("b.md")) == ("one", None)
+    workspace.write("a.md", b"two")
+    workspace.write("b.md", b"new")
+    (workspace.root / "a.md").chmod(0o755)
+    assert (seen.text("a.md"), seen.state("a.md"), seen.mode("a.md")) == ("one", state_of(b"one"), 0o644)
+    assert seen.state("b.md") == ABSENT
+    again = workspace.look()
+    assert (again.text("a.md"), again.mode("a.md"), again.text("b.md")) == ("two", 0o755, "new")
+    with pytest.raises(ToolError, match="not as it was approved"):
+        seen.write("a.md", b"three", expected=seen.state("a.md"))
+    with pytest.raises(ToolError, match="changed meanwhile"):
+        seen.remove("b.md", expected=state_of(b"old"))
+    assert (workspace.text("a.md"), workspace.text("b.md")) == ("two", "new")
 
 
 def test_a_write_makes_folders_and_says_so(workspace: Workspace) -> None:
