@@ -102,7 +102,9 @@ def rules_for(frame: Frame, *, tool: str, paths: Iterable[str], task: str) -> li
 
 def frame_text(frame: Frame, distillate: Distillate | None) -> str:
     """The frame as plain text for executors, critics and prompts; with what its claims say where they are at hand."""
-    return _text(frame, distillate) if distillate is not None else _text_alone(frame)
+    if distillate is not None:
+        return _text(frame, distillate)
+    return _text_alone(frame)  # pyright: ignore[reportArgumentType]  # frozen: pydantic gives it its hash
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from karkas.policies.errors import RequestRejectedError, SettingsError
+from karkas.policies.rendering import visible_line
 from karkas.server.completions import Streamed, completion
 from karkas.server.faults import PassingFaultError, fault
 from karkas.server.wire import ChatAnswer, ChatRequest, Message, ServedModel
@@ -107,7 +108,8 @@ class Client:
                         break
                 return streamed.answer(wall_s=perf_counter() - begun)
             if not kind.startswith("application/json"):
-                raise self._fault(f"answered {kind or 'without a content type'} in place of JSON")
+                said = visible_line(kind) or "without a content type"
+                raise self._fault(f"answered {said} in place of JSON")
             data = await self._read(response, limit)
         return completion(data, request, address=self.base_url, wall_s=perf_counter() - begun)
 

@@ -279,6 +279,9 @@ def test_agents_are_told_rules_claims_questions_and_decisions() -> None:
     bare = frame_text(frame, None)
     assert "[ask] Raise r before lr" in bare
     assert "The ratio" not in bare
+    changed = frame.model_copy(update={"nodes": tuple(frame.nodes[:-1])})
+    assert frame.nodes[-1].title not in frame_text(changed, None)
+    assert frame_text(frame, None) == bare
 
 
 @given(texts, texts)

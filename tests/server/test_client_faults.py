@@ -264,6 +264,10 @@ async def babble(writer: asyncio.StreamWriter) -> None:
     writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
 
 
+async def mumble(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/\xff\r\nContent-Length: 1\r\n\r\n{")
+
+
 async def bomb(writer: asyncio.StreamWriter) -> None:
     body = gzip.compress(b" " * 50_000_000)
     writer.write(HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -279,6 +283,7 @@ async def bomb(writer: asyncio.StreamWriter) -> None:
         (hang_up_at_once, 60, "lost"),
         (babble, 60, "lost"),
         (bomb, 60, "compressed"),
+        (mumble, 60, "answered text/.+ in place of JSON"),
     ],
 )
 async def test_a_server_that_stalls_floods_or_breaks_off_ends_the_call(
@@ -289,6 +294,7 @@ async def test_a_server_that_stalls_floods_or_breaks_off_ends_the_call(
         fault = await fault_of(client.chat(REQUEST))
         assert isinstance(fault, PassingFaultError)
         assert re.search(says, str(fault))
+        assert str(fault).isprintable()
         assert fault.reached
         await gone[0].wait()
         await client.aclose()
