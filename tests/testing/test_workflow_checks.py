@@ -303,11 +303,11 @@ def test_a_kernel_that_performs_twice_is_found(lax: Lax) -> None:
 def test_a_kernel_that_performs_a_replayed_gate_is_found(lax: Lax) -> None:
     execute, seen = execution.execute, set()
 
-    async def again(context: Context, gate: Gate) -> Any:
+    async def again(context: Context, gate: Gate, permit: Permit | None) -> Any:
         if gate.id in seen:
             await lax.act(context, gate)
         seen.add(gate.id)
-        return await execute(context, gate)
+        return await execute(context, gate, permit)
 
     lax.patch(action, "execute", again)
     assert "acted again: ring" in fault("resumed-twice", direct())

@@ -501,8 +501,11 @@ def test_what_waits_for_an_action_and_another_node_waits_for_both(bench: Bench) 
 def test_a_run_that_ended_has_the_values_of_its_checkpoint_and_not_those_of_a_subgraph(
     bench: Bench, *, heard: bool
 ) -> None:
+    def inside(state: State) -> State:
+        return {"seen": f"{state['seen']} inside", "task": "not told"}
+
     inner = Workflow(State)
-    inner.add_node("inside", lambda state: {"seen": f"{state['seen']} inside", "task": "not told"})
+    inner.add_node("inside", inside)
     inner.add_edge(START, "inside").add_edge("inside", END)
     beneath = inner.compile()
 
