@@ -3,7 +3,8 @@
 from datetime import datetime
 
 from pydantic import JsonValue
-from sqlmodel import Session
+from sqlalchemy import bindparam
+from sqlmodel import Session, col, select
 
 from karkas.policies.actions import Action
 from karkas.policies.errors import PermitError
@@ -12,6 +13,7 @@ from karkas.policies.permits import PermitStatus
 from karkas.storage.audit import newest
 from karkas.storage.decisions import Gate, permit_terms, read_gate, signed_decision, stored_actions
 from karkas.storage.grants import given
+from karkas.storage.prepared import Prepared
 from karkas.storage.records import Change, Records, look
 from karkas.storage.runs import RunStatus
 from karkas.storage.tables import GateRow, GrantRow, PermitRow, RunRow
@@ -22,6 +24,9 @@ STATUS_AFTER: dict[str, set[PermitStatus]] = {
     **{f"permit_{status}": {status} for status in PermitStatus if status is not PermitStatus.APPROVED},
 }
 """What a permit's row may say after each event, so that one set back by hand is not used again."""
+
+
+_STATUS = Prepared(select(RunRow.status).where(col(RunRow.id) == bindparam("run")))
 
 
 def proven_action(records: Records, change: Change, row: PermitRow) -> Action:
@@ -81,9 +86,9 @@ def lapsed(records: Records, session: Session, decision: dict[str, JsonValue] | 
 
 
 def check_run(change: Change, row: PermitRow) -> None:
-    run = look(change.session, RunRow, row.run)
-    if RunStatus(run.status).ended:
-        raise PermitError(f"run {run.id} is {run.status}, so permit {row.id} releases nothing")
+    ((status,),) = _STATUS.rows(change.session, run=row.run)
+    if RunStatus(status).ended:
+        raise PermitError(f"run {row.run} is {status}, so permit {row.id} releases nothing")
 
 
 def _grounds(records: Records, session: Session, permit: PermitRow, gate: Gate) -> dict[str, str | None]:

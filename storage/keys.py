@@ -38,6 +38,7 @@ class SigningKey:
         self._key = key
         self._public = key.public_key()
         self._right: dict[bytes, None] = {}
+        self._derived: dict[bytes, bytes] = {}
         self.path = path
 
     @classmethod
@@ -94,8 +95,12 @@ class SigningKey:
 
     def derived(self, purpose: bytes) -> bytes:
         """A secret of 32 bytes for another purpose (HKDF, RFC 5869)."""
-        private = self._key.private_bytes_raw()
-        return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(private)
+        if purpose not in self._derived:
+            private = self._key.private_bytes_raw()
+            self._derived[purpose] = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(
+                private
+            )
+        return self._derived[purpose]
 
     def sign(self, data: bytes) -> str:
         signature = self._key.sign(data)

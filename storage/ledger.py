@@ -13,8 +13,8 @@ from karkas.policies.errors import PermitError
 from karkas.policies.gates import GateId
 from karkas.policies.permits import Binding, LedgerError, PermitId, PermitStatus, step
 from karkas.storage.audit import newest
-from karkas.storage.decisions import permit_terms, read_gate, signed_decision, stored_actions
-from karkas.storage.grants import Grants
+from karkas.storage.decisions import Gate, permit_terms, read_gate, signed_decision, stored_actions
+from karkas.storage.grants import NOUN, Grants
 from karkas.storage.grounds import check_run, lapsed, proven_action, unlike_its_last
 from karkas.storage.leases import Lease
 from karkas.storage.records import SYSTEM, Change, Records, amend, look, look_by
@@ -89,14 +89,16 @@ class Ledger:
             row = look_by(session, PermitRow, "gate", gate)
             return None if row is None else _permit(row)
 
-    def lapsed(self, permit: str) -> str | None:
-        """Why the grant that passed a permit's gate covers it no longer; None where it does, or a person or a critic
-        passed it.
+    def lapsed(self, gate: Gate) -> str | None:
+        """Why the grant that passed a gate covers it no longer; None where it does, or a person or a critic passed
+        it.
         """
+        if not (gate.decided_by or "").startswith(f"{NOUN}/"):
+            return None
         with self._records.database.read() as session:
-            row = look(session, PermitRow, permit)
-            decision = signed_decision(self._records, look(session, GateRow, row.gate))
-            return lapsed(self._records, session, decision)
+            return lapsed(
+                self._records, session, signed_decision(self._records, look(session, GateRow, gate.id))
+            )
 
     def in_flight(self, run: str | None = None) -> list[Permit]:
         """Claimed or started and not finished; what a crash leaves behind."""

@@ -61,7 +61,7 @@ class FileLock:
         if self._descriptor is None:
             return False
         try:
-            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))  # noqa: PTH116  asked 30 times a run
         except OSError:
             return False
 

@@ -105,7 +105,7 @@ async def _perform(context: Context, gate: Gate, permit: Permit) -> Outcome | St
     ledger, gates, worker = context.store.ledger, context.store.gates, worker_name()
 
     def claim() -> Claimed | Stale:
-        why = stale or ledger.lapsed(permit.id)
+        why = stale or ledger.lapsed(gate)
         if why is not None:
             gates.close(gate.id, GateStatus.STALE, why)
             return Stale(why)
