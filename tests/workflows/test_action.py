@@ -2,9 +2,10 @@ import asyncio
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from langgraph.channels import UntrackedValue
 from langgraph.graph import END, START
 from langgraph.types import StateSnapshot, interrupt
 
@@ -530,6 +531,19 @@ def test_a_run_that_ended_has_the_values_of_its_checkpoint_and_not_those_of_a_su
             return await compiled.aget_state({"configurable": {"thread_id": run.id}})
 
     assert done.result == result_of(asyncio.run(kept()))
+
+
+class Session(WorkflowState, total=False):
+    seen: str
+    token: Annotated[str, UntrackedValue]
+
+
+def test_what_a_state_keeps_out_of_its_checkpoint_stands_in_no_result(bench: Bench) -> None:
+    graph = Workflow(Session)
+    graph.add_node("login", lambda _: {"token": "secret", "seen": "in"})
+    graph.add_edge(START, "login").add_edge("login", END)
+    run, _ = bench.run(graph)
+    assert run.result == {"outcomes": {}, "values": {"seen": "in"}}
 
 
 def test_a_stopped_run_that_a_person_opens_again_asks_again(bench: Bench) -> None:
