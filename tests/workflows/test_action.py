@@ -498,6 +498,24 @@ def test_what_waits_for_an_action_and_another_node_waits_for_both(bench: Bench) 
     assert onward(graph, bench=bench) == ["publish.wait", "publish.act", "publish.done", "after"]
 
 
+def test_lanes_that_end_together_lead_on_together_also_where_one_of_them_decides(bench: Bench) -> None:
+    graph = Workflow(State)
+    graph.add_question("one", lambda _: "One?", choices=["yes"])
+    graph.add_question("other", lambda _: "Other?", choices=["yes"])
+    graph.add_node("after", after)
+    graph.add_edge(START, "one").add_edge(START, "other").add_edge("one", "after").add_edge("after", END)
+    graph.add_conditional_edges(
+        "other", lambda state: "after" if outcome(state, "other") else END, ["after", END]
+    )
+    _, context = bench.run(graph)
+    for gate in bench.waiting():
+        bench.project.store.gates.decide(gate.id, Answer(text="yes"), by="ada")
+    heard: list[str] = []
+    saver = partial(open_checkpointer, bench.project.folder)
+    asyncio.run(advance(context, graph, saver, listen=lambda _, update: heard.extend(update)))
+    assert heard.count("after") == 1
+
+
 @pytest.mark.parametrize("heard", [False, True])
 def test_a_run_that_ended_has_the_values_of_its_checkpoint_and_not_those_of_a_subgraph(
     bench: Bench, *, heard: bool
