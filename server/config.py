@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -19,11 +20,22 @@ class _Section(BaseModel):
 
 
 def _server_root(url: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
-        raise ValueError('must be a URL such as "http://127.0.0.1:8000"')
     if re.match(r"https?://[^/]*@", url):
         raise ValueError("must hold no user or password; name the variable that holds the key in api_key_env")
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) or not _leads_somewhere(url):
+        raise ValueError('must be a URL such as "http://127.0.0.1:8000"')
     return url.rstrip("/").removesuffix("/v1")
+
+
+def _leads_somewhere(url: str) -> bool:
+    """Whether host and port can be any: else each call would fail anew, as if the server were away."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        known = (parts.hostname or "").encode("idna")
+    except ValueError:
+        return False
+    return bool(known)
 
 
 ServerRoot = Annotated[str, AfterValidator(_server_root)]

@@ -6,7 +6,6 @@ the database's dialect, and how values go in and come out.
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
 from sqlalchemy.exc import DBAPIError
@@ -14,6 +13,9 @@ from sqlalchemy.types import TypeEngine
 from sqlmodel import Session
 
 Conversion = Callable[[Any], Any]
+
+_WORDED = "karkas_worded"
+"""Under which a dialect keeps the statements that were put into its words."""
 
 
 class Prepared:
@@ -23,13 +25,15 @@ class Prepared:
 
     def __init__(self, statement: Select[*tuple[Any, ...]] | Insert | Update | Delete, *columns: str) -> None:
         self._statement, self._columns = statement, columns
-        self._worded: WeakKeyDictionary[Dialect, _Worded] = WeakKeyDictionary()
 
     def rows(self, session: Session, **values: Any) -> list[tuple[Any, ...]]:
         """What a SELECT finds. What the session has changed and not written is not seen."""
-        worded, cursor = self._execute(_connection(session), values)
+        connection = _connection(session)
+        worded, cursor = self._execute(connection, values)
         try:
             found: list[tuple[Any, ...]] = cursor.fetchall()
+        except connection.dialect.loaded_dbapi.Error as error:
+            raise _told(connection, worded.sql, values, error) from error
         finally:
             cursor.close()
         if not any(worded.coming_out):
@@ -54,39 +58,53 @@ class Prepared:
             cursor.close()
 
     def _execute(self, connection: Connection, values: Mapping[str, Any]) -> "tuple[_Worded, Any]":
-        dialect = connection.dialect
-        worded = self._worded.get(dialect)
-        if worded is None:
-            worded = self._worded[dialect] = _worded(self._statement, self._columns, dialect)
+        worded = self._worded(connection.dialect)
         given = {**worded.given, **values}
         for name, convert in worded.going_in:
             given[name] = convert(given[name])
-        driver = connection.connection
-        cursor = driver.cursor()
+        driver, cursor = connection.connection, None
         try:
+            cursor = driver.cursor()
             cursor.execute(
                 worded.sql, given if worded.order is None else [given[name] for name in worded.order]
             )
-        except dialect.loaded_dbapi.Error as error:
-            cursor.close()
-            # As SQLAlchemy does it, so that whoever handles its errors handles this one.
-            lost = dialect.is_disconnect(error, driver.dbapi_connection, cursor)
-            if lost:
-                connection.invalidate(error)
-            raise DBAPIError.instance(
-                worded.sql,
-                given,
-                error,
-                dialect.loaded_dbapi.Error,
-                connection_invalidated=lost,
-                dialect=dialect,
-            ) from error
+        except connection.dialect.loaded_dbapi.Error as error:
+            if cursor is not None:
+                cursor.close()
+            raise _told(connection, worded.sql, given, error) from error
         return worded, cursor
+
+    def _worded(self, dialect: Dialect) -> "_Worded":
+        """Kept with the dialect, which its conversions hold on to: so both go with the engine."""
+        kept: dict[Prepared, _Worded] = vars(dialect).setdefault(_WORDED, {})
+        if self not in kept:
+            kept[self] = _worded(self._statement, self._columns, dialect)
+        return kept[self]
+
+
+def _told(connection: Connection, sql: str, given: Mapping[str, Any], error: Any) -> BaseException:
+    """A driver's error as SQLAlchemy tells it, so that whoever handles its errors handles this one."""
+    dialect = connection.dialect
+    lost = dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
+    if lost:
+        connection.invalidate(error)
+    told: BaseException = DBAPIError.instance(
+        sql,
+        dict(given),
+        error,
+        dialect.loaded_dbapi.Error,
+        connection_invalidated=lost,
+        dialect=dialect,
+    )
+    return told
 
 
 def _connection(session: Session) -> Connection:
-    """That of the session; one that was made for a connection need not be asked, which takes as long as a statement."""
-    return session.bind if isinstance(session.bind, Connection) else session.connection()
+    """That of the session; one that was made for a connection need not be asked, which takes as long as a statement.
+    Unless its transaction is undone already: what is written then would be in none, and the session refuses.
+    """
+    bound = session.bind
+    return bound if isinstance(bound, Connection) and bound.in_transaction() else session.connection()
 
 
 class _Worded(NamedTuple):

@@ -111,17 +111,18 @@ class Workflow(StateGraph[Any, Context, Any, Any]):
 
     def compile(self, *args: Any, **kwargs: Any) -> CompiledStateGraph[Any, Context, Any, Any]:
         check(self)
+        straight = not any(map(self._decides, self._exits.values()))
         for name, nodes in self._lanes.items():
-            nodes.onward = self._onward(self._exits[name])
+            ends = sorted(end for start, end in self.edges if start == self._exits[name])
+            nodes.onward = ends if straight and ends else (self._exits[name],)
         return super().compile(*args, **kwargs)
 
-    def _onward(self, exit_: str) -> Sequence[str]:
-        """Where a lane goes from its exit: there and further, or straight on where nothing is decided or waited for
-        there, which saves a step and its checkpoint.
+    def _decides(self, exit_: str) -> bool:
+        """Whether at a lane's exit anything is decided or waited for. Where that is so at none, lanes lead straight on,
+        which saves a step and its checkpoint. All or none: of lanes that end together none may come first to a node
+        that they lead to, or it would run twice.
         """
-        joined = any(exit_ in starts for starts, _ in self.waiting_edges)
-        ends = sorted(end for start, end in self.edges if start == exit_)
-        return (exit_,) if joined or exit_ in self.branches or not ends else ends
+        return exit_ in self.branches or any(exit_ in starts for starts, _ in self.waiting_edges)
 
     def _claim(self, name: str, nodes: ActionNodes | QuestionNodes, *, entry: str, exit_: str) -> None:
         if name in self._entries or name in self.nodes:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import structlog
+from langgraph.channels import UntrackedValue
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -298,11 +299,13 @@ async def _steps(
     steps: AsyncIterator[Any] = graph.astream(
         step, config, context=context, durability="sync", stream_mode=modes, subgraphs=told
     )
+    # What a user's state keeps out of checkpoints is streamed all the same, and stands in no run's row either.
+    unkept = {name for name, one in graph.channels.items() if isinstance(one, UntrackedValue)}
     ended, waits = None, False
     async for *path, mode, found in steps:
         waits = waits or (isinstance(found, dict) and INTERRUPTED in found)
         if mode == "values" and not any(path):
-            ended = Ended(found)
+            ended = Ended({name: value for name, value in dict(found).items() if name not in unkept})
         elif mode == "updates" and listen is not None:
             listen(path[0], found)
     return None if waits else ended

@@ -1,12 +1,14 @@
 """Statements given to the driver itself: they say, give and fail as SQLAlchemy's own way does."""
 
+import gc
+import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import BindParameter, bindparam, delete, select, text, update
+from sqlalchemy import BindParameter, bindparam, create_engine, delete, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col
 
@@ -125,6 +127,44 @@ def test_what_the_database_refuses_is_told_and_undone(store: Store, at_once: boo
     with store.database.write() as session:
         put(session, made(RunRow, id="r-1", **VALUES))
     assert [one.id for one in store.runs.list()] == ["r-1"]
+
+
+def test_nothing_is_written_behind_a_transaction_that_was_undone(store: Store, run: Run) -> None:
+    twice = {**VALUES, "id": run.id}
+
+    def write() -> None:
+        with store.database.write() as session:
+            with suppress(StorageError), store.database.write() as inner:
+                inner.add(RunRow(**twice))
+            put(session, made(RunRow, id="r-1", **VALUES))
+
+    with pytest.raises(StorageError), store.database.together():
+        write()
+    assert [one.id for one in store.runs.list()] == [run.id]
+
+
+def test_a_row_that_the_driver_cannot_read_is_told(store: Store, run: Run) -> None:
+    if not store.database.is_sqlite:
+        pytest.skip("PostgreSQL keeps no text that is none")
+    with store.database.write() as session:
+        session.connection().execute(text("UPDATE run SET reason = CAST(X'FF' AS TEXT)"))
+    for read in (nullcontext, store.database.together):
+        with pytest.raises(StorageError, match="UTF-8"), read():
+            store.runs.get(run.id)
+
+
+def test_what_is_known_of_a_database_goes_with_it() -> None:
+    query = Prepared(select(col(RunRow.id), col(RunRow.created_at)))
+    engine = create_engine("sqlite://")
+    dialect = weakref.ref(engine.dialect)
+    with engine.connect() as connection:
+        Table.metadata.create_all(connection)
+        with Session(connection) as session:
+            assert query.rows(session) == []
+    engine.dispose()
+    del engine, connection, session
+    gc.collect()
+    assert dialect() is None
 
 
 def test_a_connection_that_was_lost_is_told_and_the_next_is_another(store: Store, run: Run) -> None:

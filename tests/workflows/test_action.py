@@ -2,9 +2,10 @@ import asyncio
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from langgraph.channels import UntrackedValue
 from langgraph.graph import END, START
 from langgraph.types import StateSnapshot, interrupt
 
@@ -497,6 +498,24 @@ def test_what_waits_for_an_action_and_another_node_waits_for_both(bench: Bench) 
     assert onward(graph, bench=bench) == ["publish.wait", "publish.act", "publish.done", "after"]
 
 
+def test_lanes_that_end_together_lead_on_together_also_where_one_of_them_decides(bench: Bench) -> None:
+    graph = Workflow(State)
+    graph.add_question("one", lambda _: "One?", choices=["yes"])
+    graph.add_question("other", lambda _: "Other?", choices=["yes"])
+    graph.add_node("after", after)
+    graph.add_edge(START, "one").add_edge(START, "other").add_edge("one", "after").add_edge("after", END)
+    graph.add_conditional_edges(
+        "other", lambda state: "after" if outcome(state, "other") else END, ["after", END]
+    )
+    _, context = bench.run(graph)
+    for gate in bench.waiting():
+        bench.project.store.gates.decide(gate.id, Answer(text="yes"), by="ada")
+    heard: list[str] = []
+    saver = partial(open_checkpointer, bench.project.folder)
+    asyncio.run(advance(context, graph, saver, listen=lambda _, update: heard.extend(update)))
+    assert heard.count("after") == 1
+
+
 @pytest.mark.parametrize("heard", [False, True])
 def test_a_run_that_ended_has_the_values_of_its_checkpoint_and_not_those_of_a_subgraph(
     bench: Bench, *, heard: bool
@@ -530,6 +549,19 @@ def test_a_run_that_ended_has_the_values_of_its_checkpoint_and_not_those_of_a_su
             return await compiled.aget_state({"configurable": {"thread_id": run.id}})
 
     assert done.result == result_of(asyncio.run(kept()))
+
+
+class Session(WorkflowState, total=False):
+    seen: str
+    token: Annotated[str, UntrackedValue]
+
+
+def test_what_a_state_keeps_out_of_its_checkpoint_stands_in_no_result(bench: Bench) -> None:
+    graph = Workflow(Session)
+    graph.add_node("login", lambda _: {"token": "secret", "seen": "in"})
+    graph.add_edge(START, "login").add_edge("login", END)
+    run, _ = bench.run(graph)
+    assert run.result == {"outcomes": {}, "values": {"seen": "in"}}
 
 
 def test_a_stopped_run_that_a_person_opens_again_asks_again(bench: Bench) -> None:
