@@ -15,7 +15,7 @@ Printed, and all but the first two must be 0:
 - parked: runs that wait for a person: in doubt are those whose tool was at work at a kill; after the first of them the
   zone is out of autonomy, so all later actions wait as well;
 - lost: runs that neither ended well nor parked; effects twice, and effects missing of runs that are done;
-- paid twice: answers that had been written down, and were asked for again.
+- paid twice: answers that had been written down when their run was taken up again, and were asked for again then.
 """
 
 import argparse
@@ -132,8 +132,6 @@ KARKAS = Path(sys.executable).with_name("karkas")
 CONCURRENCY = 8
 AWAKE_S = 40.0
 """A stopped worker is let go on after that; by then it was declared dead."""
-QUESTIONS = 4
-"""Of each run."""
 PATIENCE_S = 600.0
 
 
@@ -267,7 +265,11 @@ class Night:
                 self.workers.append(worker)
 
     def statuses(self) -> Counter[str]:
-        found = {run.id: run.status.value for run in self.project.store.runs.list()}
+        """Those that are parked and go on by themselves count as `waits`."""
+        found = {
+            run.id: "waits" if run.status == "parked" and run.due_at is not None else run.status.value
+            for run in self.project.store.runs.list()
+        }
         return Counter(found.get(run, "gone") for run in self.runs)
 
     def close(self) -> None:
@@ -310,6 +312,31 @@ def disturbed(url: str, folder: Path, asked: argparse.Namespace, answers: Path, 
     return tell(night, how, answers, time.monotonic() - begun)
 
 
+def paid_twice(project: Any, run: str) -> int:
+    """Answers that a run asked for though the same one was written down when it was taken up.
+
+    What is asked anew because the zone fell meanwhile is another question. An answer of an earlier segment that came
+    after a later one had begun is of a worker that was thought dead: it was in flight.
+    """
+    from sqlmodel import select
+
+    from karkas.storage.tables import JournalRow
+
+    taken_up = {
+        entry.data["segment"]: entry.at
+        for entry in project.store.audit.log(subject=f"run:{run}")
+        if entry.event == "run_taken_up"
+    }
+    with project.store.database.read() as session:
+        rows = session.exec(select(JournalRow).where(JournalRow.run == run)).all()
+    in_time = [
+        (row.digest, row.n)
+        for row in rows
+        if all(segment <= row.segment or row.at < at for segment, at in taken_up.items())
+    ]
+    return len(in_time) - len(set(in_time))
+
+
 def tell(night: Night, how: Counter[str], answers: Path, seconds: float) -> bool:
     from karkas import GateKind, RunStatus
 
@@ -325,7 +352,7 @@ def tell(night: Night, how: Counter[str], answers: Path, seconds: float) -> bool
         stamp = night.stamps / f"chaos-{number}"
         lines = len(stamp.read_text().splitlines()) if stamp.exists() else 0
         status = found[run].status
-        paid += max(0, len(night.project.store.journal.figures(run=run)) - QUESTIONS)
+        paid += paid_twice(night.project, run)
         parked += status is RunStatus.PARKED
         lost += status not in {RunStatus.DONE, RunStatus.PARKED}
         twice += lines > 1

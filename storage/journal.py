@@ -82,13 +82,17 @@ class Journal:
         self._secret = secret_of(records.key)
 
     def kept(self, run: str, engine: str) -> Kept:
-        """What `engine` answered to this run. A row whose seal does not verify is counted, and used for nothing."""
+        """What `engine` answered to this run. A row whose seal does not verify is counted, and used for nothing.
+
+        Of two answers to one request the later segment's counts, which went on with it: the other one was written
+        afterwards by a worker that was thought dead.
+        """
         kept = Kept()
         query = select(JournalRow).where(
             JournalRow.run == run, JournalRow.engine == engine, col(JournalRow.answer).is_not(None)
         )
         with self._records.database.read() as session:
-            for row in session.exec(query.order_by(col(JournalRow.id))):
+            for row in session.exec(query.order_by(col(JournalRow.segment), col(JournalRow.id))):
                 if not hmac.compare_digest(row.seal or "", seal(self._secret, row.model_dump())):
                     kept.refused += 1
                     continue

@@ -159,6 +159,19 @@ def test_an_answer_and_what_it_cost_are_written_together_or_not_at_all(
     assert store.journal.kept(run.id, "another").answers == {}
 
 
+def test_of_two_answers_to_one_request_the_one_that_the_run_went_on_with_counts(store: Store) -> None:
+    """A worker that was thought dead wakes up, and writes down what it had been answered."""
+    run = running(store)
+    for segment, answer in ((2, '"went on with"'), (1, '"came late"')):
+        entry = Entry(
+            run=run.id, segment=segment, night=None, digest="d", n=0, engine="e", role="critic", model="m",
+            prompt_tokens=20, completion_tokens=10, cached_tokens=5, wall_s=0.5, answer=answer, learnt={},
+        )  # fmt: skip
+        store.purses.spend(run.id, Spent(tokens=30, model_calls=1), answer=entry)
+    assert store.journal.kept(run.id, "e").answers == {("d", 0): '"went on with"'}
+    assert store.runs.get(run.id).spent.tokens == 60, "both were paid for"
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_however_calls_begin_end_and_die_no_more_is_spent_than_budget_and_one_call(
     store: Store, seed: int
