@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NewType
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlalchemy import bindparam
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, func, or_, select
 
 from karkas.policies.actions import digest_of_bytes
 from karkas.policies.budgets import Budget, Spent
@@ -18,9 +18,10 @@ from karkas.policies.runs import RunStatus as RunStatus  # noqa: PLC0414  it is 
 from karkas.storage.audit import newest
 from karkas.storage.endings import WAITING, end_run, wake
 from karkas.storage.journal import drop_answers
-from karkas.storage.leases import Lease, lease
+from karkas.storage.leases import Lease, LeaseLostError, lease
+from karkas.storage.prepared import Prepared
 from karkas.storage.records import SYSTEM, Change, Records, amend, look, made, put
-from karkas.storage.tables import UNATTENDED, WAITED_FOR, GateRow, RunRow, storable
+from karkas.storage.tables import UNATTENDED, WAITED_FOR, GateRow, RunRow, WorkerRow, storable
 
 RunId = NewType("RunId", str)
 
@@ -74,6 +75,14 @@ class Run(BaseModel):
     """The lower goes first."""
     tries: int
     """Times in a row that a worker had to put it back."""
+
+
+_GONE = Prepared(
+    select(WorkerRow.id).where(
+        col(WorkerRow.id) == bindparam("worker"),
+        or_(col(WorkerRow.left_at).is_not(None), col(WorkerRow.buried_at).is_not(None)),
+    )
+)
 
 
 class Due(NamedTuple):
@@ -223,10 +232,21 @@ class Runs:
             return _run(row)
 
     def take_up(self, run: str, *, worker: str | None = None) -> Run:
-        """Whoever holds the lease goes on with the run now: a `worker`, else a person who looks on."""
+        """Whoever holds the lease goes on with the run now: a `worker`, else a person who looks on.
+
+        A worker that was stopped for a while finds in its hands what it was about to take up then. Raises
+        `LeaseLostError` where it was declared dead meanwhile, or others have parked the run since: nobody would go on
+        with that after it.
+        """
         with self._records.change() as change:
             row = look(change.session, RunRow, run)
             _check_step(row, RunStatus.RUNNING)
+            if worker is not None and _GONE.first(change.session, worker=worker) is not None:
+                raise LeaseLostError(
+                    f"worker {worker} was declared dead, or has left; it takes up run {row.id} no more"
+                )
+            if worker is not None and row.status == RunStatus.PARKED and row.due_at is None:
+                raise LeaseLostError(f"run {row.id} waits for a person, so no worker takes it up")
             segment, due_at = row.segment + 1, row.due_at if worker else None
             note: dict[str, JsonValue] = {"segment": segment}
             change.note("run_taken_up", f"run:{row.id}", actor=worker or SYSTEM, data=note)

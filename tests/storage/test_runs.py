@@ -12,7 +12,7 @@ import pytest
 
 from karkas.policies.budgets import Budget, Spent
 from karkas.policies.errors import EngineChangedError, NotFoundError
-from karkas.storage import LeaseError, RunStatus, RunStatusError, Store
+from karkas.storage import LeaseError, LeaseLostError, Run, RunStatus, RunStatusError, Store
 
 QUEUED, RUNNING, PARKED, DONE, FAILED, STOPPED = RunStatus
 LEGAL = {
@@ -191,3 +191,15 @@ def test_a_lease_names_its_process_and_ends_with_it(store: Store, folder: Path, 
         except LeaseError:
             time.sleep(0.1)
     pytest.fail("the lease outlived its process")
+
+
+def test_no_worker_takes_up_what_waits_for_a_person(store: Store, run: Run) -> None:
+    """It had it in hand, was stopped, and others went on with it until it parked."""
+    parked = store.runs.set_status(run.id, RunStatus.PARKED)
+    with pytest.raises(LeaseLostError, match="waits for a person"):
+        store.runs.take_up(run.id, worker="w-late")
+    assert store.runs.get(run.id) == parked
+    store.runs.hand_over(run.id)
+    assert store.runs.take_up(run.id, worker="w-late").status is RunStatus.RUNNING
+    store.runs.set_status(run.id, RunStatus.PARKED)
+    assert store.runs.take_up(run.id).status is RunStatus.RUNNING, "a person may"

@@ -142,6 +142,19 @@ def test_the_dead_are_buried_once_over_all(
     assert store.verify() == []
 
 
+def test_who_was_buried_takes_up_nothing(store: Store, run: Run, worker: Process) -> None:
+    worker.signal(signal.SIGKILL)
+    assert dead_within(store, 10) == [worker.id]
+    (found,) = store.workers.dead()
+    store.runs.hand_over(run.id)
+    before = store.runs.get(run.id)
+    assert store.workers.bury(found)
+    with pytest.raises(LeaseLostError, match="declared dead"):
+        store.runs.take_up(run.id, worker=worker.id)
+    assert store.runs.get(run.id) == before
+    assert store.runs.take_up(run.id, worker=store.workers.join(1).id).segment == before.segment + 1
+
+
 def test_one_that_has_beaten_since_it_was_looked_at_is_not_buried(store: Store, worker: Process) -> None:
     (seen,) = store.workers.all()
     assert worker.does("store.workers.beat()") == "done"
