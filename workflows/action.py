@@ -16,6 +16,7 @@ from karkas.agents.executor import Plan, draft_proposal, edited
 from karkas.policies.actions import Digest
 from karkas.policies.errors import WorkflowError
 from karkas.policies.gates import GateKind, GateStatus
+from karkas.policies.permits import PermitStatus
 from karkas.policies.provenance import Material, Origin
 from karkas.policies.verdicts import Edit, Reject, Retry
 from karkas.policies.zones import ZoneName
@@ -126,14 +127,15 @@ class ActionNodes:
         gate, permit = await context.permitted(lane.get("gate"), self.name)
         if gate.kind is GateKind.OUTCOME:
             return self._end(await settle(context, gate))
+        if gate.status is GateStatus.STALE and permit is not None and permit.status is PermitStatus.VOID:
+            return self._asks_again(context, lane, gate.reason)  # who closed it died before it could say so
         if gate.status is not GateStatus.PASSED:
             return self._end(
                 Outcome(status=OutcomeStatus.of_gate(gate.status).value, why=gate.reason or "", gate=gate.id)
             )
         match await execute(context, gate, permit):
             case Stale(why=why):
-                context.progress(f"{self.name}: {why}; its gate asks again")
-                return self._ask_again(lane, stale=lane.get("stale", 0) + 1)
+                return self._asks_again(context, lane, why)
             case InDoubt(gate=doubt):
                 return Command(goto=f"{self.name}.wait", update=self._update(gate=doubt.id))
             case outcome:
@@ -149,6 +151,11 @@ class ActionNodes:
         old = await context.gate(lane.get("gate"), self.name)
         if old.status is GateStatus.SUPERSEDED and old.superseded_by is None:
             await context.stored(context.store.gates.supersede_by, old.id, gate.id)
+
+    def _asks_again(self, context: Context, lane: Lane, why: str) -> Command[str]:
+        """What was approved is not what would run now."""
+        context.progress(f"{self.name}: {why}; its gate asks again")
+        return self._ask_again(lane, stale=lane.get("stale", 0) + 1)
 
     def _ask_again(self, lane: Lane, **more: int) -> Command[str]:
         return Command(goto=f"{self.name}.gate", update=self._update(turn=lane.get("turn", 0) + 1, **more))

@@ -148,6 +148,19 @@ def test_a_file_changed_after_approval_makes_the_gate_stale_and_it_asks_again(be
     assert (bench.root / "notes/a.md").read_text() == "somebody else's\n"
 
 
+def test_a_gate_that_was_found_stale_by_one_that_died_right_then_asks_again(bench: Bench) -> None:
+    graph = one_action(write("notes/a.md", "hello\n"))
+    _, context = bench.run(graph, task="t")
+    first, gates = bench.the_gate(), bench.project.store.gates
+    gates.decide(first.id, Approve(), by="ada")
+    gates.close(first.id, GateStatus.STALE, "the zone was tightened")  # and no checkpoint after that
+    assert bench.advance(context, graph).status is RunStatus.PARKED
+    second = bench.the_gate()
+    assert second.id != first.id
+    gates.decide(second.id, Approve(), by="ada")
+    assert outcome_status(bench.advance(context, graph)) == "committed"
+
+
 def test_a_zone_that_asks_for_two_people_after_one_approved_makes_the_gate_stale(bench: Bench) -> None:
     graph = one_action(write("notes/a.md", "hello"))
     _, context = bench.run(graph, task="write hello")
