@@ -195,7 +195,7 @@ class Gates:
                 )
             said = report.model_dump(mode="json")
             document: dict[str, JsonValue] = {"kind": "critic", "report": said}
-            facts = row.facts | {"critic": said}
+            facts: dict[str, JsonValue] = {**row.facts, "critic": said}
             settle(
                 self._records,
                 change,

@@ -143,9 +143,10 @@ def made(row: type[RowT], **values: Any) -> RowT:
 
 def put(session: Session, row: RowT, **more: Any) -> None:
     """Inserts a row that was `made`, with `more` values."""
-    kind = cast("_Looked", row).of
-    vars(row).update(more)
-    _insert(table_of(kind)).change(session, **{name: getattr(row, name) for name in _COLUMNS[kind]})
+    new = cast("_Looked", row)
+    new.__dict__.update(more)
+    values = {name: getattr(new, name) for name in _COLUMNS[new.of]}
+    _insert(table_of(new.of)).change(session, **values)
 
 
 def amend(session: Session, row: RowT, *still: str, **values: Any) -> bool:
@@ -158,12 +159,12 @@ def amend(session: Session, row: RowT, *still: str, **values: Any) -> bool:
     given = {f"old_{name}": getattr(row, name) for name in ("id", *still)}
     if _update(table_of(kind), still, tuple(values)).change(session, **given, **values) != 1:
         if looked:
-            vars(row).update(vars(look(session, kind, row.id)))
+            row.__dict__.update(look(session, kind, row.id).__dict__)
         else:
             session.refresh(row)
         return False
     if looked:
-        vars(row).update(values)
+        row.__dict__.update(values)
     else:
         for name, value in values.items():
             set_committed_value(row, name, value)
