@@ -51,15 +51,7 @@ class Spent(BaseModel):
     disk_mb: float = Field(default=0.0, ge=0)
 
     def __add__(self, other: "Spent") -> "Spent":
-        return Spent(
-            wall_s=self.wall_s + other.wall_s,
-            tokens=self.tokens + other.tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            model_calls=self.model_calls + other.model_calls,
-            sources=self.sources + other.sources,
-            cycles=self.cycles + other.cycles,
-            disk_mb=self.disk_mb + other.disk_mb,
-        )
+        return Spent(**{name: spent + getattr(other, name) for name, spent in vars(self).items()})
 
 
 class Whose(StrEnum):

@@ -85,13 +85,7 @@ class Usage(Wire):
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            calls=self.calls + other.calls,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            wall_s=self.wall_s + other.wall_s,
-        )
+        return Usage(**{name: used + getattr(other, name) for name, used in vars(self).items()})
 
 
 @dataclass(frozen=True)
